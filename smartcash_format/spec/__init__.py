@@ -1,0 +1,1 @@
+"""What is a checkpoint? Values and rules; no I/O, no clock, no torch."""

@@ -1,0 +1,97 @@
+"""Findings as values: one breach at one place, and all breaches of one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, get_args
+
+Code = Literal[
+    # a directory
+    "not-a-checkpoint",
+    "foreign-format",
+    "newer-version",
+    # strict JSON documents: meta.json, tensors.json, the index, headers
+    "json-too-large",
+    "json-encoding",
+    "json-syntax",
+    "json-duplicate-key",
+    "json-number",
+    "json-too-deep",
+    # fields of a document
+    "field-missing",
+    "field-unknown",
+    "field-invalid",
+    "meta-digest-mismatch",
+    # files
+    "file-name",
+    "file-missing",
+    "file-kind",
+    "file-size",
+    "file-role",
+    "digest-unknown",
+    "digest-mismatch",
+    # safetensors
+    "header-length",
+    "header-field",
+    "header-metadata",
+    "tensor-count",
+    "tensor-name",
+    "tensor-duplicate",
+    "tensor-dtype",
+    "tensor-shape",
+    "tensor-size",
+    "tensor-offsets",
+    "index-mismatch",
+    "manifest-mismatch",
+    "weights-digest-mismatch",
+    # torch files
+    "archive-format",
+    "archive-structure",
+    "archive-compressed",
+    "archive-size",
+    "archive-record",
+    "pickle-global",
+    "pickle-opcode",
+    "pickle-structure",
+    "pickle-tensor",
+    "pickle-bounds",
+    # a checkpoint against live objects
+    "component-absent",
+    "tensor-missing",
+    "tensor-unexpected",
+    "shape-mismatch",
+    "optimizer-class",
+    "optimizer-groups",
+    "optimizer-names",
+    "optimizer-state",
+    "hyperparameter",
+    "scheduler-key",
+    "extra-missing",
+    "extra-unexpected",
+]
+CODES: frozenset[str] = frozenset(get_args(Code))
+
+
+class Depth(IntEnum):
+    """How hard a validation looks; each depth includes the ones before it (FORMAT.md, Depths)."""
+
+    META = 1
+    STRUCTURE = 2
+    CONTENT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One breach at one place.
+
+    `code` is stable, `message` may be reworded. `where` is a file of the checkpoint or a path in
+    it (`meta.json: files["model.safetensors"].size_bytes`), `fix` says what to do.
+    """
+
+    code: Code
+    where: str
+    message: str
+    found: str | None = None
+    expected: str | None = None
+    fix: str = ""
