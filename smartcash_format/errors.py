@@ -4,7 +4,7 @@ CheckpointError                        the root; nothing else is raised on purpo
 ├── CheckpointNotFoundError            also FileNotFoundError: nothing there, or nothing matched
 ├── CheckpointExistsError              also FileExistsError: the path to save to is taken
 ├── UnsupportedVersionError            the file is newer than this reader
-├── InvalidCheckpointError             incomplete, damaged or against the format; every breach listed
+├── InvalidCheckpointError             incomplete, damaged, against the format; breaches listed
 ├── UnsafeCheckpointError              a torch file asks for more than the allow-list
 ├── StateMismatchError                 does not fit the live objects; nothing was changed
 ├── UnsavableStateError                live state that could not be loaded again
@@ -49,7 +49,12 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """
 
     def __init__(
-        self, message: str, *, root: Path | None = None, query: str = "", nearest: str = ""
+        self,
+        message: str,
+        *,
+        root: Path | None = None,
+        query: str = "",
+        nearest: str = "",
     ) -> None:
         super().__init__(message)
         self.root = root
@@ -142,7 +147,13 @@ class InsufficientSpaceError(CheckpointWriteError):
     """The target has less free space than the save needs; nothing was written."""
 
     def __init__(
-        self, message: str, *, path: Path, errno: int, needed_bytes: int, free_bytes: int
+        self,
+        message: str,
+        *,
+        path: Path,
+        errno: int,
+        needed_bytes: int,
+        free_bytes: int,
     ) -> None:
         super().__init__(message, path=path, errno=errno)
         self.needed_bytes = needed_bytes

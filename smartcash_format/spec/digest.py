@@ -1,0 +1,109 @@
+"""How bytes get a name: `"blake3:<hex>"`; `"sha256:<hex>"` is read as well (FORMAT.md, Digests)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from blake3 import blake3
+
+from smartcash_format.spec.documents import dump_json
+
+ALGORITHM: Final = "blake3"
+PATTERN: Final = r"^(blake3|sha256):[0-9a-f]{64}$"
+# What a reader of a later minor may meet: the shape of a digest whose algorithm is unknown here.
+SHAPE: Final = re.compile(r"[a-z0-9]{1,16}:[0-9a-f]{32,128}")
+_KNOWN = re.compile(PATTERN)
+# meta.json states its own digest under this key: the hex digits are zeros while it is taken.
+ZEROS: Final = "0" * 64
+SEAL_KEY: Final = "meta_digest"
+
+
+class Hasher(Protocol):
+    """A running digest: both algorithms release the GIL on large updates."""
+
+    def update(self, data: Any, /) -> Any: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def is_known(digest: str) -> bool:
+    """Whether this reader can compute the digest's algorithm."""
+    return _KNOWN.match(digest) is not None
+
+
+def hasher(algorithm: str = ALGORITHM) -> Hasher:
+    """A new running digest. Raises ValueError for an algorithm this version does not know."""
+    match algorithm:
+        case "blake3":
+            return blake3()
+        case "sha256":
+            return hashlib.sha256()
+    raise ValueError(f"unknown digest algorithm {algorithm!r}")
+
+
+def named(running: Hasher, algorithm: str = ALGORITHM) -> str:
+    """The digest of everything the hasher has seen, with its algorithm's name in front."""
+    return f"{algorithm}:{running.hexdigest()}"
+
+
+def digest_of(data: bytes | memoryview, algorithm: str = ALGORITHM) -> str:
+    """The digest of one buffer."""
+    running = hasher(algorithm)
+    running.update(data)
+    return named(running, algorithm)
+
+
+def algorithm_of(digest: str) -> str:
+    """The algorithm's name in front of a digest."""
+    return digest.partition(":")[0]
+
+
+def seal(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a meta.json whose meta_digest is the digest of these very bytes.
+
+    While the digest is taken its hex digits are zeros. A config may hold such zeros or the key's
+    name too, so the place is found by a value that only this document has.
+    """
+    mark = digest_of(dump_json({**document, SEAL_KEY: ""}))
+    data = dump_json({**document, SEAL_KEY: mark}, indent=1)
+    start = data.index(mark.encode()) + len(ALGORITHM) + 1
+    end = start + len(ZEROS)
+    zeroed = data[:start] + ZEROS.encode() + data[end:]
+    return data[:start] + digest_of(zeroed)[len(ALGORITHM) + 1 :].encode() + data[end:]
+
+
+def seal_holds(data: bytes, stated: str) -> bool:
+    """Whether these bytes of a meta.json have the digest that they state.
+
+    The stated hex digits must stand in the bytes once. Raises ValueError for an unknown algorithm.
+    """
+    algorithm, _, digits = stated.partition(":")
+    running = hasher(algorithm)
+    start = data.find(digits.encode())
+    end = start + len(digits)
+    if start < 0 or data.find(digits.encode(), end) >= 0:
+        return False
+    running.update(data[:start] + ZEROS.encode() + data[end:])
+    return running.hexdigest() == digits
+
+
+def weights_digest(tensors: Iterable[tuple[str, str, Sequence[int], str]]) -> str:
+    """One name for a set of weights: same names and values, same digest, however sharded or dated.
+
+    Takes (name, dtype, shape, tensor digest) of every name, each name of a tied tensor included.
+    The digest of the lines `json([name, dtype, shape, digest])` + LF, compact, sorted by the name's
+    UTF-8 bytes.
+    """
+    running = hasher()
+    for name, dtype, shape, digest in sorted(tensors, key=lambda t: t[0].encode("utf-8")):
+        line = json.dumps(
+            [name, dtype, list(shape), digest],
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        running.update(line.encode("utf-8") + b"\n")
+    return named(running)

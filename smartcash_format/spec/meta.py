@@ -1,0 +1,213 @@
+"""meta.json: what a checkpoint says about itself (FORMAT.md, meta.json).
+
+The version is looked at first and alone; then the digest of the bytes; then every field, strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
+
+from smartcash_format.spec import digest, limits
+from smartcash_format.spec.documents import parse_json
+from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.values import Digest, Frozen, Number, ShortText, Time, Uuid
+from smartcash_format.spec.version import FORMAT, FORMAT_VERSION, Version, gate
+
+WHERE = "meta.json"
+
+Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
+ModelT = TypeVar("ModelT", bound=Frozen)
+
+Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_BYTES)]
+
+
+class FileRecord(Frozen):
+    """One listed file: what it is for, its size and the digest of its bytes."""
+
+    role: Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")] = Field(
+        description="weights, index, tensors, optimizer, scheduler, extra or aux"
+    )
+    size_bytes: Count
+    digest: Digest
+
+
+class WeightSet(Frozen):
+    """One set of named tensors: the model, its moving average, a second network."""
+
+    class_name: ShortText | None = Field(description="null when it was saved from a plain dict")
+    tensors: Count = Field(description="names, each name of a tied tensor counted")
+    parameters: Count = Field(description="elements of all parameters, tied ones counted once")
+    trainable_parameters: Count | None = Field(description="null where it is not known")
+    dtypes: dict[ShortText, Count] = Field(description="safetensors dtype to number of names")
+    weights_digest: Digest
+    finite: bool = Field(description="no NaN or infinity in any floating tensor")
+
+
+class ParameterGroup(Frozen):
+    """One parameter group: its size and hyperparameters; the names stand in tensors.json."""
+
+    parameters: Count
+    hyperparameters: dict[ShortText, JsonValue]
+
+
+class OptimizerRecord(Frozen):
+    """The optimizer: its class and its groups."""
+
+    class_name: ShortText | None
+    groups: list[ParameterGroup]
+
+
+class SchedulerRecord(Frozen):
+    """The scheduler: its class."""
+
+    class_name: ShortText | None
+
+
+class Environment(Frozen):
+    """What wrote the checkpoint; no host, no user, no path."""
+
+    python: ShortText | None = None
+    torch: ShortText | None = None
+    safetensors: ShortText | None = None
+    smartcash_format: ShortText | None = None
+    platform: ShortText | None = None
+    git_commit: ShortText | None = None
+
+
+class Meta(Frozen):
+    """The whole of meta.json, parsed and checked field by field."""
+
+    format: Literal["smartcash-checkpoint"] = FORMAT
+    format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = FORMAT_VERSION
+    meta_digest: Digest = Field(
+        default=f"{digest.ALGORITHM}:{digest.ZEROS}",
+        description="of meta.json's own bytes, with these hex digits as zeros",
+    )
+    checkpoint_id: Uuid
+    run_id: Uuid
+    parent_id: Uuid | None = Field(
+        default=None, description="what this run resumed from, or its previous save"
+    )
+    derived_from: Uuid | None = Field(
+        default=None, description="the checkpoint that this one was stripped or curated from"
+    )
+    saved_at: Time = Field(description="UTC; never runs backwards in a root; decides the order")
+    epoch: Count = Field(description="as the user gave it")
+    step: Count | None = None
+    is_best: bool = Field(description="a fact of the moment of saving")
+    metrics: Annotated[dict[ShortText, Number], Field(max_length=limits.METRICS)] = {}
+    backbone: ShortText | None = None
+    dataset: ShortText | None = None
+    tags: Annotated[list[ShortText], Field(max_length=limits.TAGS)] = []
+    config: JsonValue = Field(default=None, description="the user's own, carried")
+    notes: dict[str, JsonValue] = Field(default={}, description="the user's own, carried")
+    weights: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], WeightSet] = {}
+    optimizer: OptimizerRecord | None = None
+    scheduler: SchedulerRecord | None = None
+    extra: Annotated[
+        list[ShortText],
+        AfterValidator(lambda names: sorted(names)),
+        Field(max_length=limits.TAGS, description="names of the other state in extra.pt"),
+    ] = []
+    rng: bool = Field(default=False, description="random number state is in extra.pt")
+    environment: Environment = Environment()
+    files: Annotated[dict[Name, FileRecord], Field(max_length=limits.FILES)]
+
+    @property
+    def version(self) -> Version:
+        """The format version of the document."""
+        major, _, minor = self.format_version.partition(".")
+        return Version(int(major), int(minor))
+
+    @property
+    def size_bytes(self) -> int:
+        """What the listed files take together; meta.json itself is not listed."""
+        return sum(record.size_bytes for record in self.files.values())
+
+
+def parse_meta(data: bytes) -> tuple[Meta | None, tuple[Problem, ...]]:
+    """The Meta that these bytes hold and no problems, or None and what is wrong with them."""
+    document, problems = parse_json(data, where=WHERE, max_bytes=limits.META_BYTES)
+    if problems:
+        return None, problems
+    version, refused = gate(document, where=WHERE)
+    if version is None:
+        assert refused is not None
+        return None, (refused,)
+    seal = check_seal(data, document)
+    if seal is not None:
+        return None, (seal,)
+    return validate_document(Meta, document, version, where=WHERE)
+
+
+def check_seal(data: bytes, document: Mapping[str, Any]) -> Problem | None:
+    """The problem of a meta.json that does not have the digest it states; None when it has."""
+    stated = document.get(digest.SEAL_KEY)
+    where = f"{WHERE}: {digest.SEAL_KEY}"
+    if not isinstance(stated, str) or digest.SHAPE.fullmatch(stated) is None:
+        return Problem(
+            code="field-missing" if stated is None else "field-invalid",
+            where=where,
+            message="has no digest of its own bytes",
+        )
+    if not digest.is_known(stated):
+        algorithm = digest.algorithm_of(stated)
+        return Problem(
+            code="digest-unknown",
+            where=where,
+            message=f"uses the digest {algorithm}, which this reader does not know",
+            fix="upgrade smartcash-format",
+        )
+    if digest.seal_holds(data, stated):
+        return None
+    return Problem(
+        code="meta-digest-mismatch",
+        where=where,
+        message="does not match the bytes of meta.json: they were changed or damaged",
+        expected=stated,
+        fix="restore meta.json from a copy; edits by hand are not possible",
+    )
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """The bytes of a meta.json: strict JSON, keys sorted, sealed with the digest of themselves."""
+    return digest.seal(meta.model_dump(mode="json"))
+
+
+def validate_document(
+    model: type[ModelT], document: object, version: Version, *, where: str
+) -> tuple[ModelT | None, tuple[Problem, ...]]:
+    """The document as a model, or every field that is wrong.
+
+    Unknown keys are a problem in a document of a minor that this reader knows and are carried in
+    one of a newer minor.
+    """
+    extra: Literal["allow", "forbid"] = "allow" if version.is_newer_minor else "forbid"
+    try:
+        return model.model_validate(document, extra=extra), ()
+    except ValidationError as error:
+        return None, tuple(_problem(dict(item), where) for item in error.errors()[:100])
+
+
+_CODES: dict[str, Code] = {"missing": "field-missing", "extra_forbidden": "field-unknown"}
+
+
+def _problem(item: dict[str, Any], where: str) -> Problem:
+    code = _CODES.get(item["type"], "field-invalid")
+    found = None if code == "field-missing" else repr(item["input"])[:80]
+    return Problem(
+        code=code, where=f"{where}: {_path(item['loc'])}", message=item["msg"], found=found
+    )
+
+
+def _path(loc: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in loc:
+        if isinstance(part, str) and part.isidentifier():
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text[:300]
