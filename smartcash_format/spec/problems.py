@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from smartcash_format.spec.meta import Meta
 
 Code = Literal[
     # a directory
@@ -95,3 +99,36 @@ class Problem:
     found: str | None = None
     expected: str | None = None
     fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All problems of one checkpoint, and how deep the look was.
+
+    `notices` are worth a line and break nothing, such as a file that meta.json does not list.
+    `bytes_hashed` is 0 above CONTENT.
+    """
+
+    path: Path
+    depth: Depth
+    problems: tuple[Problem, ...]
+    notices: tuple[str, ...] = ()
+    meta: Meta | None = None
+    bytes_hashed: int = 0
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong as deep as the look was."""
+        return not self.problems
+
+    @property
+    def message(self) -> str:
+        """One sentence that names the depth, or the first problem and how many there are."""
+        if self.problems:
+            first = self.problems[0]
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            return f"{first.where}: {first.message}{more}"
+        if self.depth is Depth.CONTENT:
+            return "valid and intact (content: every digest holds)"
+        name = self.depth.name.lower()
+        return f"valid and complete ({name}; contents not hashed: depth=CONTENT)"

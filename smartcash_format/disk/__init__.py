@@ -1,0 +1,1 @@
+"""What lies in this directory, and how does it appear whole or not at all?"""
