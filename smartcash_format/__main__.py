@@ -1,0 +1,6 @@
+"""`python -m smartcash_format` is the command `smartcash-format`."""
+
+from smartcash_format.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a person types: arguments in, text or JSON out, errors to exit codes."""
