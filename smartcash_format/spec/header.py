@@ -1,0 +1,350 @@
+"""The header of a safetensors file: read harder than any loader reads it, and written as one does.
+
+A file is 8 bytes of little-endian header length, a JSON object padded with spaces, and the tensors'
+bytes without a gap. safetensors 0.8 accepts duplicate names, unknown fields, 70,000 dimensions and
+control characters in names; none of these passes here. What passes here safetensors opens, and
+sees alike (FORMAT.md, Weights).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from smartcash_format.errors import UnsavableStateError
+from smartcash_format.spec import limits
+from smartcash_format.spec.documents import parse_json
+from smartcash_format.spec.problems import Code, Problem
+
+# Every dtype of safetensors 0.8 and its bits an element, in the order that its writer sorts by,
+# last first: descending alignment, so that each tensor starts on a multiple of its element.
+DTYPE_BITS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8,
+        "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16,
+        "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64,
+        "U64": 64,
+    }
+)  # fmt: skip
+# The one key that keeps the bytes the same from run to run: with two or more safetensors' own
+# writer orders them by chance.
+METADATA: Final[Mapping[str, str]] = MappingProxyType({"format": "pt"})
+
+_METADATA_KEY: Final = "__metadata__"
+# 8 bytes for the widest element: the bytes are countable in 64 bits as well.
+_ELEMENTS: Final = limits.INTEGER_MAX // 8
+_LENGTH_BYTES: Final = 8
+_PADDING: Final = 8
+_RANK: Final = {dtype: -rank for rank, dtype in enumerate(DTYPE_BITS)}
+_FIELDS: Final = 3
+# Three brackets open for each tensor; the rest is room for names such as "blocks[0]". Without a
+# bound a header of 16 MiB full of "[]," would become half a gigabyte of lists.
+_BRACKETS: Final = 8 * limits.TENSORS
+# A header, its tensors, their lists; one more so that a wrong field is named, not its depth.
+_DEPTH: Final = 4
+# A damaged header of 100,000 tensors can break every rule 100,000 times; nobody reads that.
+_PROBLEMS: Final = 100
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
+
+
+class _Refused(Exception):
+    def __init__(self, code: Code, field: str, message: str) -> None:
+        self.code: Code = code
+        self.field = field
+        self.message = message
+
+
+class TensorInfo(NamedTuple):
+    """One tensor of a file: dtype as safetensors spells it, bytes [begin, end) of the data."""
+
+    # A tuple, because a header makes hundreds and a frozen dataclass costs three times as much.
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that the tensor takes in the file."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a safetensors file says of itself: its tensors in the order of their bytes.
+
+    `data_start` is where the data begins in the file, `size_bytes` what the whole file has.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    data_start: int
+    size_bytes: int
+
+
+def read_header(
+    stream: BinaryIO, size_bytes: int, *, where: str
+) -> tuple[Header | None, tuple[Problem, ...]]:
+    """The header of the file that `stream` stands at the start of, or None and all its problems.
+
+    Reads the length and the header, never the tensors; `size_bytes` is the size of the file,
+    `where` its name in the problems. Nothing is allocated before the length is known to be sane.
+    """
+    if size_bytes < _LENGTH_BYTES:
+        return None, (_too_short(where, size_bytes, _LENGTH_BYTES),)
+    prefix = stream.read(_LENGTH_BYTES)
+    if len(prefix) < _LENGTH_BYTES:
+        return None, (_too_short(where, len(prefix), size_bytes),)
+    length = int.from_bytes(prefix, "little")
+    if length > limits.HEADER_BYTES:
+        message = f"gives its header {length:,} bytes; at most {limits.HEADER_BYTES:,} are allowed"
+        return None, (Problem(code="header-length", where=where, message=message),)
+    if _LENGTH_BYTES + length > size_bytes:
+        return None, (_too_short(where, size_bytes, _LENGTH_BYTES + length),)
+    raw = stream.read(length)
+    if len(raw) < length:
+        return None, (_too_short(where, _LENGTH_BYTES + len(raw), size_bytes),)
+    return _parse(raw, size_bytes, where)
+
+
+def encode_header(
+    tensors: Sequence[tuple[str, str, Sequence[int]]],
+    metadata: Mapping[str, str] = METADATA,
+    *,
+    where: str = "weights",
+) -> tuple[bytes, Header]:
+    """The first bytes of a file with these (name, dtype, shape), and its header as a value.
+
+    The tensors' bytes follow in the order of `Header.tensors`. Byte for byte what safetensors'
+    own writer gives: descending alignment, then name; JSON padded with spaces to 8 bytes.
+
+    Raises UnsavableStateError for what read_header would refuse.
+    """
+    document: list[tuple[str, Any]] = [(_METADATA_KEY, dict(metadata))] if metadata else []
+    end = 0
+    for name, dtype, shape in sorted(tensors, key=lambda t: (_RANK.get(t[1], 0), t[0])):
+        begin, end = end, end + math.prod(shape, start=DTYPE_BITS.get(dtype, 0)) // 8
+        entry = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+        document.append((name, entry))
+    raw = _dumps(document)
+    header, problems = _parse(raw, _LENGTH_BYTES + len(raw) + end, where)
+    if header is None:
+        first = problems[0]
+        raise UnsavableStateError(
+            f"{first.where}: {first.message}", where=first.where, kind="tensor"
+        )
+    return len(raw).to_bytes(_LENGTH_BYTES, "little") + raw, header
+
+
+def _dumps(document: Sequence[tuple[str, Any]]) -> bytes:
+    # Pairs, not a dict: a name given twice has to reach the check that refuses it.
+    items = (
+        f"{json.dumps(key, ensure_ascii=False)}:"
+        f"{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
+        for key, value in document
+    )
+    # A lone surrogate has no UTF-8; what stands in for it is refused as no UTF-8 by the check.
+    raw = ("{" + ",".join(items) + "}").encode("utf-8", "surrogatepass")
+    return raw + b" " * (-len(raw) % _PADDING)
+
+
+def _parse(raw: bytes, size_bytes: int, where: str) -> tuple[Header | None, tuple[Problem, ...]]:
+    if raw.count(b"[") + raw.count(b"{") > _BRACKETS:
+        message = f"has a header with more than {_BRACKETS:,} brackets"
+        return None, (Problem(code="json-too-large", where=where, message=message),)
+    data_start = _LENGTH_BYTES + len(raw)
+    document = _canonical(raw)
+    if document is not None:
+        header, problems = _header(document, data_start, size_bytes, where)
+        if not problems:
+            return header, ()
+    # The short way only accepts: what is wrong, and which code it has, is said by the long one.
+    document, problems = _strict(raw, where)
+    return _header(document, data_start, size_bytes, where) if not problems else (None, problems)
+
+
+def _header(
+    document: dict[str, Any], data_start: int, size_bytes: int, where: str
+) -> tuple[Header | None, tuple[Problem, ...]]:
+    metadata = document.pop(_METADATA_KEY, {})
+    found = list(islice(_metadata_problems(where, metadata), _PROBLEMS))
+    if len(document) > limits.TENSORS:
+        message = f"has {len(document):,} tensors; at most {limits.TENSORS:,} are allowed"
+        return None, (Problem(code="tensor-count", where=where, message=message),)
+    tensors: dict[str, TensorInfo] = {}
+    for name, entry in document.items():
+        try:
+            tensors[name] = _tensor(name, entry)
+        except _Refused as refused:
+            spot = f"{where}: {name[:80]!r}{refused.field}"
+            found.append(Problem(code=refused.code, where=spot, message=refused.message))
+            if len(found) >= _PROBLEMS:
+                break
+    if not found:
+        tensors = dict(sorted(tensors.items(), key=_by_bytes))
+        layout = _layout_problems(where, tensors, data_start, size_bytes)
+        found.extend(islice(layout, _PROBLEMS))
+    if found:
+        return None, tuple(found)
+    header = Header(
+        tensors=tensors, metadata=metadata, data_start=data_start, size_bytes=size_bytes
+    )
+    return header, ()
+
+
+def _by_bytes(item: tuple[str, TensorInfo]) -> tuple[int, int]:
+    return item[1][2:]
+
+
+def _strict(raw: bytes, where: str) -> tuple[Any, tuple[Problem, ...]]:
+    document, problems = parse_json(
+        raw, where=where, max_bytes=limits.HEADER_BYTES, max_depth=_DEPTH
+    )
+    if problems:
+        return None, problems
+    # Whitespace that JSON allows and the format does not; no object at all.
+    if not raw.startswith(b"{") or not raw.rstrip(b" ").endswith(b"}"):
+        message = "has a header that is not one JSON object padded with spaces"
+        return None, (Problem(code="json-syntax", where=where, message=message),)
+    # Python reads -0 as 0, safetensors as a float that it refuses.
+    if b"-0" in raw and b"-0" in _STRING.sub(b'""', raw):
+        message = "has the number -0 in its header"
+        return None, (Problem(code="json-number", where=where, message=message),)
+    return document, ()
+
+
+def _canonical(raw: bytes) -> dict[str, Any] | None:
+    """The object that compact JSON holds, at a fifth of the cost, or None to look again.
+
+    What gives these very bytes when written again has no key twice, no NaN, no -0, no lone
+    surrogate. Depth and the size of integers are bounded by what a tensor and metadata may be.
+    """
+    try:
+        value = from_json(raw)
+        if isinstance(value, dict) and to_json(value) == raw.rstrip(b" "):
+            return value
+    except ValueError:
+        pass
+    return None
+
+
+def _metadata_problems(where: str, metadata: object) -> Iterator[Problem]:
+    spot = f"{where}: {_METADATA_KEY}"
+    if not isinstance(metadata, dict):
+        yield Problem(code="header-metadata", where=spot, message="is no object of strings")
+        return
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            message = f"has a value that is no string under the key {key[:80]!r}"
+            yield Problem(code="header-metadata", where=spot, message=message)
+
+
+def _tensor(name: str, entry: Any) -> TensorInfo:
+    """The tensor that an entry describes. Raises _Refused with the first thing wrong in it."""
+    if fault := name_fault(name):
+        raise _Refused("tensor-name", "", fault)
+    try:
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        exact = len(entry) == _FIELDS
+    except (TypeError, KeyError):
+        exact = False
+    if not exact:
+        raise _Refused("header-field", "", "must have the fields dtype, shape, data_offsets only")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        raise _Refused("tensor-dtype", ".dtype", f"is unknown: {str(dtype)[:40]!r}")
+    if fault := shape_fault(shape):
+        raise _Refused("tensor-shape", ".shape", fault)
+    begin, end = _span(offsets)
+    bits = math.prod(shape, start=DTYPE_BITS[dtype])
+    if bits != (end - begin) * 8:
+        message = f"gives {end - begin:,} bytes to {dtype} of shape {shape}: {bits / 8:,g} are due"
+        raise _Refused("tensor-size", ".data_offsets", message)
+    return TensorInfo(dtype, tuple(shape), begin, end)
+
+
+def name_fault(name: str) -> str | None:
+    """Why a tensor may not have this name, or None."""
+    if not name:
+        return "is an empty name"
+    if len(name) * 4 > limits.NAME_BYTES:
+        size_bytes = len(name.encode("utf-8", "surrogatepass"))
+        if size_bytes > limits.NAME_BYTES:
+            return f"is a name of {size_bytes:,} bytes; at most {limits.NAME_BYTES:,} are allowed"
+    if not name.isprintable() and _CONTROL.search(name):
+        return "is a name with control characters"
+    return None
+
+
+def shape_fault(shape: object) -> str | None:
+    """Why this is no shape, or None: few dimensions, none negative, countable in 64 bits."""
+    if not isinstance(shape, list):
+        return "is no list"
+    if len(shape) > limits.DIMENSIONS:
+        return f"has {len(shape):,} dimensions; at most {limits.DIMENSIONS} are allowed"
+    elements = 1
+    for dim in shape:
+        if type(dim) is not int or not 0 <= dim <= limits.INTEGER_MAX:
+            return "must hold integers of 0 and above, within 64 bits"
+        # Zeros are left out: torch multiplies the others for the strides, and wraps around.
+        elements *= dim or 1
+    if elements > _ELEMENTS:
+        return "has a product beyond what 64 bits count"
+    return None
+
+
+def _span(offsets: object) -> tuple[int, int]:
+    if isinstance(offsets, list) and len(offsets) == 2:
+        begin, end = offsets
+        ordered = type(begin) is int and type(end) is int and 0 <= begin <= end
+        if ordered and end <= limits.INTEGER_MAX:
+            return begin, end
+    message = "must be two integers within 64 bits, none negative, the first not the larger"
+    raise _Refused("tensor-offsets", ".data_offsets", message)
+
+
+def _layout_problems(
+    where: str, tensors: Mapping[str, TensorInfo], data_start: int, size_bytes: int
+) -> Iterator[Problem]:
+    end, before = 0, ""
+    for name, info in tensors.items():
+        if info.begin != end:
+            what = "overlaps" if info.begin < end else "leaves a hole after"
+            after = repr(before[:80]) if before else "the header"
+            message = f"starts at {info.begin:,}, where {end:,} is due: it {what} {after}"
+            spot = f"{where}: {name[:80]!r}.data_offsets"
+            yield Problem(code="tensor-offsets", where=spot, message=message)
+        end, before = info.end, name
+    expected = data_start + end
+    if size_bytes < expected:
+        yield _too_short(where, size_bytes, expected)
+    elif size_bytes > expected:
+        yield Problem(
+            code="file-size",
+            where=where,
+            message=f"has {size_bytes:,} bytes, {size_bytes - expected:,} more than its header "
+            f"accounts for ({expected:,})",
+            found=str(size_bytes),
+            expected=str(expected),
+        )
+
+
+def _too_short(where: str, found: int, expected: int) -> Problem:
+    return Problem(
+        code="file-size",
+        where=where,
+        message=f"is cut short: it has {found:,} bytes and needs {expected:,} or more",
+        found=str(found),
+        expected=str(expected),
+        fix=_COPY_AGAIN,
+    )
