@@ -8,9 +8,9 @@ The only place where a checkpoint appears or vanishes:
 
 What each step relies on:
 - local file systems and NFS: the rename is atomic, so a reader sees nothing or all of it;
-- mounts that rename a directory child by child, and those that refuse (EXDEV, ENOTSUP, EPERM; then
-  the files are moved one by one, meta.json last): a directory whose meta.json is missing, or lists
-  a file that is missing or short, is no checkpoint for any reader, so half is never taken for one;
+- mounts that rename a directory child by child, and those that refuse to (then the files are moved
+  one by one, meta.json last): a directory whose meta.json is missing, or lists a file that is
+  missing or short, is no checkpoint for any reader, so half is never taken for one;
 - mounts whose fsync returns early (Drive, gcsfuse): after a power cut the newest may be absent;
   older ones are whole. This module cannot do better and does not claim to.
 
@@ -25,28 +25,29 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from smartcash_format.disk.owner import Life, parse_owner, this_process
+from smartcash_format.disk.leftovers import discard, sweep
+from smartcash_format.disk.owner import this_process
 from smartcash_format.errors import (
+    CheckpointError,
     CheckpointExistsError,
     CheckpointWriteError,
     InsufficientSpaceError,
 )
 from smartcash_format.spec import layout
 
-# A week: longer than any save, shorter than a quota takes to hurt.
-UNKNOWN_OWNER_S: Final = 7 * 24 * 3600
-_RENAME_REFUSED: Final = frozenset({errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM})
+# What mounts answer that cannot rename a directory; gcsfuse says EMFILE for one with many files.
+_RENAME_REFUSED: Final = frozenset(
+    {errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMFILE}
+)
 # Mounts that know no fsync of a directory answer one of these; there is nothing to wait for then.
 _NO_DIRECTORY_FSYNC: Final = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.ENOSYS}
 )
+_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
 class Stage:
@@ -65,35 +66,58 @@ class Stage:
     def publish(self) -> Path:
         """The final path, once the checkpoint is visible there and would survive a power cut."""
         sync_directory(self.path)
+        identity = _identity(self.path)
+        moved = False
         try:
             os.rename(self.path, self.final)
         except OSError as error:
-            self._rename_failed(error)
+            # NFS repeats a rename whose answer was lost, and then says ENOENT; others say EINTR.
+            if identity is None or _identity(self.final) != identity:
+                self._move_files(error)
+                moved = True
         self.published = True
+        if moved:
+            sync_directory(self.final)
+            discard(self.path)
         sync_directory(self.final.parent)
         return self.final
 
-    def _rename_failed(self, error: OSError) -> None:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise CheckpointExistsError(
-                f"{self.final.name} exists already; nothing was written", path=self.final
-            ) from error
-        if error.errno == errno.ENOENT and not self.path.exists() and self.final.exists():
-            return  # NFS repeats a rename whose answer was lost: the first one succeeded.
+    def _move_files(self, error: OSError) -> None:
+        """Moves them one by one where the mount cannot rename a directory; else raises why not."""
+        taken = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+        if error.errno in taken and os.path.lexists(self.final):
+            raise _exists(self.final) from error
         if error.errno not in _RENAME_REFUSED:
             raise error
-        os.mkdir(self.final)
-        _move_files(self.path, self.final)
+        try:
+            os.mkdir(self.final)
+        except FileExistsError as taken_now:
+            raise _exists(self.final) from taken_now
+        _move(self.path, self.final)
 
 
-def _move_files(source: Path, target: Path) -> None:
-    names = sorted(os.listdir(source), key=lambda name: (name == layout.META, name))
-    for name in names:
-        if name == layout.META:
-            sync_directory(target)
-        os.rename(source / name, target / name)
-    sync_directory(target)
-    os.rmdir(source)
+def _move(source: Path, target: Path) -> None:
+    try:
+        for name in sorted(os.listdir(source)):
+            if name != layout.META:
+                os.rename(source / name, target / name)
+        sync_directory(target)
+        os.rename(source / layout.META, target / layout.META)
+    except BaseException:
+        discard(target)
+        raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _exists(path: Path) -> CheckpointExistsError:
+    return CheckpointExistsError(f"{path} exists already; nothing was written", path=path)
 
 
 @contextlib.contextmanager
@@ -108,15 +132,19 @@ def stage(final: Path) -> Iterator[Stage]:
     try:
         make_root(root)
         if os.path.lexists(final):
-            raise CheckpointExistsError(f"{final} exists already; nothing was written", path=final)
-        sweep(root)
-        staged = Stage(root / (layout.STAGING_PREFIX + this_process().name()), final)
-        os.mkdir(staged.path)
+            raise _exists(final)
+        path = root / (layout.STAGING_PREFIX + this_process().name())
+        os.mkdir(path)
+        staged = Stage(path, final)
+        # The mount's own clock: that of a file server may differ from ours by days.
+        sweep(root, now=os.stat(path).st_mtime)
         yield staged
+    except CheckpointError:
+        raise
     except OSError as error:
-        if isinstance(error, CheckpointWriteError | FileExistsError):
-            raise
-        raise write_error(error, final) from error
+        raise write_error(
+            error, final, published=staged is not None and staged.published
+        ) from error
     finally:
         if staged is not None and not staged.published:
             discard(staged.path)
@@ -138,11 +166,14 @@ def make_root(root: Path) -> None:
         sync_directory(directory.parent)
 
 
-def write_error(error: OSError, path: Path) -> CheckpointWriteError:
+def write_error(error: OSError, path: Path, *, published: bool = False) -> CheckpointWriteError:
     """The error of our tree for a system error while writing, with the same errno."""
     reason = error.strerror or str(error) or type(error).__name__
+    what = "was not saved"
+    if published:
+        what = "is complete, but whether it would survive a power cut is not known"
     return CheckpointWriteError(
-        f"{path.name} was not saved: {reason}; every earlier checkpoint is untouched",
+        f"{path.name} {what}: {reason}; every earlier checkpoint is untouched",
         path=path,
         errno=error.errno,
     )
@@ -151,12 +182,16 @@ def write_error(error: OSError, path: Path) -> CheckpointWriteError:
 def require_space(root: Path, needed_bytes: int) -> None:
     """Returns when the file system under `root` has room for so many bytes, or says nothing.
 
-    Raises InsufficientSpaceError before the first byte is written.
+    What dead writers left in the root is cleared before it is called full. Raises
+    InsufficientSpaceError before the first byte is written.
     """
     existing = root
     while not existing.exists() and existing.parent != existing:
         existing = existing.parent
     free = free_bytes(existing)
+    if free is not None and free < needed_bytes and existing == root:
+        sweep(root)
+        free = free_bytes(root)
     if free is not None and free < needed_bytes:
         raise InsufficientSpaceError(
             f"{root} needs {needed_bytes:,} bytes for this save and has {free:,} free; nothing was "
@@ -172,7 +207,12 @@ def free_bytes(path: Path) -> int | None:
     """What this process may still write under `path`; None where the mount does not say."""
     if not hasattr(os, "statvfs"):
         return shutil.disk_usage(path).free
-    facts = os.statvfs(path)
+    try:
+        facts = os.statvfs(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+            return None
+        raise
     if facts.f_blocks == 0:
         return None
     # The blocks reserved for root are free for root alone.
@@ -184,7 +224,10 @@ def sync_directory(path: Path) -> None:
     """Makes the names in a directory durable, where the mount knows how."""
     if os.name == "nt":
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, _DIRECTORY)
+    except PermissionError:
+        return  # one may write in a directory that one may not list: there is no way to sync it
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -197,18 +240,23 @@ def sync_directory(path: Path) -> None:
 def remove(path: Path) -> int:
     """Makes a checkpoint vanish at once, then frees what it took; the bytes freed.
 
-    It is renamed into the trash first, so that no reader sees half of one. Raises
+    It is renamed into the trash first, so that no reader sees half of one; of a symbolic link only
+    the link goes. One that another process removed meanwhile is no error. Raises
     CheckpointWriteError when the system refuses; the checkpoint is whole or gone then.
     """
     trash = path.parent / (layout.TRASH_PREFIX + this_process().name())
     try:
         try:
             os.rename(path, trash)
+        except FileNotFoundError:
+            if not os.path.lexists(trash):
+                return 0
         except OSError as error:
             if error.errno not in _RENAME_REFUSED:
                 raise
-            os.unlink(path / layout.META)  # no rename here: without it no reader takes the rest
+            _unmark(path)
             trash = path
+        # Before anything inside goes: after a power cut it is whole under its name or in the trash.
         sync_directory(path.parent)
     except OSError as error:
         raise CheckpointWriteError(
@@ -217,92 +265,10 @@ def remove(path: Path) -> int:
     return discard(trash)
 
 
-def discard(directory: Path) -> int:
-    """Deletes a stage or a trash directory as far as the system lets it; the bytes freed.
-
-    What stays behind is hidden, is never taken for a checkpoint, and goes with a later sweep.
-    """
-    freed = 0
-    truncate = not _links_work(directory)
-    for parent, _, names in os.walk(directory, topdown=False, followlinks=False):
-        for name in names:
-            with contextlib.suppress(OSError):
-                freed += _delete(os.path.join(parent, name), truncate=truncate)
-        with contextlib.suppress(OSError):
-            os.rmdir(parent)
-    return freed
-
-
-def _delete(path: str, *, truncate: bool) -> int:
-    facts = os.lstat(path)
-    alone = facts.st_nlink == 1 and stat.S_ISREG(facts.st_mode)
-    if truncate and alone:
-        # Google Drive moves what is unlinked to its trash, where it still counts: empty it first.
-        # Never where hard links exist: truncating one name empties all of them.
-        os.truncate(path, 0)
-    os.unlink(path)
-    return facts.st_size if alone else 0
-
-
-def _links_work(directory: Path) -> bool:
-    probe = directory / ".link-probe"
-    try:
-        with open(directory / ".link-source", "wb"):
-            pass
-        os.link(directory / ".link-source", probe)
-    except OSError as error:
-        return error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-    return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """A stage or trash directory that somebody left, and whether that somebody still runs."""
-
-    path: Path
-    kind: Literal["stage", "trash"]
-    life: Life
-    age_s: float
-    size_bytes: int
-
-    @property
-    def is_garbage(self) -> bool:
-        """Whether the next writer may clear it."""
-        return self.life == "dead" or (self.life == "unknown" and self.age_s > UNKNOWN_OWNER_S)
-
-
-def leftovers(root: Path, *, now: float | None = None) -> list[Leftover]:
-    """The stages and trash directories in a root, those of running writers included."""
-    found = []
-    with os.scandir(root) as entries:
-        hidden = [
-            e for e in entries if e.name.startswith((layout.STAGING_PREFIX, layout.TRASH_PREFIX))
-        ]
-    for entry in hidden:
-        with contextlib.suppress(FileNotFoundError):
-            found.append(_leftover(entry, time.time() if now is None else now))
-    return sorted(found, key=lambda leftover: leftover.path)
-
-
-def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
-    kind: Literal["stage", "trash"] = "trash"
-    prefix = layout.TRASH_PREFIX
-    if entry.name.startswith(layout.STAGING_PREFIX):
-        kind, prefix = "stage", layout.STAGING_PREFIX
-    owner = parse_owner(entry.name.removeprefix(prefix))
-    size = 0
-    # Another user's leftover may be closed to us; it is listed all the same, with what can be seen.
-    with contextlib.suppress(PermissionError, NotADirectoryError), os.scandir(entry.path) as files:
-        size = sum(file.stat(follow_symlinks=False).st_size for file in files)
-    # mtime decides nothing else anywhere; for a stranger's leftover there is no other clock.
-    age = now - entry.stat(follow_symlinks=False).st_mtime
-    life: Life = owner.life if owner else "unknown"
-    return Leftover(path=Path(entry.path), kind=kind, life=life, age_s=age, size_bytes=size)
-
-
-def sweep(root: Path) -> list[Leftover]:
-    """Clears what dead writers left in a root; what was cleared."""
-    cleared = [leftover for leftover in leftovers(root) if leftover.is_garbage]
-    for leftover in cleared:
-        discard(leftover.path)
-    return cleared
+def _unmark(path: Path) -> None:
+    """Makes it no checkpoint where it cannot be renamed: without meta.json no reader takes it."""
+    if path.is_symlink():
+        return  # the link itself is what goes
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path / layout.META)
+    sync_directory(path)

@@ -1,0 +1,163 @@
+"""What writers that died left in a root: known by its name, listed, and cleared.
+
+Never reached through a link: whoever may write in a root could otherwise aim the next save of
+another user at his home. What cannot be deleted stays; it is hidden and never taken for a
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from smartcash_format.disk.owner import Life, parse_owner
+from smartcash_format.spec import layout
+
+# A week: longer than any save, shorter than a quota takes to hurt.
+UNKNOWN_OWNER_S: Final = 7 * 24 * 3600
+# What we write is flat; what a stranger puts under our names may be as deep as he likes.
+_DISCARD_DEPTH: Final = 8
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A stage or trash directory that somebody left, and whether that somebody still runs."""
+
+    path: Path
+    kind: Literal["stage", "trash"]
+    life: Life
+    age_s: float
+    size_bytes: int
+
+    @property
+    def is_garbage(self) -> bool:
+        """Whether the next writer may clear it."""
+        return self.life == "dead" or (self.life == "unknown" and self.age_s > UNKNOWN_OWNER_S)
+
+
+def leftovers(root: Path, *, now: float | None = None) -> list[Leftover]:
+    """The stages and trash directories in a root, those of running writers included."""
+    found = []
+    with os.scandir(root) as entries:
+        hidden = [
+            e for e in entries if e.name.startswith((layout.STAGING_PREFIX, layout.TRASH_PREFIX))
+        ]
+    for entry in hidden:
+        # Cleared by another writer meanwhile, or not to be looked at at all.
+        with contextlib.suppress(OSError):
+            found.append(_leftover(entry, time.time() if now is None else now))
+    return sorted(found, key=lambda leftover: leftover.path)
+
+
+def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
+    kind: Literal["stage", "trash"] = "trash"
+    prefix = layout.TRASH_PREFIX
+    if entry.name.startswith(layout.STAGING_PREFIX):
+        kind, prefix = "stage", layout.STAGING_PREFIX
+    owner = parse_owner(entry.name.removeprefix(prefix))
+    size = 0
+    # Another user's leftover may be closed to us, another writer's vanishes while we look, or it is
+    # no directory: it is listed all the same, with what can be seen.
+    if entry.is_dir(follow_symlinks=False):
+        with contextlib.suppress(OSError), os.scandir(entry.path) as files:
+            for file in files:
+                size += file.stat(follow_symlinks=False).st_size
+    # mtime decides nothing else anywhere; for a stranger's leftover there is no other clock.
+    age = now - entry.stat(follow_symlinks=False).st_mtime
+    life: Life = owner.life if owner else "unknown"
+    return Leftover(path=Path(entry.path), kind=kind, life=life, age_s=age, size_bytes=size)
+
+
+def sweep(root: Path, *, now: float | None = None) -> list[Leftover]:
+    """Clears what dead writers left in a root; what was cleared."""
+    cleared = [leftover for leftover in leftovers(root, now=now) if leftover.is_garbage]
+    for leftover in cleared:
+        discard(leftover.path)
+    return cleared
+
+
+def discard(directory: Path) -> int:
+    """Deletes a stage or a trash directory as far as the system lets it; the bytes freed.
+
+    Links are deleted, never followed. What stays behind is never taken for a checkpoint, and goes
+    with a later sweep.
+    """
+    try:
+        facts = os.lstat(directory)
+        if not stat.S_ISDIR(facts.st_mode):
+            os.unlink(directory)
+            return 0
+        descriptor = os.open(directory, _DIRECTORY | _NOFOLLOW)
+    except OSError:
+        return 0
+    try:
+        freed = _empty(descriptor, truncate=not _links_work(descriptor), depth=_DISCARD_DEPTH)
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
+    return freed
+
+
+def _empty(directory: int, *, truncate: bool, depth: int) -> int:
+    freed = 0
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            with contextlib.suppress(OSError):
+                freed += _delete(name, directory, truncate=truncate, depth=depth)
+    return freed
+
+
+def _delete(name: str, parent: int, *, truncate: bool, depth: int) -> int:
+    facts = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_ISDIR(facts.st_mode):
+        if depth == 0:
+            return 0
+        descriptor = os.open(name, _DIRECTORY | _NOFOLLOW, dir_fd=parent)
+        try:
+            freed = _empty(descriptor, truncate=truncate, depth=depth - 1)
+        finally:
+            os.close(descriptor)
+        os.rmdir(name, dir_fd=parent)
+        return freed
+    if truncate:
+        with contextlib.suppress(OSError):
+            _truncate(name, parent)
+    os.unlink(name, dir_fd=parent)
+    return facts.st_size if facts.st_nlink == 1 else 0
+
+
+def _truncate(name: str, parent: int) -> None:
+    # Google Drive moves what is unlinked to its trash, where it still counts: empty it first.
+    # Never where hard links exist: truncating one name empties all of them.
+    descriptor = os.open(name, os.O_WRONLY | os.O_NONBLOCK | _NOFOLLOW, dir_fd=parent)
+    try:
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _links_work(directory: int) -> bool:
+    source = f".probe-{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        os.close(os.open(source, flags, 0o600, dir_fd=directory))
+    except OSError:
+        return True  # not known
+    try:
+        os.link(source, f"{source}-link", src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as error:
+        return error.errno not in _NO_LINKS
+    return True

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.disk import leftovers as module
+from smartcash_format.disk.leftovers import UNKNOWN_OWNER_S, discard, leftovers, sweep
+from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.publish import stage
+from smartcash_format.spec import layout
+
+STRANGER = "0123abcd-77-88-00000000"
+WEEK_S = UNKNOWN_OWNER_S
+
+
+@pytest.fixture(scope="module")
+def dead() -> str:
+    """The owner's part of the name of something that a dead process left."""
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from smartcash_format.disk.owner import this_process; print(this_process().name())"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    return root
+
+
+def leave(root: Path, owner: str, *, prefix: str = layout.STAGING_PREFIX) -> Path:
+    left = root / f"{prefix}{owner}"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(bytes(1000))
+    return left
+
+
+@pytest.mark.parametrize("prefix", [layout.STAGING_PREFIX, layout.TRASH_PREFIX])
+def test_what_a_dead_writer_left_is_cleared(root: Path, dead: str, prefix: str) -> None:
+    left = leave(root, dead, prefix=prefix)
+    (cleared,) = sweep(root)
+    assert (cleared.path, cleared.life, cleared.size_bytes) == (left, "dead", 1000)
+    assert os.listdir(root) == []
+
+
+def test_what_a_running_writer_has_is_left_alone_however_old(root: Path) -> None:
+    left = leave(root, this_process().name())
+    os.utime(left, (1, 1))
+    assert sweep(root) == []
+    (found,) = leftovers(root)
+    assert (found.life, found.is_garbage) == ("alive", False)
+
+
+def test_the_next_save_clears_what_a_dead_writer_left(root: Path, dead: str) -> None:
+    leave(root, dead)
+    with stage(root / "epoch-0001-aa"):
+        pass
+    assert os.listdir(root) == []
+
+
+@pytest.mark.parametrize("owner", [STRANGER, "", "no owner at all"])
+def test_what_an_unknown_writer_left_is_cleared_after_a_week(root: Path, owner: str) -> None:
+    left = leave(root, owner)
+    made = left.stat().st_mtime
+    assert sweep(root, now=made + WEEK_S - 60) == []
+    assert [found.age_s for found in leftovers(root, now=made + 60)] == [60]
+    assert [found.path for found in sweep(root, now=made + WEEK_S + 60)] == [left]
+    assert not left.exists()
+
+
+def test_the_age_in_a_save_is_by_the_clock_of_the_mount(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = leave(root, STRANGER)
+    monkeypatch.setattr("time.time", lambda: left.stat().st_mtime + 10 * WEEK_S)
+    with stage(root / "epoch-0001-aa"):
+        pass
+    assert left.exists()
+
+
+def test_the_target_of_a_planted_link_is_never_cleared(root: Path, dead: str) -> None:
+    home = root.parent / "home"
+    home.mkdir()
+    (home / "thesis").write_text("years")
+    (root / f"{layout.STAGING_PREFIX}{dead}").symlink_to(home)
+    sweep(root)
+    assert (home / "thesis").read_text() == "years"
+    assert os.listdir(root) == []
+
+
+def test_links_inside_a_leftover_are_never_followed(
+    root: Path, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = root.parent / "home"
+    home.mkdir()
+    (home / "thesis").write_text("years")
+    left = leave(root, dead)
+    (left / "directory").symlink_to(home)
+    (left / "file").symlink_to(home / "thesis")
+    os.link(home / "thesis", left / "hard")
+    monkeypatch.setattr(module, "_links_work", lambda descriptor: False)  # it truncates then
+    sweep(root)
+    assert (home / "thesis").read_text() == "years"
+    assert os.listdir(root) == []
+
+
+def test_a_file_under_the_name_of_a_stage_is_cleared(root: Path, dead: str) -> None:
+    (root / f"{layout.TRASH_PREFIX}{dead}").write_text("")
+    sweep(root)
+    assert os.listdir(root) == []
+
+
+def test_a_planted_leftover_is_followed_only_so_deep(root: Path, dead: str) -> None:
+    left = leave(root, dead)
+    deep = left.joinpath(*"d" * 20)
+    deep.mkdir(parents=True)
+    sweep(root)
+    assert deep.exists()
+    assert os.listdir(left) == ["d"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+def test_a_leftover_that_is_closed_to_us_is_listed_and_costs_no_save(root: Path, dead: str) -> None:
+    left = leave(root, dead)
+    left.chmod(0)
+    try:
+        with stage(root / "epoch-0001-aa"):
+            pass
+        assert [found.path for found in leftovers(root)] == [left]
+    finally:
+        left.chmod(0o700)
+
+
+def test_a_leftover_that_cannot_be_deleted_costs_no_save(
+    root: Path, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = leave(root, dead)
+    (left / "sub").mkdir()
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        patch.setattr(os, "rmdir", refuse)
+        with stage(root / "epoch-0001-aa"):
+            pass
+        assert left.exists()
+    sweep(root)
+    assert not left.exists()
+
+
+def test_discarding_what_is_not_there_frees_nothing(root: Path) -> None:
+    assert discard(root / "nothing") == 0
+
+
+def test_other_hidden_names_are_no_leftovers(root: Path) -> None:
+    (root / layout.PINS).mkdir()
+    (root / ".stagings").mkdir()
+    assert leftovers(root, now=1e12) == []
