@@ -134,7 +134,9 @@ class Opened:
         if size == 0:
             return memoryview(b"")
         try:
-            mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+            # Private and writable: a user's hook that changes a tensor in place while it is loaded
+            # changes its own page; on a read-only mapping it would end the process.
+            mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
         except OSError:
             return memoryview(_read_all(descriptor, size))
         self._mapped.append(mapped)
