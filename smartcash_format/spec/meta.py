@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
-from smartcash_format.spec import digest, limits
+from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.documents import parse_json
 from smartcash_format.spec.problems import Code, Problem
 from smartcash_format.spec.values import Digest, Frozen, Number, ShortText, Time, Uuid
 from smartcash_format.spec.version import FORMAT, FORMAT_VERSION, Version, gate
 
-WHERE = "meta.json"
+WHERE = layout.META
 
 Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
 ModelT = TypeVar("ModelT", bound=Frozen)

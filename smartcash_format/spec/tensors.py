@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from smartcash_format.spec import digest, limits
+from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.documents import dump_json, parse_json
 from smartcash_format.spec.meta import Count, Name, validate_document
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.values import Digest, Frozen, Number, ShortText
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 
-WHERE = "tensors.json"
+WHERE = layout.TENSORS
 
 
 class TensorRecord(Frozen):
