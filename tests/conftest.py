@@ -1,0 +1,36 @@
+"""What the whole suite shares: the half that needs torch, and how hypothesis draws."""
+
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The tests of the rooms that hold live objects. Where torch is not installed they are left out, and
+# the header says so; anything else that fails to import there is an error. A test elsewhere that
+# needs torch bears the marker `torch`.
+TORCH_HALF = ("torch_io", "manager", "integrations", "examples", "test_seed.py", "test_readme.py")
+WITH_TORCH = find_spec("torch") is not None
+
+collect_ignore_glob = [] if WITH_TORCH else list(TORCH_HALF)
+
+# The same examples in every run, so that a red suite means a changed project; `--hypothesis-profile
+# explore` draws anew. No deadline: two busy cores are not a finding.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
+settings.load_profile("suite")
+
+
+def pytest_report_header() -> str:
+    if WITH_TORCH:
+        return "torch: installed, the whole suite"
+    return f"torch: not installed, left out: {', '.join(TORCH_HALF)} and the marker `torch`"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if WITH_TORCH:
+        return
+    for item in items:
+        if item.get_closest_marker("torch"):
+            item.add_marker(pytest.mark.skip(reason="torch is not installed"))

@@ -1,0 +1,73 @@
+"""The front door: what it offers, and that it costs nothing to stand in it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import smartcash_format
+from tests.processes import run_python
+
+SOURCE = Path(smartcash_format.__file__)
+
+
+def _names_for_type_checkers() -> set[str]:
+    """The names imported under `if TYPE_CHECKING:`."""
+    (guarded,) = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
+    imports = (node for node in guarded.body if isinstance(node, ast.ImportFrom))
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def test_the_public_names_are_sorted_and_stand_once() -> None:
+    assert smartcash_format.__all__ == sorted(set(smartcash_format.__all__))
+
+
+def test_all_the_loader_and_the_type_checker_know_the_same_names() -> None:
+    public = set(smartcash_format.__all__) - {"__version__"}
+    assert public == set(smartcash_format._HOME)
+    assert public == _names_for_type_checkers()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", smartcash_format.__all__)
+def test_every_public_name_resolves_and_is_kept(name: str) -> None:
+    value = getattr(smartcash_format, name)
+    assert vars(smartcash_format)[name] is value
+
+
+def test_dir_names_everything_that_can_be_touched() -> None:
+    assert set(smartcash_format.__all__) <= set(dir(smartcash_format))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"'smartcash_format' has no attribute 'Nothing'"):
+        smartcash_format.Nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_none_of_its_dependencies() -> None:
+    printed = run_python(
+        "import sys, smartcash_format; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    dependencies = {"blake3", "numpy", "pydantic", "rich", "safetensors", "torch", "typer", "yaml"}
+    assert "smartcash_format" in printed.split()
+    assert not dependencies & set(printed.split())
+
+
+def test_without_torch_the_room_of_live_objects_says_the_pip_command() -> None:
+    # None in sys.modules is how an import finds that there is no such module.
+    printed = run_python(
+        "import sys; sys.modules['torch'] = None\n"
+        "try:\n    import smartcash_format.torch_io\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    assert printed == (
+        "saving and loading live objects needs torch, which is not installed: "
+        'pip install "smartcash-format[torch]"\n'
+    )
+
+
+def test_the_module_runs_as_the_command() -> None:
+    printed = run_python("-m", "smartcash_format", "--version")
+    assert printed == f"smartcash-format {smartcash_format.__version__}\n"
