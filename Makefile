@@ -1,0 +1,87 @@
+# The verbs people type. On a fresh machine Python >= 3.11 and make are enough: every verb makes
+# the environments it needs, once. `make` alone lists the verbs.
+
+PYTHON ?= python3
+# The one pin of torch; on Linux pip takes the build that the machine's index prefers. Another:
+#   make test TORCH="torch==2.11.0"
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+LOWEST := .venv-lowest
+PIP := -m pip --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-lowest test-all bench torture real clean FORCE
+.DELETE_ON_ERROR:
+
+help:  ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv/.installed  ## train a small detector, kill it in the middle of a save, resume, compare bit for bit
+	@$(BIN)/python examples/demo.py
+
+test: check test-lowest test-all  ## every check and the whole suite
+
+check: .venv/.installed  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test-lowest: $(LOWEST)/.installed  ## the half that needs no torch, without it, on the oldest dependencies
+	$(LOWEST)/bin/python -m pytest -q -n 2
+
+test-all: .venv/.installed  ## the whole suite with branch coverage
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term
+
+bench: .venv/.installed  ## what the README claims about speed
+	@$(BIN)/python benchmarks/run.py
+
+torture: .venv/.installed  ## long fault injection
+	$(BIN)/python -m pytest -q -m torture
+
+real: .venv/.installed  ## whole training runs on real data
+	$(BIN)/python -m pytest -q -m real
+
+clean:  ## remove the environments and everything that the verbs left
+	rm -rf .venv $(LOWEST) build dist .coverage* .hypothesis .mypy_cache .pytest_cache \
+	    .ruff_cache .import_linter_cache
+
+# $(call make_venv,DIRECTORY): an empty environment with a pip that knows dependency groups. Colab's
+# Python and Debian's without python3-venv have no ensurepip: there the pip outside installs one.
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo 'Python 3.11 or newer is missing: install it, or name it: make PYTHON=python3.13'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1 || { \
+	    echo 'Python has neither ensurepip nor pip: install one of them (Debian: apt install python3-venv)'; \
+	    exit 1; }
+	@echo 'making $(1)'
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv --clear $(1); \
+	else $(PYTHON) -m venv --clear --without-pip $(1) && $(PYTHON) $(PIP) --python $(1)/bin/python install pip; fi
+	@$(1)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+endef
+
+# torch first and by its pin, so that nothing else chooses it. The file says what it was made with.
+.venv/.torch: FORCE
+	@echo '$(PYTHON) $(TORCH)' | cmp -s - $@ || $(MAKE) --no-print-directory .venv-anew
+
+.PHONY: .venv-anew
+.venv-anew:
+	$(call make_venv,.venv)
+	@echo 'installing $(TORCH), once'
+	@$(BIN)/python $(PIP) install $(TORCH)
+	@echo '$(PYTHON) $(TORCH)' > .venv/.torch
+
+.venv/.installed: .venv/.torch pyproject.toml
+	@echo 'installing the package and its tools, once'
+	@$(BIN)/python $(PIP) install --editable '.[torch]' --group dev
+	@touch $@
+
+# Exactly the lower bounds of the core dependencies, and no torch.
+$(LOWEST)/.installed: pyproject.toml
+	$(call make_venv,$(LOWEST))
+	@$(LOWEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*(bound.replace(">=", "==") for bound in project["dependencies"]), sep="\n")' > $(LOWEST)/bounds.txt
+	@echo 'installing the oldest dependencies, once:' $$(cat $(LOWEST)/bounds.txt)
+	@$(LOWEST)/bin/python $(PIP) install --editable . --group test --constraint $(LOWEST)/bounds.txt
+	@touch $@
