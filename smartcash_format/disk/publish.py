@@ -121,11 +121,12 @@ def _exists(path: Path) -> CheckpointExistsError:
 
 
 @contextlib.contextmanager
-def stage(final: Path) -> Iterator[Stage]:
+def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
     """A stage beside `final`, discarded when the block ends without having published it.
 
     Makes the root if it is missing and clears what dead writers left there. Raises
-    CheckpointExistsError when `final` is taken, CheckpointWriteError when the system refuses.
+    CheckpointExistsError when `final` is taken, CheckpointWriteError when the system refuses:
+    then `final` "was not saved", or whatever `verb` there is.
     """
     root = final.parent
     staged: Stage | None = None
@@ -142,9 +143,10 @@ def stage(final: Path) -> Iterator[Stage]:
     except CheckpointError:
         raise
     except OSError as error:
-        raise write_error(
-            error, final, published=staged is not None and staged.published
-        ) from error
+        what = f"was not {verb}"
+        if staged is not None and staged.published:
+            what = "is complete, but whether it would survive a power cut is not known"
+        raise write_error(error, final, what) from error
     finally:
         if staged is not None and not staged.published:
             discard(staged.path)
@@ -166,12 +168,9 @@ def make_root(root: Path) -> None:
         sync_directory(directory.parent)
 
 
-def write_error(error: OSError, path: Path, *, published: bool = False) -> CheckpointWriteError:
+def write_error(error: OSError, path: Path, what: str = "was not saved") -> CheckpointWriteError:
     """The error of our tree for a system error while writing, with the same errno."""
     reason = error.strerror or str(error) or type(error).__name__
-    what = "was not saved"
-    if published:
-        what = "is complete, but whether it would survive a power cut is not known"
     return CheckpointWriteError(
         f"{path.name} {what}: {reason}; every earlier checkpoint is untouched",
         path=path,
@@ -194,8 +193,8 @@ def require_space(root: Path, needed_bytes: int) -> None:
         free = free_bytes(root)
     if free is not None and free < needed_bytes:
         raise InsufficientSpaceError(
-            f"{root} needs {needed_bytes:,} bytes for this save and has {free:,} free; nothing was "
-            "written: remove or move checkpoints, then save again",
+            f"{root} needs {needed_bytes:,} bytes and has {free:,} free; nothing was written: "
+            "remove or move checkpoints, then try again",
             path=root,
             errno=errno.ENOSPC,
             needed_bytes=needed_bytes,

@@ -1,0 +1,292 @@
+"""Verified copies: what arrives is what was saved, or nothing arrives (FORMAT.md, Copies).
+
+A checkpoint is copied into a stage of the target root, every file hashed while it is read and then
+read back and hashed again, meta.json last, and published like a save. Copies are full files,
+never links. What is already there and identical is skipped, so a copy that was cut short goes on
+where it stopped when it is started again. The source's history and pins are not touched.
+
+A name that is taken by something else is left as it is: the copy goes beside it, with the first
+digits of its meta_digest at the end of its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from smartcash_format.disk.publish import Stage, require_space, stage
+from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.disk.write import write_at
+from smartcash_format.errors import (
+    CheckpointError,
+    CheckpointExistsError,
+    CheckpointWriteError,
+    InvalidCheckpointError,
+)
+from smartcash_format.spec import digest, layout
+from smartcash_format.spec.meta import Meta
+
+Progress = Callable[[int, int], None]
+
+# Large enough for a network mount, small enough to show progress.
+CHUNK_BYTES: Final = 4 << 20
+# How many digits of the meta_digest tell two checkpoints of one name apart.
+_APART_DIGITS: Final = 8
+
+DRIVE: Final = Path("/content/drive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A checkpoint that was not copied: it is there already, or its source is not whole."""
+
+    source: Path
+    kind: Literal["identical", "broken"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """What a transfer did: the copies it made, in the order of their sources, and the others."""
+
+    copied: tuple[Path, ...]
+    skipped: tuple[Skipped, ...]
+    size_bytes: int
+
+
+def transfer(
+    sources: Sequence[Path], target_root: Path, *, progress: Progress | None = None
+) -> Transferred:
+    """Copies checkpoints into another root, each verified; what was copied and what was not.
+
+    A source that is broken or vanishes is skipped with its reason, the others go on. `progress` is
+    called with (bytes done, bytes in all); done counts when the copy has been read back. Raises
+    InsufficientSpaceError before the first byte, CheckpointWriteError when the target fails:
+    what was copied until then is whole and is skipped the next time.
+    """
+    plan, skipped = _plan(sources, target_root)
+    meter = _Meter(sum(size for _, size in plan), progress)
+    if plan:
+        require_space(target_root, meter.total)
+    copied: list[Path] = []
+    size_bytes = 0
+    for source, size in plan:
+        try:
+            copied.append(_copy(source, target_root, meter))
+            size_bytes += size
+        except _Skip as skip:
+            skipped.append(skip.what)
+        meter.finish(size)
+    return Transferred(copied=tuple(copied), skipped=tuple(skipped), size_bytes=size_bytes)
+
+
+class _Skip(Exception):
+    def __init__(self, source: Path, kind: Literal["identical", "broken"], reason: str) -> None:
+        self.what = Skipped(source=source, kind=kind, reason=reason)
+
+
+class _Meter:
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total = total
+        self._progress = progress
+        self._finished = 0
+        self._halves = 0
+
+    def add(self, size_bytes: int) -> None:
+        """Counts bytes written, and the same bytes again when they have been read back."""
+        self._halves += size_bytes
+        self._tell()
+
+    def again(self) -> None:
+        """Starts the present checkpoint anew."""
+        self._halves = 0
+
+    def finish(self, size_bytes: int) -> None:
+        """Counts a checkpoint as done, also one that was skipped half-way."""
+        self._finished += size_bytes
+        self._halves = 0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._finished + self._halves // 2, self.total)
+
+
+def _plan(
+    sources: Sequence[Path], target_root: Path
+) -> tuple[list[tuple[Path, int]], list[Skipped]]:
+    plan: list[tuple[Path, int]] = []
+    skipped: list[Skipped] = []
+    for source in sources:
+        try:
+            with _open(source) as opened:
+                _place(source, target_root, opened.meta)
+                plan.append((source, opened.meta.size_bytes + len(opened.meta_bytes)))
+        except _Skip as skip:
+            skipped.append(skip.what)
+    return plan, skipped
+
+
+def _open(source: Path) -> Opened:
+    try:
+        opened = open_checkpoint(source)
+    except InvalidCheckpointError as error:
+        first = error.problems[0]
+        raise _Skip(source, "broken", f"{first.where}: {first.message}") from error
+    except (CheckpointError, OSError) as error:
+        raise _Skip(source, "broken", str(error)) from error
+    for name, record in opened.meta.files.items():
+        if not layout.is_plain_name(name) or not digest.is_known(record.digest):
+            opened.close()
+            raise _Skip(source, "broken", f"{name[:80]!r} has a name or digest unknown here")
+    return opened
+
+
+def _place(source: Path, target_root: Path, meta: Meta) -> Path:
+    """Where the copy goes: under the source's name, or beside what has that name."""
+    _, _, digits = meta.meta_digest.partition(":")
+    name = Path(os.path.abspath(source)).name
+    for place in (target_root / name, target_root / f"{name}-{digits[:_APART_DIGITS]}"):
+        if not os.path.lexists(place):
+            return place
+        if _is_there(place, meta):
+            raise _Skip(source, "identical", f"is already there as {place}")
+    raise CheckpointExistsError(
+        f"{place} is not a whole copy of {name} and stands in its place; nothing was written",
+        path=place,
+    )
+
+
+def _is_there(place: Path, meta: Meta) -> bool:
+    """Whether the same checkpoint stands there with every file in its size."""
+    try:
+        with open_checkpoint(place) as opened:
+            return opened.meta.meta_digest == meta.meta_digest and all(
+                opened.listed_size(name) == record.size_bytes for name, record in meta.files.items()
+            )
+    except (CheckpointError, FileNotFoundError):
+        return False
+
+
+def _copy(source: Path, target_root: Path, meter: _Meter) -> Path:
+    with _open(source) as opened:
+        while True:
+            place = _place(source, target_root, opened.meta)
+            try:
+                with stage(place, verb="copied") as staged:
+                    for name, record in sorted(opened.meta.files.items()):
+                        _copy_file(opened, name, record.digest, staged, meter)
+                    meta_digest = digest.digest_of(opened.meta_bytes)
+                    _write(staged, layout.META, [opened.meta_bytes], meter)
+                    _read_back(staged, layout.META, meta_digest, meter)
+                    return staged.publish()
+            except CheckpointExistsError:
+                meter.again()  # the name was taken meanwhile: by the same copy, or by another
+
+
+def _copy_file(opened: Opened, name: str, stated: str, staged: Stage, meter: _Meter) -> None:
+    running = digest.hasher(algorithm := digest.algorithm_of(stated))
+    _write(staged, name, _chunks(opened, name, running), meter)
+    if digest.named(running, algorithm) != stated:
+        reason = f"{name} does not have the bytes it was saved with: it was changed or has rotted"
+        raise _Skip(opened.path, "broken", reason)
+    # For people; nothing depends on it, and not every mount can.
+    with contextlib.suppress(OSError):
+        facts = os.stat(opened.path / name)
+        os.utime(staged.path / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    _read_back(staged, name, stated, meter)
+
+
+def _chunks(opened: Opened, name: str, running: digest.Hasher) -> Iterator[memoryview]:
+    """The source's bytes, hashed on the way. Its errors are no errors of the target."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    try:
+        # Read, not mapped: a mapped file that is truncated meanwhile ends the process.
+        with opened.raw(name) as stream:
+            while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+                running.update(buffer[:count])
+                yield buffer[:count]
+    except OSError as error:
+        reason = f"{name} cannot be read: {error.strerror or error}"
+        raise _Skip(opened.path, "broken", reason) from error
+
+
+def _write(staged: Stage, name: str, chunks: Iterable[bytes | memoryview], meter: _Meter) -> None:
+    descriptor = staged.create(name)
+    try:
+        offset = 0
+        for chunk in chunks:
+            write_at(descriptor, offset, [chunk])
+            offset += len(chunk)
+            meter.add(len(chunk))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_back(staged: Stage, name: str, expected: str, meter: _Meter) -> None:
+    running = digest.hasher(algorithm := digest.algorithm_of(expected))
+    descriptor = os.open(staged.path / name, os.O_RDONLY)
+    try:
+        if hasattr(os, "posix_fadvise"):
+            # So that the bytes come from the storage, where the system knows how, not from memory.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        while chunk := os.read(descriptor, CHUNK_BYTES):
+            running.update(chunk)
+            meter.add(len(chunk))
+    finally:
+        os.close(descriptor)
+    if digest.named(running, algorithm) != expected:
+        raise CheckpointWriteError(
+            f"{staged.final.name} was not copied: {name} reads back other bytes than were written; "
+            "the storage or the memory of this machine is faulty",
+            path=staged.final,
+            errno=errno.EIO,
+        )
+
+
+def drive_problem(
+    path: Path, *, mounts: str | None = None, mount_point: Path = DRIVE
+) -> str | None:
+    """Why nothing may be copied to `path`, with the lines that help; None when it may.
+
+    Under the mount point of Google Drive a directory is on Drive only while Drive is mounted there:
+    else it is on the machine's own disk and goes with it. `mounts` is the text of /proc/mounts.
+    """
+    if not _is_under(path, mount_point) or str(mount_point) in _mount_points(mounts):
+        return None
+    return (
+        f"{path} is not on Google Drive: nothing is mounted at {mount_point}. In Colab run\n"
+        "    from google.colab import drive\n"
+        f'    drive.mount("{mount_point}")'
+    )
+
+
+def drive_notice(path: Path, *, mount_point: Path = DRIVE) -> str | None:
+    """What a user has to know after a copy to Google Drive; None for any other place."""
+    if not _is_under(path, mount_point):
+        return None
+    return (
+        "the upload to Google Drive goes on in the background; drive.flush_and_unmount() waits "
+        "for it"
+    )
+
+
+def _is_under(path: Path, directory: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(directory)
+
+
+def _mount_points(mounts: str | None) -> set[str]:
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text("utf-8", "surrogateescape")
+        except OSError:
+            return {str(DRIVE)} if os.path.ismount(DRIVE) else set()
+    fields = (line.split(" ") for line in mounts.splitlines())
+    return {part[1].replace("\\040", " ") for part in fields if len(part) > 1}

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartcash_format.disk import transfer as module
+from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.transfer import (
+    Skipped,
+    Transferred,
+    drive_notice,
+    drive_problem,
+    transfer,
+)
+from smartcash_format.errors import (
+    CheckpointExistsError,
+    CheckpointWriteError,
+    InsufficientSpaceError,
+)
+from smartcash_format.spec import layout
+from smartcash_format.testing.sample import write_sample
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    return [write_sample(tmp_path / "runs", epoch=epoch) for epoch in (1, 2, 3)]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "drive" / "checkpoints"
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_copies_are_equal_byte_for_byte_and_share_nothing(
+    sources: list[Path], target: Path
+) -> None:
+    done = transfer(sources, target)
+    assert done.copied == tuple(target / source.name for source in sources)
+    assert done.skipped == ()
+    assert done.size_bytes == sum(
+        len(data) for source in sources for data in contents(source).values()
+    )
+    for source, copy in zip(sources, done.copied, strict=True):
+        assert contents(copy) == contents(source)
+        assert all(path.stat().st_nlink == 1 for path in copy.iterdir())
+    assert sorted(os.listdir(target)) == sorted(source.name for source in sources)
+
+
+def test_hard_linked_sources_become_full_files(
+    sources: list[Path], target: Path, tmp_path: Path
+) -> None:
+    for path in sources[0].iterdir():
+        os.link(path, tmp_path / path.name)
+    copied = transfer(sources[:1], target).copied[0]
+    assert {path.stat().st_nlink for path in sources[0].iterdir()} == {2}
+    assert {path.stat().st_nlink for path in copied.iterdir()} == {1}
+
+
+def test_what_is_there_and_identical_is_skipped(sources: list[Path], target: Path) -> None:
+    transfer(sources[:1], target)
+    before = (target / sources[0].name / layout.META).stat()
+    done = transfer(sources, target)
+    assert done.copied == tuple(target / source.name for source in sources[1:])
+    assert [(skip.source, skip.kind) for skip in done.skipped] == [(sources[0], "identical")]
+    assert (target / sources[0].name / layout.META).stat().st_ino == before.st_ino
+
+
+def test_a_copy_into_its_own_root_does_nothing(sources: list[Path]) -> None:
+    root = sources[0].parent
+    done = transfer(sources, root)
+    assert (done.copied, len(done.skipped)) == ((), 3)
+    assert len(os.listdir(root)) == 3
+
+
+def test_a_different_checkpoint_of_the_name_is_left_and_the_copy_goes_beside_it(
+    sources: list[Path], target: Path, tmp_path: Path
+) -> None:
+    source = sources[0]
+    other = write_sample(tmp_path / "other", epoch=9)
+    target.mkdir(parents=True)
+    os.rename(other, target / source.name)
+    before = contents(target / source.name)
+    digits = read_meta(source).meta_digest.partition(":")[2][:8]
+
+    done = transfer([source], target)
+    assert done.copied == (target / f"{source.name}-{digits}",)
+    assert contents(done.copied[0]) == contents(source)
+    assert contents(target / source.name) == before
+    assert transfer([source], target).skipped[0].kind == "identical"
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "meta", "empty", "file"])
+def test_a_half_of_a_copy_is_no_copy(sources: list[Path], target: Path, damage: str) -> None:
+    source = sources[0]
+    there = transfer([source], target).copied[0]
+    match damage:
+        case "missing":
+            (there / "model.safetensors").unlink()
+        case "short":
+            os.truncate(there / "model.safetensors", 10)
+        case "meta":
+            (there / layout.META).unlink()
+        case "empty":
+            shutil.rmtree(there)
+            there.mkdir()
+        case _:
+            shutil.rmtree(there)
+            there.write_text("something")
+    copied = transfer([source], target).copied
+    assert copied == (target / copied[0].name,)
+    assert copied[0] != there
+    assert contents(copied[0]) == contents(source)
+
+
+def test_with_both_names_taken_nothing_is_overwritten(sources: list[Path], target: Path) -> None:
+    source = sources[0]
+    first = transfer([source], target).copied[0]
+    (first / layout.META).unlink()
+    second = transfer([source], target).copied[0]
+    (second / layout.META).unlink()
+    with pytest.raises(CheckpointExistsError) as caught:
+        transfer([source], target)
+    assert caught.value.path == second
+    assert sorted(os.listdir(target)) == sorted([first.name, second.name])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "tensors.json"])
+def test_a_source_that_has_rotted_is_not_copied_and_the_others_are(
+    sources: list[Path], target: Path, name: str
+) -> None:
+    flip(sources[1] / name)
+    done = transfer(sources, target)
+    assert done.copied == (target / sources[0].name, target / sources[2].name)
+    (skip,) = done.skipped
+    assert (skip.source, skip.kind) == (sources[1], "broken")
+    assert skip.reason.startswith(f"{name} does not have the bytes it was saved with")
+    assert len(os.listdir(target)) == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "meta", "file", "link", "foreign"])
+def test_a_source_that_is_not_whole_is_skipped_with_its_reason(
+    sources: list[Path], target: Path, damage: str
+) -> None:
+    source = sources[0]
+    match damage:
+        case "gone":
+            shutil.rmtree(source)
+        case "meta":
+            flip(source / layout.META)
+        case "file":
+            (source / "optimizer.pt").unlink()
+        case "link":
+            os.rename(source / "optimizer.pt", source.parent / "elsewhere")
+            (source / "optimizer.pt").symlink_to(source.parent / "elsewhere")
+        case _:
+            (source / layout.META).write_text("{}")
+    done = transfer(sources, target)
+    assert [skip.kind for skip in done.skipped] == ["broken"]
+    assert done.skipped[0].reason
+    assert len(done.copied) == 2
+    assert sorted(os.listdir(target)) == sorted(copy.name for copy in done.copied)
+
+
+def test_progress_adds_up_to_all_bytes(sources: list[Path], target: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    done = transfer(sources, target, progress=lambda *args: seen.append(args))
+    assert seen == sorted(seen)
+    assert seen[-1] == (done.size_bytes, done.size_bytes)
+
+
+def test_progress_ends_also_when_a_source_turns_out_broken(
+    sources: list[Path], target: Path
+) -> None:
+    flip(sources[2] / "tensors.json")
+    seen: list[tuple[int, int]] = []
+    transfer(sources, target, progress=lambda *args: seen.append(args))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_target_that_does_not_fit_all_is_refused_before_the_first_byte(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartcash_format.disk.publish.free_bytes", lambda path: 5000)
+    with pytest.raises(InsufficientSpaceError) as caught:
+        transfer(sources, target)
+    assert caught.value.free_bytes == 5000
+    assert not target.exists()
+
+
+def test_storage_that_reads_back_other_bytes_is_found_and_nothing_is_left(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def rot(descriptor: int, data: Any, offset: int) -> int:
+        return real(descriptor, bytes([data[0] ^ 1]) + bytes(data[1:]), offset)
+
+    monkeypatch.setattr(os, "pwrite", rot)
+    with pytest.raises(CheckpointWriteError, match="reads back other bytes") as caught:
+        transfer(sources, target)
+    assert caught.value.errno == errno.EIO
+    assert os.listdir(target) == []
+
+
+def test_a_failing_target_is_raised_with_its_errno_and_what_was_copied_stays(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+    calls: list[int] = []
+
+    def fail_late(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_late)
+        with pytest.raises(CheckpointWriteError, match="was not copied") as caught:
+            transfer(sources, target)
+    assert caught.value.errno == errno.ENOSPC
+    copied = [name for name in os.listdir(target) if not layout.is_hidden(name)]
+    assert copied == [sources[0].name]
+    assert len(transfer(sources, target).copied) == 2
+
+
+@pytest.mark.parametrize("call", ["chmod", "utime", "link", "posix_fadvise"])
+def test_a_mount_that_only_stores_bytes_is_copied_to(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, call, refuse)
+    assert len(transfer(sources, target).copied) == 3
+
+
+def test_copies_keep_the_times_of_their_files(sources: list[Path], target: Path) -> None:
+    os.utime(sources[0] / "model.safetensors", (1e9, 1e9))
+    copied = transfer(sources[:1], target).copied[0]
+    assert (copied / "model.safetensors").stat().st_mtime == 1e9
+
+
+def test_of_two_copies_of_one_checkpoint_at_once_one_is_made(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = threading.Barrier(4)
+    real = module._place
+    first = threading.local()
+
+    def place(*args: Any) -> Path:
+        found = real(*args)
+        first.calls = getattr(first, "calls", 0) + 1
+        if first.calls == 2:
+            ready.wait()  # all of them have found the name free
+        return found
+
+    monkeypatch.setattr(module, "_place", place)
+    results: list[Transferred] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(transfer(sources[:1], target)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(len(done.copied) for done in results) == 1
+    assert [skip.kind for done in results for skip in done.skipped] == ["identical"] * 3
+    assert os.listdir(target) == [sources[0].name]
+
+
+def test_a_source_is_named_by_its_directory_however_it_is_spelled(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sources[0])
+    assert transfer([Path(".")], target).copied == (target / sources[0].name,)
+
+
+MOUNTS = """\
+overlay / overlay rw,relatime 0 0
+tmpfs /dev/shm tmpfs rw 0 0
+{} fuse.drive rw,nosuid,nodev,relatime,user_id=0 0 0
+"""
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    return Path(os.path.realpath(tmp_path)) / "content" / "drive"
+
+
+def test_an_unmounted_drive_is_a_problem_that_shows_how_to_mount_it(drive: Path) -> None:
+    problem = drive_problem(drive / "MyDrive" / "x", mounts="", mount_point=drive)
+    assert problem is not None
+    assert "from google.colab import drive\n" in problem
+    assert f'drive.mount("{drive}")' in problem
+
+
+def test_a_mounted_drive_is_no_problem(drive: Path) -> None:
+    mounts = MOUNTS.format(f"drive {drive}")
+    assert drive_problem(drive / "MyDrive" / "x", mounts=mounts, mount_point=drive) is None
+
+
+def test_another_directory_is_no_problem_without_any_drive(drive: Path, tmp_path: Path) -> None:
+    assert drive_problem(tmp_path / "backup", mounts="", mount_point=drive) is None
+    assert drive_problem(Path(f"{drive}-not"), mounts="", mount_point=drive) is None
+
+
+def test_a_way_around_to_an_unmounted_drive_is_a_problem(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive.mkdir(parents=True)
+    (tmp_path / "gd").symlink_to(drive)
+    monkeypatch.chdir(drive)
+    for path in (tmp_path / "gd" / "x", Path("x"), drive / ".." / "drive" / "x"):
+        assert drive_problem(path, mounts="", mount_point=drive) is not None
+
+
+def test_a_mount_point_with_a_space_is_found(tmp_path: Path) -> None:
+    drive = Path(os.path.realpath(tmp_path)) / "my drive"
+    mounts = MOUNTS.format(f"drive {str(drive).replace(' ', chr(92) + '040')}")
+    assert drive_problem(drive / "x", mounts=mounts, mount_point=drive) is None
+
+
+def test_a_copy_to_drive_comes_with_a_word_about_the_upload(drive: Path, tmp_path: Path) -> None:
+    notice = drive_notice(drive / "MyDrive", mount_point=drive)
+    assert notice is not None
+    assert "flush_and_unmount" in notice
+    assert drive_notice(tmp_path / "backup", mount_point=drive) is None
+
+
+def test_this_machine_has_no_drive_mounted() -> None:
+    assert drive_problem(Path("/content/drive/MyDrive/x")) is not None
+
+
+def test_nothing_to_copy_makes_no_root(target: Path) -> None:
+    assert transfer([], target) == Transferred(copied=(), skipped=(), size_bytes=0)
+    assert not target.exists()
+
+
+def test_a_skip_says_where_the_copy_is(sources: list[Path], target: Path) -> None:
+    transfer(sources[:1], target)
+    there = target / sources[0].name
+    assert transfer(sources[:1], target).skipped == (
+        Skipped(source=sources[0], kind="identical", reason=f"is already there as {there}"),
+    )
