@@ -23,6 +23,9 @@ DIMENSIONS: Final = 64
 NAME_BYTES: Final = 1_024
 # Nobody nests a config this deep by hand; parsers recurse.
 JSON_DEPTH: Final = 64
+# 100,000 tensors with a dozen values each. Parsed, a value takes up to 64 bytes however short it
+# was written: 32 MiB of "[]," would take 700 MB.
+JSON_VALUES: Final = 2_000_000
 # What every JSON reader with 64-bit integers can hold.
 INTEGER_MIN: Final = -(1 << 63)
 INTEGER_MAX: Final = (1 << 63) - 1
