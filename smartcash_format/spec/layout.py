@@ -65,7 +65,8 @@ def is_plain_name(name: str) -> bool:
         _AUX.fullmatch(name) is not None
         and _RESERVED.fullmatch(name) is None
         and not name.endswith(".")
-        and name != META
+        # In any case: on many file systems META.JSON is the commit marker itself.
+        and name.lower() != META
     )
 
 

@@ -50,11 +50,11 @@ def gate(
         )
     text = document.get("format_version")
     match = _VERSION.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    if match is None or int(match[1]) < MAJOR:
         return None, Problem(
             code="field-invalid",
             where=f"{where}: format_version",
-            message="is not a version of the form MAJOR.MINOR",
+            message="is no version of this format",
             found=repr(text)[:80],
             expected=f'"{FORMAT_VERSION}"',
         )
