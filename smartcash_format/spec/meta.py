@@ -5,23 +5,36 @@ The version is looked at first and alone; then the digest of the bytes; then eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, JsonValue, ValidationError
 
 from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.documents import parse_json
-from smartcash_format.spec.problems import Code, Problem
-from smartcash_format.spec.values import Digest, Frozen, Number, ShortText, Time, Uuid
+from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.values import (
+    Count,
+    Digest,
+    Frozen,
+    Name,
+    Number,
+    Series,
+    SetName,
+    ShortText,
+    Table,
+    Time,
+    Uuid,
+)
 from smartcash_format.spec.version import FORMAT, FORMAT_VERSION, Version, gate
 
 WHERE = layout.META
 
-Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
 ModelT = TypeVar("ModelT", bound=Frozen)
-
-Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_BYTES)]
+# A document that breaks every rule a thousand times over says so in its first hundred problems.
+PROBLEMS: Final = 100
 
 
 class FileRecord(Frozen):
@@ -41,7 +54,7 @@ class WeightSet(Frozen):
     tensors: Count = Field(description="names, each name of a tied tensor counted")
     parameters: Count = Field(description="elements of all parameters, tied ones counted once")
     trainable_parameters: Count | None = Field(description="null where it is not known")
-    dtypes: dict[ShortText, Count] = Field(description="safetensors dtype to number of names")
+    dtypes: Table[ShortText, Count] = Field(description="safetensors dtype to number of names")
     weights_digest: Digest
     finite: bool = Field(description="no NaN or infinity in any floating tensor")
 
@@ -50,14 +63,14 @@ class ParameterGroup(Frozen):
     """One parameter group: its size and hyperparameters; the names stand in tensors.json."""
 
     parameters: Count
-    hyperparameters: dict[ShortText, JsonValue]
+    hyperparameters: Table[ShortText, JsonValue]
 
 
 class OptimizerRecord(Frozen):
     """The optimizer: its class and its groups."""
 
     class_name: ShortText | None
-    groups: list[ParameterGroup]
+    groups: Series[ParameterGroup]
 
 
 class SchedulerRecord(Frozen):
@@ -98,23 +111,23 @@ class Meta(Frozen):
     epoch: Count = Field(description="as the user gave it")
     step: Count | None = None
     is_best: bool = Field(description="a fact of the moment of saving")
-    metrics: Annotated[dict[ShortText, Number], Field(max_length=limits.METRICS)] = {}
+    metrics: Annotated[Table[ShortText, Number], Field(max_length=limits.METRICS)] = {}
     backbone: ShortText | None = None
     dataset: ShortText | None = None
-    tags: Annotated[list[ShortText], Field(max_length=limits.TAGS)] = []
+    tags: Annotated[Series[ShortText], Field(max_length=limits.TAGS)] = []
     config: JsonValue = Field(default=None, description="the user's own, carried")
     notes: dict[str, JsonValue] = Field(default={}, description="the user's own, carried")
-    weights: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], WeightSet] = {}
+    weights: Table[SetName, WeightSet] = {}
     optimizer: OptimizerRecord | None = None
     scheduler: SchedulerRecord | None = None
     extra: Annotated[
-        list[ShortText],
+        Series[ShortText],
         AfterValidator(lambda names: sorted(names)),
         Field(max_length=limits.TAGS, description="names of the other state in extra.pt"),
     ] = []
     rng: bool = Field(default=False, description="random number state is in extra.pt")
     environment: Environment = Environment()
-    files: Annotated[dict[Name, FileRecord], Field(max_length=limits.FILES)]
+    files: Annotated[Table[Name, FileRecord], Field(max_length=limits.FILES)]
 
     @property
     def version(self) -> Version:
@@ -183,30 +196,69 @@ def validate_document(
     """The document as a model, or every field that is wrong.
 
     Unknown keys are a problem in a document of a minor that this reader knows and are carried in
-    one of a newer minor.
+    one of a newer minor. In a list or mapping the first wrong element is reported.
     """
-    extra: Literal["allow", "forbid"] = "allow" if version.is_newer_minor else "forbid"
     try:
-        return model.model_validate(document, extra=extra), ()
+        # Forbidden keys would be an error each, and a hostile document has two million of them.
+        value = model.model_validate(document, extra="allow")
     except ValidationError as error:
-        return None, tuple(_problem(dict(item), where) for item in error.errors()[:100])
+        found = error.errors(include_url=False, include_context=False)
+        return None, tuple(_problem(dict(item), where) for item in found[:PROBLEMS])
+    unknown = () if version.is_newer_minor else islice(_unknown(value, ()), PROBLEMS)
+    problems = tuple(
+        Problem(
+            code="field-unknown",
+            where=f"{where}: {_path(loc)}",
+            message=f"is no field of format version {version}",
+        )
+        for loc in unknown
+    )
+    return (None, problems) if problems else (value, ())
 
 
-_CODES: dict[str, Code] = {"missing": "field-missing", "extra_forbidden": "field-unknown"}
+def _unknown(value: object, loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Where keys stand that no model has. What a user gave (config, notes) holds no models."""
+    if isinstance(value, BaseModel):
+        yield from ((*loc, key) for key in value.model_extra or ())
+        for name in type(value).model_fields:
+            yield from _unknown(getattr(value, name), (*loc, name))
+    elif isinstance(value, dict) and isinstance(next(iter(value.values()), None), BaseModel):
+        for key, child in value.items():
+            yield from _unknown(child, (*loc, key))
+    elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        for index, child in enumerate(value):
+            yield from _unknown(child, (*loc, index))
 
 
 def _problem(item: dict[str, Any], where: str) -> Problem:
-    code = _CODES.get(item["type"], "field-invalid")
-    found = None if code == "field-missing" else repr(item["input"])[:80]
+    absent = item["type"] == "missing"
     return Problem(
-        code=code, where=f"{where}: {_path(item['loc'])}", message=item["msg"], found=found
+        code="field-missing" if absent else "field-invalid",
+        where=f"{where}: {_path(item['loc'])}",
+        message=item["msg"],
+        found=None if absent else _shown(item["input"]),
     )
+
+
+def _shown(value: object) -> str:
+    match value:
+        case dict():
+            return f"an object of {len(value):,} keys"
+        case list():
+            return f"an array of {len(value):,}"
+        case str():
+            return repr(value[:80])
+        case bool() | None:
+            return json.dumps(value)
+    return repr(value)
 
 
 def _path(loc: tuple[str | int, ...]) -> str:
     text = ""
     for part in loc:
-        if isinstance(part, str) and part.isidentifier():
+        if part == "[key]":
+            text += " (the key)"
+        elif isinstance(part, str) and part.isidentifier():
             text += f".{part}" if text else part
         else:
             text += f"[{part!r}]"

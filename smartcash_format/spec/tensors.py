@@ -7,15 +7,32 @@ without opening the weights (FORMAT.md, tensors.json).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from smartcash_format.spec import digest, layout, limits
-from smartcash_format.spec.documents import dump_json, parse_json
-from smartcash_format.spec.meta import Count, Name, validate_document
+from smartcash_format.spec.documents import (
+    count_key_marks,
+    dump_json,
+    has_too_many_values,
+    parse_json,
+)
+from smartcash_format.spec.header import name_fault
+from smartcash_format.spec.meta import PROBLEMS, validate_document
 from smartcash_format.spec.problems import Problem
-from smartcash_format.spec.values import Digest, Frozen, Number, ShortText
+from smartcash_format.spec.values import (
+    Count,
+    Digest,
+    Frozen,
+    Name,
+    Number,
+    Series,
+    SetName,
+    ShortText,
+    Table,
+)
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 
 WHERE = layout.TENSORS
@@ -25,7 +42,7 @@ class TensorRecord(Frozen):
     """One tensor as it lies in its file; floating tensors carry statistics."""
 
     dtype: ShortText
-    shape: Annotated[list[Count], Field(max_length=limits.DIMENSIONS)]
+    shape: Annotated[Series[Count], Field(max_length=limits.DIMENSIONS)]
     file: ShortText
     digest: Digest = Field(description="of the tensor's raw little-endian bytes")
     l2: Number | None = Field(default=None, description="Euclidean norm, accumulated in float64")
@@ -37,11 +54,11 @@ class TensorRecord(Frozen):
 class WeightSetTensors(Frozen):
     """The tensors of one weight set, the other names of tied ones, and odd module versions."""
 
-    tensors: Annotated[dict[Name, TensorRecord], Field(max_length=limits.TENSORS)]
-    aliases: Annotated[dict[Name, Name], Field(max_length=limits.TENSORS)] = Field(
+    tensors: Annotated[Table[Name, TensorRecord], Field(max_length=limits.TENSORS)]
+    aliases: Annotated[Table[Name, Name], Field(max_length=limits.TENSORS)] = Field(
         default={}, description="other name of a tied tensor to the name it is stored under"
     )
-    modules: dict[Annotated[str, Field(max_length=limits.NAME_BYTES)], Count] = Field(
+    modules: Table[Annotated[str, Field(max_length=limits.NAME_BYTES)], Count] = Field(
         default={}, description="module path to its state version where that is not 1"
     )
 
@@ -58,22 +75,46 @@ class WeightSetTensors(Frozen):
         """The name of these weights: same names and values, same digest."""
         return digest.weights_digest(self.lines())
 
+    def count_keys(self) -> int:
+        """The number of keys in the part of the document that this was parsed from."""
+        own = len(self.model_fields_set)
+        own += len(self.tensors) + len(self.aliases) + len(self.modules)
+        return own + sum(len(record.model_fields_set) for record in self.tensors.values())
+
 
 class Tensors(Frozen):
     """The whole of tensors.json, parsed and checked field by field."""
 
     format: Literal["smartcash-tensors"] = TENSORS_FORMAT
     format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = FORMAT_VERSION
-    weights: dict[ShortText, WeightSetTensors] = {}
-    optimizer_groups: dict[ShortText, list[list[Name | None]]] = Field(
+    weights: Table[SetName, WeightSetTensors] = {}
+    optimizer_groups: Table[ShortText, Series[Series[Name | None]]] = Field(
         default={},
         description="'optimizer', or an optimizer's name in extra, to the parameter names of each "
         "group in order; null where unknown; '<set>:<name>' in a weight set other than model",
     )
 
+    def count_keys(self) -> int:
+        """The number of keys in the document that this was parsed from."""
+        own = len(self.model_fields_set) + len(self.weights) + len(self.optimizer_groups)
+        return own + sum(weights.count_keys() for weights in self.weights.values())
+
 
 def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
     """The Tensors that these bytes hold and no problems, or None and what is wrong with them."""
+    tensors = _parse_sound(data)
+    if tensors is None:
+        tensors, problems = _parse_strictly(data)
+        if tensors is None:
+            return None, problems
+    # Only escapes, DEL and characters of several bytes can make a name of a sound length wrong.
+    if data.isascii() and b"\\" not in data and b"\x7f" not in data:
+        return tensors, ()
+    problems = tuple(islice(_name_problems(tensors), PROBLEMS))
+    return (None, problems) if problems else (tensors, ())
+
+
+def _parse_strictly(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
     document, problems = parse_json(data, where=WHERE, max_bytes=limits.TENSORS_BYTES)
     if problems:
         return None, problems
@@ -82,6 +123,40 @@ def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
         assert refused is not None
         return None, (refused,)
     return validate_document(Tensors, document, version, where=WHERE)
+
+
+def _name_problems(tensors: Tensors) -> Iterator[Problem]:
+    for set_name, weights in tensors.weights.items():
+        for name in chain(weights.tensors, weights.aliases, filter(None, weights.modules)):
+            if fault := name_fault(name):
+                where = f"{WHERE}: weights.{set_name}: {name[:80]!r}"
+                yield Problem(code="tensor-name", where=where, message=fault)
+
+
+def _parse_sound(data: bytes) -> Tensors | None:
+    """The Tensors of a document without fault; None where there may be one.
+
+    Read by pydantic from the bytes it costs half of what parsing and then checking does, but a
+    fault would be worded otherwise, and duplicate keys pass: those show in the number of keys.
+    """
+    if len(data) > limits.TENSORS_BYTES or has_too_many_values(data):
+        return None
+    try:
+        tensors = Tensors.model_validate_json(data, extra="ignore")
+    except ValidationError:
+        return None
+    if tensors.count_keys() != count_key_marks(data) or any(_beyond_64_bits(tensors)):
+        return None
+    return tensors
+
+
+def _beyond_64_bits(tensors: Tensors) -> Iterator[bool]:
+    for weights in tensors.weights.values():
+        for record in weights.tensors.values():
+            for number in (record.l2, record.absmax):
+                yield type(number) is int and not (
+                    limits.INTEGER_MIN <= number <= limits.INTEGER_MAX
+                )
 
 
 def encode_tensors(tensors: Tensors) -> bytes:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic_core import core_schema
 
-from smartcash_format.spec import digest, limits
+from smartcash_format.spec import digest, layout, limits
 
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
@@ -25,23 +28,26 @@ _UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
 class Frozen(BaseModel):
-    """A value of the format: strict, immutable, unknown keys refused unless carried."""
+    """A value of the format: strict and immutable.
 
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", ser_json_inf_nan="constants"
-    )
+    Keys of a newer minor are carried and written again; whoever parses refuses others
+    (meta.validate_document).
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", ser_json_inf_nan="constants")
 
 
 def parse_time(text: str) -> datetime:
     """The instant that a timestamp of the format names. Raises ValueError for any other form."""
-    if _TIME_PATTERN.match(text) is None:
+    if _TIME_PATTERN.fullmatch(text) is None:
         raise ValueError("is not a UTC time of the form 2026-01-31T12:00:00.000000Z")
     return datetime.fromisoformat(text)
 
 
 def format_time(moment: datetime) -> str:
     """An aware instant as the format writes it: UTC, microseconds; sorts as text as in time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    # Not strftime: its %Y has no leading zeros on Linux.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _time(value: Any) -> datetime:
@@ -52,12 +58,26 @@ def _time(value: Any) -> datetime:
     raise ValueError("is not a UTC time of the form 2026-01-31T12:00:00.000000Z")
 
 
-def _number(value: Any) -> int | float:
-    if isinstance(value, str) and value in NON_FINITE:
-        return NON_FINITE[value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError('is neither a number nor one of "NaN", "Infinity", "-Infinity"')
-    return value
+class _NumberSchema:
+    """A number or the name of one that JSON lacks, told apart in Rust: a manifest has thousands."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        named = core_schema.no_info_after_validator_function(
+            NON_FINITE.__getitem__, core_schema.literal_schema([*NON_FINITE])
+        )
+        # From Python an infinity is itself; in JSON only its name is one, never 1e999.
+        floats = core_schema.json_or_python_schema(
+            json_schema=core_schema.float_schema(strict=True, allow_inf_nan=False),
+            python_schema=core_schema.float_schema(strict=True),
+        )
+        return core_schema.union_schema(
+            [core_schema.int_schema(strict=True), floats, named],
+            mode="left_to_right",
+            custom_error_type="number_type",
+            custom_error_message='is neither a number nor one of "NaN", "Infinity", "-Infinity"',
+        )
 
 
 def number_to_json(value: int | float) -> int | float | str:
@@ -67,6 +87,20 @@ def number_to_json(value: int | float) -> int | float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+class _FirstFault:
+    """Checking stops at the first wrong element: a hostile document holds a million of them."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        schema: dict[str, Any] = {**handler(source), "fail_fast": True}
+        return cast(core_schema.CoreSchema, schema)
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+Table = Annotated[dict[K, V], _FirstFault()]
+Series = Annotated[list[V], _FirstFault()]
 Time = Annotated[
     datetime,
     BeforeValidator(_time),
@@ -75,13 +109,17 @@ Time = Annotated[
 ]
 Number = Annotated[
     int | float,
-    BeforeValidator(_number),
+    _NumberSchema(),
     PlainSerializer(number_to_json),
     WithJsonSchema(
         {"anyOf": [{"type": "number"}, {"enum": list(NON_FINITE)}]},
     ),
 ]
+Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
 Uuid = Annotated[str, StringConstraints(pattern=_UUID)]
 # The shape only: an unknown algorithm is a finding at CONTENT and a refusal under verify.
 Digest = Annotated[str, StringConstraints(pattern=rf"^{digest.SHAPE.pattern}$")]
 ShortText = Annotated[str, StringConstraints(max_length=limits.SHORT_TEXT)]
+# In characters; parse_tensors counts the bytes where the two differ.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=limits.NAME_BYTES)]
+SetName = Annotated[str, StringConstraints(pattern=rf"^{layout.SET_NAME.pattern}$")]

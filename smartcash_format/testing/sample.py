@@ -30,7 +30,6 @@ from smartcash_format.disk.write import (
 )
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import (
-    Count,
     FileRecord,
     Meta,
     OptimizerRecord,
@@ -39,6 +38,7 @@ from smartcash_format.spec.meta import (
     encode_meta,
 )
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors, encode_tensors
+from smartcash_format.spec.values import Count
 
 Progress = Callable[[int, int], None]
 
