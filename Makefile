@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 
 BIN := .venv/bin
 LOWEST := .venv-lowest
-PIP := -m pip --quiet --disable-pip-version-check --no-input
+PIP := -m pip -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-lowest test-all bench torture real clean FORCE
