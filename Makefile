@@ -29,19 +29,19 @@ check: .venv/.installed  ## format, lint, types, import contracts
 	$(BIN)/lint-imports --no-logo
 
 test-lowest: $(LOWEST)/.installed  ## the half that needs no torch, without it, on the oldest dependencies
-	$(LOWEST)/bin/python -m pytest -q -n 2
+	$(LOWEST)/bin/python -m pytest -n 2
 
 test-all: .venv/.installed  ## the whole suite with branch coverage
-	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 bench: .venv/.installed  ## what the README claims about speed
 	@$(BIN)/python benchmarks/run.py
 
 torture: .venv/.installed  ## long fault injection
-	$(BIN)/python -m pytest -q -m torture
+	$(BIN)/python -m pytest -m torture
 
 real: .venv/.installed  ## whole training runs on real data
-	$(BIN)/python -m pytest -q -m real
+	$(BIN)/python -m pytest -m real
 
 clean:  ## remove the environments and everything that the verbs left
 	rm -rf .venv $(LOWEST) build dist .coverage* .hypothesis .mypy_cache .pytest_cache \
