@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.meta import Count, Meta
-from smartcash_format.spec.values import Frozen, Number, ShortText, Time, Uuid
+from smartcash_format.spec.meta import Meta
+from smartcash_format.spec.values import Count, Frozen, Number, ShortText, Time, Uuid
 
 BULLET: Final = "- "
 # PyYAML wants a point before an exponent: it reads 1e-05 as text.
