@@ -34,6 +34,8 @@ _READ_ONLY: Final = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO must answer at once, not wait for a writer
 )
+# Names are opened relative to a descriptor of their directory, where the system can.
+_RELATIVE: Final = os.open in os.supports_dir_fd
 _KINDS: Final[Mapping[int, str]] = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a symbolic link",
@@ -149,7 +151,7 @@ class _Directory:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
-        if os.open in os.supports_dir_fd:
+        if _RELATIVE:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
 
     def open(self, name: str) -> int:
@@ -227,7 +229,10 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
     where = Path(path)
     if not where.is_dir():
         return None, (_no_directory(where),)
-    opened = Opened(where)
+    try:
+        opened = Opened(where)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, (_no_directory(where),)  # it was removed this very moment
     try:
         data = opened.read(layout.META, limits.META_BYTES)
     except FileNotFoundError:

@@ -7,16 +7,18 @@ files go in parallel. blake3, zlib and the writes release the GIL.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from smartcash_format.disk.publish import Stage
+from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import archive_layout, digest
 from smartcash_format.spec.header import encode_header
 
@@ -40,8 +42,9 @@ Progress = Callable[[int, int], None]
 class TensorSource:
     """A tensor to be written: its raw little-endian bytes come when its turn does.
 
-    `read` is called once, on a worker thread, and gives exactly `size_bytes` contiguous bytes;
-    `measure` is called once, on a worker thread, and gives the statistics of a floating tensor.
+    `read` is called once, if there is a byte to read, on a worker thread, and gives exactly
+    `size_bytes` contiguous bytes; `measure` is called once, on a worker thread, and gives the
+    statistics of a floating tensor.
     """
 
     name: str
@@ -185,7 +188,8 @@ def write_parts(
 ) -> list[WrittenFile]:
     """Writes the parts into the stage, in parallel, each fsynced; what was written, in this order.
 
-    The first failure stops all of them and is raised: an OSError, or what a source's `read` raised.
+    The first failure stops all of them and is raised: an OSError, what a source's `read` raised, or
+    UnsavableStateError for a source that changed while it was saved.
     """
     plans = [part.plan() for part in parts]
     meter = _Meter(sum(plan.size_bytes for plan in plans), progress)
@@ -194,10 +198,13 @@ def write_parts(
     with ThreadPoolExecutor(min(FILES_AT_ONCE, max(1, len(plans)))) as pool:
         futures = {i: pool.submit(_write_file, stage, plans[i], meter) for i in order}
         try:
-            return [futures[i].result() for i in range(len(plans))]
+            wait(futures.values())
         except BaseException:
             meter.stop.set()
             raise
+    if meter.failure is not None:
+        raise meter.failure
+    return [futures[i].result() for i in range(len(plans))]
 
 
 class _Stopped(Exception):
@@ -207,6 +214,7 @@ class _Stopped(Exception):
 class _Meter:
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.stop = threading.Event()
+        self.failure: BaseException | None = None
         self._total = total
         self._done = 0
         self._progress = progress
@@ -220,33 +228,46 @@ class _Meter:
                 self._done += size_bytes
                 self._progress(self._done, self._total)
 
+    def fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self.failure is None and not isinstance(error, _Stopped):
+                self.failure = error
+        self.stop.set()
+
 
 _Batch = list[tuple[_Piece, memoryview]]
 
 
 def _write_file(stage: Stage, plan: _Plan, meter: _Meter) -> WrittenFile:
-    descriptor = stage.create(plan.name)
     try:
-        reader = _Hashing(descriptor, plan)
-        thread = threading.Thread(target=reader.run, name=f"hash {plan.name}", daemon=True)
-        thread.start()
+        meter.add(0)
+        descriptor = stage.create(plan.name)
         try:
-            for batch in _batches(plan.pieces):
-                reader.put(batch)
-                for piece, data in batch:
-                    if len(data) >= SMALL_BYTES:
-                        write_at(descriptor, piece.start, [data])
-                    meter.add(len(data))
+            return _write_plan(descriptor, plan, meter)
         finally:
-            reader.put(None)
-            thread.join()
-        written = reader.result()
-        os.fsync(descriptor)
-    except BaseException:
-        meter.stop.set()
+            os.close(descriptor)
+    except BaseException as error:
+        meter.fail(error)
         raise
+
+
+def _write_plan(descriptor: int, plan: _Plan, meter: _Meter) -> WrittenFile:
+    reader = _Hashing(descriptor, plan)
+    thread = threading.Thread(target=reader.run, name=f"hash {plan.name}", daemon=True)
+    thread.start()
+    try:
+        for batch in _batches(plan.pieces):
+            reader.put(batch)
+            for piece, data in batch:
+                if len(data) >= SMALL_BYTES:
+                    write_at(descriptor, piece.start, [data])
+                meter.add(len(data))
     finally:
-        os.close(descriptor)
+        reader.put(None)
+        thread.join()
+    written = reader.result()
+    os.fsync(descriptor)
+    meter.add(plan.size_bytes - sum(piece.size_bytes for piece in plan.pieces))
     return written
 
 
@@ -256,9 +277,12 @@ def _batches(pieces: Sequence[_Piece]) -> Iterator[_Batch]:
     for piece in pieces:
         data = memoryview(piece.read()).cast("B") if piece.size_bytes else memoryview(b"")
         if len(data) != piece.size_bytes:
-            raise ValueError(
-                f"{piece.tensor or 'a record'} has {len(data)} bytes instead of {piece.size_bytes}:"
-                " it was changed while it was saved"
+            where = piece.tensor or "a tensor of the state"
+            raise UnsavableStateError(
+                f"{where} has {len(data):,} bytes instead of {piece.size_bytes:,}: it was changed "
+                "while it was saved",
+                where=where,
+                kind="tensor",
             )
         if batch and len(data) >= SMALL_BYTES:
             yield batch
@@ -354,6 +378,8 @@ def write_at(descriptor: int, offset: int, buffers: Sequence[bytes | memoryview]
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view[:WRITE_BYTES], offset)
+        if written == 0:
+            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
         view = view[written:]
         offset += written
 
