@@ -30,16 +30,20 @@ MetricName = Annotated[str, Field(max_length=limits.HISTORY_KEY_CHARACTERS)]
 class HistoryLine(Frozen):
     """One event in the life of a root."""
 
-    event: Literal["save", "resume", "cleanup", "copy"]
-    at: Time
-    run_id: Uuid
+    event: Literal["save", "resume", "cleanup", "copy"] = Field(description="what happened")
+    at: Time = Field(description="when; of a save the checkpoint's saved_at")
+    run_id: Uuid = Field(description="of the run, the life of one manager, that did it")
     checkpoint: ShortText | None = Field(default=None, description="the directory's name")
-    checkpoint_id: Uuid | None = None
-    parent_id: Uuid | None = None
-    epoch: Count | None = None
-    step: Count | None = None
-    is_best: bool | None = None
-    metrics: dict[MetricName, Number] = {}
+    checkpoint_id: Uuid | None = Field(
+        default=None, description="of the checkpoint saved or resumed"
+    )
+    parent_id: Uuid | None = Field(default=None, description="as in its meta.json")
+    epoch: Count | None = Field(default=None, description="as in its meta.json")
+    step: Count | None = Field(default=None, description="as in its meta.json")
+    is_best: bool | None = Field(default=None, description="as in its meta.json")
+    metrics: dict[MetricName, Number] = Field(
+        default={}, description="as in its meta.json; left out where the line would be too long"
+    )
     checkpoints: list[ShortText] = Field(
         default=[], description="the names removed by a cleanup, or copied"
     )

@@ -41,93 +41,129 @@ class FileRecord(Frozen):
     """One listed file: what it is for, its size and the digest of its bytes."""
 
     role: Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")] = Field(
-        description="weights, index, tensors, optimizer, scheduler, extra or aux"
+        description="weights, index, tensors, optimizer, scheduler, extra or aux; follows from the "
+        "file's name"
     )
-    size_bytes: Count
-    digest: Digest
+    size_bytes: Count = Field(description="of the whole file")
+    digest: Digest = Field(description="of the whole file's bytes")
 
 
 class WeightSet(Frozen):
     """One set of named tensors: the model, its moving average, a second network."""
 
-    class_name: ShortText | None = Field(description="null when it was saved from a plain dict")
+    class_name: ShortText | None = Field(
+        description="the module's class; null when it was saved from a plain dict"
+    )
     tensors: Count = Field(description="names, each name of a tied tensor counted")
     parameters: Count = Field(description="elements of all parameters, tied ones counted once")
     trainable_parameters: Count | None = Field(description="null where it is not known")
     dtypes: Table[ShortText, Count] = Field(description="safetensors dtype to number of names")
-    weights_digest: Digest
+    weights_digest: Digest = Field(
+        description="of the lines json([name, dtype, shape, tensor digest]), sorted by name: same "
+        "names and values, same digest, however sharded, filed or dated"
+    )
     finite: bool = Field(description="no NaN or infinity in any floating tensor")
 
 
 class ParameterGroup(Frozen):
     """One parameter group: its size and hyperparameters; the names stand in tensors.json."""
 
-    parameters: Count
-    hyperparameters: Table[ShortText, JsonValue]
+    parameters: Count = Field(description="number of parameters in the group")
+    hyperparameters: Table[ShortText, JsonValue] = Field(
+        description="lr, weight_decay, betas, ...: the group without its parameters"
+    )
 
 
 class OptimizerRecord(Frozen):
     """The optimizer: its class and its groups."""
 
-    class_name: ShortText | None
-    groups: Series[ParameterGroup]
+    class_name: ShortText | None = Field(description="null when it was saved from a plain dict")
+    groups: Series[ParameterGroup] = Field(description="in the optimizer's order")
 
 
 class SchedulerRecord(Frozen):
     """The scheduler: its class."""
 
-    class_name: ShortText | None
+    class_name: ShortText | None = Field(description="null when it was saved from a plain dict")
 
 
 class Environment(Frozen):
     """What wrote the checkpoint; no host, no user, no path."""
 
-    python: ShortText | None = None
-    torch: ShortText | None = None
-    safetensors: ShortText | None = None
-    smartcash_format: ShortText | None = None
-    platform: ShortText | None = None
-    git_commit: ShortText | None = None
+    python: ShortText | None = Field(default=None, description="version of the interpreter")
+    torch: ShortText | None = Field(default=None, description="version of torch")
+    safetensors: ShortText | None = Field(default=None, description="version of safetensors")
+    smartcash_format: ShortText | None = Field(
+        default=None, description="version of the package that wrote the checkpoint"
+    )
+    platform: ShortText | None = Field(
+        default=None, description="operating system and machine, such as Linux-x86_64"
+    )
+    git_commit: ShortText | None = Field(
+        default=None, description="commit of the repository that the training ran in"
+    )
 
 
 class Meta(Frozen):
     """The whole of meta.json, parsed and checked field by field."""
 
-    format: Literal["smartcash-checkpoint"] = FORMAT
-    format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = FORMAT_VERSION
+    format: Literal["smartcash-checkpoint"] = Field(
+        default=FORMAT, description="what this file is; looked at first"
+    )
+    format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = Field(
+        default=FORMAT_VERSION, description="MAJOR.MINOR; looked at before any other field"
+    )
     meta_digest: Digest = Field(
         default=f"{digest.ALGORITHM}:{digest.ZEROS}",
-        description="of meta.json's own bytes, with these hex digits as zeros",
+        description="of meta.json's own bytes, taken with these hex digits as zeros; names the "
+        "whole checkpoint through files",
     )
-    checkpoint_id: Uuid
-    run_id: Uuid
+    checkpoint_id: Uuid = Field(description="of this save; a copy keeps it")
+    run_id: Uuid = Field(description="of the training process that saved it")
     parent_id: Uuid | None = Field(
-        default=None, description="what this run resumed from, or its previous save"
+        default=None,
+        description="checkpoint_id of what this run resumed from or of its previous save",
     )
     derived_from: Uuid | None = Field(
-        default=None, description="the checkpoint that this one was stripped or curated from"
+        default=None, description="checkpoint_id of what this one was stripped or curated from"
     )
     saved_at: Time = Field(description="UTC; never runs backwards in a root; decides the order")
-    epoch: Count = Field(description="as the user gave it")
-    step: Count | None = None
+    epoch: Count = Field(description="as the user gave it; never decides which is the newest")
+    step: Count | None = Field(default=None, description="optimizer steps, as the user gave it")
     is_best: bool = Field(description="a fact of the moment of saving")
-    metrics: Annotated[Table[ShortText, Number], Field(max_length=limits.METRICS)] = {}
-    backbone: ShortText | None = None
-    dataset: ShortText | None = None
-    tags: Annotated[Series[ShortText], Field(max_length=limits.TAGS)] = []
-    config: JsonValue = Field(default=None, description="the user's own, carried")
-    notes: dict[str, JsonValue] = Field(default={}, description="the user's own, carried")
-    weights: Table[SetName, WeightSet] = {}
-    optimizer: OptimizerRecord | None = None
-    scheduler: SchedulerRecord | None = None
+    metrics: Annotated[Table[ShortText, Number], Field(max_length=limits.METRICS)] = Field(
+        default={}, description="name to number; nested names are joined by '/'"
+    )
+    backbone: ShortText | None = Field(default=None, description="what is filtered by")
+    dataset: ShortText | None = Field(default=None, description="what is filtered by")
+    tags: Annotated[Series[ShortText], Field(max_length=limits.TAGS)] = Field(
+        default=[], description="what is filtered by"
+    )
+    config: JsonValue = Field(
+        default=None, description="the user's own, carried and never interpreted"
+    )
+    notes: dict[str, JsonValue] = Field(
+        default={}, description="the user's own, carried and never interpreted"
+    )
+    weights: Table[SetName, WeightSet] = Field(
+        default={}, description="name of a weight set, such as model or ema, to what it holds"
+    )
+    optimizer: OptimizerRecord | None = Field(
+        default=None, description="null when no optimizer was saved"
+    )
+    scheduler: SchedulerRecord | None = Field(
+        default=None, description="null when no scheduler was saved"
+    )
     extra: Annotated[
         Series[ShortText],
         AfterValidator(lambda names: sorted(names)),
         Field(max_length=limits.TAGS, description="names of the other state in extra.pt"),
     ] = []
     rng: bool = Field(default=False, description="random number state is in extra.pt")
-    environment: Environment = Environment()
-    files: Annotated[Table[Name, FileRecord], Field(max_length=limits.FILES)]
+    environment: Environment = Field(default=Environment(), description="what wrote the checkpoint")
+    files: Annotated[Table[Name, FileRecord], Field(max_length=limits.FILES)] = Field(
+        description="every file of the checkpoint but meta.json: plain name to its record"
+    )
 
     @property
     def version(self) -> Version:

@@ -41,9 +41,11 @@ WHERE = layout.TENSORS
 class TensorRecord(Frozen):
     """One tensor as it lies in its file; floating tensors carry statistics."""
 
-    dtype: ShortText
-    shape: Annotated[Series[Count], Field(max_length=limits.DIMENSIONS)]
-    file: ShortText
+    dtype: ShortText = Field(description="as safetensors spells it: F32, BF16, I64, ...")
+    shape: Annotated[Series[Count], Field(max_length=limits.DIMENSIONS)] = Field(
+        description="sizes of the dimensions; empty for a scalar"
+    )
+    file: ShortText = Field(description="name of the weights file that holds it")
     digest: Digest = Field(description="of the tensor's raw little-endian bytes")
     l2: Number | None = Field(default=None, description="Euclidean norm, accumulated in float64")
     absmax: Number | None = Field(default=None, description="largest absolute value")
@@ -54,7 +56,9 @@ class TensorRecord(Frozen):
 class WeightSetTensors(Frozen):
     """The tensors of one weight set, the other names of tied ones, and odd module versions."""
 
-    tensors: Annotated[Table[Name, TensorRecord], Field(max_length=limits.TENSORS)]
+    tensors: Annotated[Table[Name, TensorRecord], Field(max_length=limits.TENSORS)] = Field(
+        description="name to record of every tensor that is stored"
+    )
     aliases: Annotated[Table[Name, Name], Field(max_length=limits.TENSORS)] = Field(
         default={}, description="other name of a tied tensor to the name it is stored under"
     )
@@ -85,9 +89,15 @@ class WeightSetTensors(Frozen):
 class Tensors(Frozen):
     """The whole of tensors.json, parsed and checked field by field."""
 
-    format: Literal["smartcash-tensors"] = TENSORS_FORMAT
-    format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = FORMAT_VERSION
-    weights: Table[SetName, WeightSetTensors] = {}
+    format: Literal["smartcash-tensors"] = Field(
+        default=TENSORS_FORMAT, description="what this file is; looked at first"
+    )
+    format_version: Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]{0,5})$")] = Field(
+        default=FORMAT_VERSION, description="MAJOR.MINOR; looked at before any other field"
+    )
+    weights: Table[SetName, WeightSetTensors] = Field(
+        default={}, description="name of a weight set, such as model or ema, to its tensors"
+    )
     optimizer_groups: Table[ShortText, Series[Series[Name | None]]] = Field(
         default={},
         description="'optimizer', or an optimizer's name in extra, to the parameter names of each "
