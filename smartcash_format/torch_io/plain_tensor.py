@@ -1,0 +1,89 @@
+"""A tensor that a checkpoint can hold: with values in memory of its own, and without what is not.
+
+Refused, each with a sentence that says what to do: lazy, meta, sparse, quantized and nested
+tensors, tensors spread over processes, freed storages, subclasses that compute their values. A
+subclass that only adds methods is stored by its values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from smartcash_format.errors import UnsavableStateError
+
+
+def plain_tensor(value: torch.Tensor, where: str) -> torch.Tensor:
+    """The same memory without autograd and subclass.
+
+    Raises UnsavableStateError, with `where` in front, for a tensor that could not be loaded again.
+    """
+    reason = _refusal(value)
+    if reason is None:
+        tensor = value.detach().as_subclass(torch.Tensor)
+        reason = _memory_fault(tensor)
+    if reason is not None:
+        raise refused(value, where, *reason)
+    return tensor
+
+
+def refused(value: object, where: str, what: str, hint: str) -> UnsavableStateError:
+    """The error that says what a value is and what to do about it."""
+    return UnsavableStateError(f"{where} {what}", where=where, kind=type(value).__name__, hint=hint)
+
+
+def identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common, and no two tensors."""
+    storage = tensor.untyped_storage()
+    return (
+        storage._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(),
+        tensor.dtype, tensor.is_conj(), tensor.is_neg(),
+    )  # fmt: skip
+
+
+def _refusal(value: torch.Tensor) -> tuple[str, str] | None:
+    if nn.parameter.is_lazy(value):
+        return "has no shape yet", "run one forward pass through the lazy module before saving"
+    if type(value).__module__.startswith("torch.distributed"):
+        return (
+            f"is a {type(value).__name__}, spread over several processes",
+            (
+                "gather it with full_tensor(), or the whole model with "
+                "torch.distributed.checkpoint.state_dict.get_model_state_dict"
+            ),
+        )
+    if value.is_nested:
+        return "is a nested tensor", "save its parts (unbind()) or to_padded_tensor(...)"
+    if value.is_meta:
+        return "is on the meta device and has no values", "materialise it: to_empty() and load"
+    if value.is_quantized:
+        return (
+            f"is quantized ({value.dtype})",
+            "save int_repr() with scale and zero point, or dequantize()",
+        )
+    if value.layout is not torch.strided:
+        return f"is sparse ({value.layout})", "save to_dense(), or its indices and values"
+    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return (
+            f"is a {type(value).__name__}, which computes its values",
+            "save the plain tensors that it is made of",
+        )
+    return None
+
+
+def _memory_fault(tensor: torch.Tensor) -> tuple[str, str] | None:
+    """Why the bytes cannot be read: a freed storage would be read past its end."""
+    try:
+        storage = tensor.untyped_storage()
+        address, size_bytes = storage.data_ptr(), storage.nbytes()
+    except RuntimeError:
+        return "has no memory of its own", "save the tensor itself, outside of any transform"
+    if not tensor.numel():
+        return None
+    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    needed = (tensor.storage_offset() + reach + 1) * tensor.element_size()
+    if not address or needed > size_bytes:
+        return "has freed its memory", "gather the full parameters before saving"
+    return None

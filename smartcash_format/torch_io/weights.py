@@ -1,0 +1,308 @@
+"""A weight set out of a live module, anything with state_dict(), or a plain state dict.
+
+Names are those of the bare module: torch.compile, DataParallel and DistributedDataParallel put a
+segment into every name, wherever in the module they stand, and come off by type, never by string.
+A tensor of several names is stored once, under the first of them in the order of the state dict.
+Two tensors are one only if storage, offset, shape, strides and dtype are the same; views that
+overlap otherwise are each stored in full. Memory formats (channels_last) are the live module's
+affair: values are stored in the order of the axes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from smartcash_format.disk.write import Statistics, TensorSource
+from smartcash_format.errors import UnsavableStateError
+from smartcash_format.spec import limits
+from smartcash_format.spec.header import name_fault, shape_fault
+from smartcash_format.torch_io.dtypes import DTYPES, bytes_of, file_shape, on_cpu
+from smartcash_format.torch_io.plain_tensor import identity, plain_tensor, refused
+from smartcash_format.torch_io.statistics import statistics
+
+# How torch ends the name under which a module's get_extra_state() stands.
+EXTRA_STATE: Final = "_extra_state"
+_COMPILED: Final = "torch._dynamo.eval_frame"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    """The entries of a state dict by bare name.
+
+    `raw` has for each the name that the live object itself uses, `versions` each module's version
+    by bare path, `module` the bare module where the live object is one.
+    """
+
+    entries: Mapping[str, Any]
+    raw: Mapping[str, str]
+    versions: Mapping[str, int]
+    module: nn.Module | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSetSource:
+    """A weight set ready to be written; every refusal lies behind it.
+
+    `aliases` has the other names of tied tensors, `modules` the versions other than 1, `state`
+    what of the state dict is no tensor, `names` each live tensor's name by its id().
+    """
+
+    name: str
+    class_name: str | None
+    tensors: tuple[TensorSource, ...]
+    aliases: Mapping[str, str]
+    modules: Mapping[str, int]
+    state: Mapping[str, Any]
+    parameters: int
+    trainable_parameters: int | None
+    dtypes: Mapping[str, int]
+    names: Mapping[int, str]
+
+
+def weight_set(name: str, source: Any) -> WeightSetSource:
+    """The weight set of this name out of a module, anything with state_dict(), or a state dict.
+
+    Raises UnsavableStateError, naming the tensor, for what could not be loaded again.
+    """
+    live = live_state(source, where=name)
+    tensors: dict[str, torch.Tensor] = {}
+    state: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for key, value in live.entries.items():
+        if not isinstance(value, torch.Tensor) or key.endswith(EXTRA_STATE):
+            state[key] = value
+            continue
+        _check_name(key, name)
+        tensor = plain_tensor(value, f"{name}: {key}")
+        _check_form(tensor, f"{name}: {key}")
+        stored = first.setdefault(identity(tensor), key)
+        if stored == key or not tensor.numel():
+            tensors[key] = tensor
+        else:
+            aliases[key] = stored
+    if len(tensors) + len(aliases) > limits.TENSORS:
+        message = f"{name} has {len(tensors):,} tensors; at most {limits.TENSORS:,} are allowed"
+        raise UnsavableStateError(message, where=name, kind="state dict")
+    return WeightSetSource(
+        name=name,
+        class_name=_class_name(source),
+        tensors=tuple(_source(key, tensor) for key, tensor in tensors.items()),
+        aliases=aliases,
+        modules={path: version for path, version in live.versions.items() if version != 1},
+        state=state,
+        parameters=_parameters(live.module, tensors),
+        trainable_parameters=_trainable(live.module),
+        dtypes=_dtypes(tensors, aliases),
+        names=_names(live.module, aliases),
+    )
+
+
+def unwrap(source: Any) -> Any:
+    """The object itself, without torch.compile, DataParallel or DistributedDataParallel."""
+    while isinstance(source, nn.Module) and (segment := _wrapping(source)):
+        source = getattr(source, segment)
+    return source
+
+
+def live_state(source: Any, *, where: str = "model") -> LiveState:
+    """The state dict of a live object, or of a plain one, by bare name.
+
+    Calls state_dict() once. Raises UnsavableStateError for what has none, and for FSDP, whose
+    state_dict() is a collective call.
+    """
+    if isinstance(source, nn.Module):
+        _refuse_sharded(source, where)
+        prefixes = tuple(_wrapped_prefixes(source))
+    else:
+        prefixes = ()
+    state = _state_dict(source, where)
+    raw = {_bare(key, prefixes): key for key in state}
+    if len(raw) < len(state):
+        message = f"{where}: two tensors have one name once wrappers are off"
+        raise UnsavableStateError(message, where=where, kind="state dict")
+    versions: dict[str, int] = {}
+    for path, entry in getattr(state, "_metadata", {}).items():
+        version = entry.get("version") if isinstance(entry, Mapping) else None
+        if isinstance(version, int) and not 0 <= version <= limits.INTEGER_MAX:
+            message = f"{where}: the module {path!r} has the state version {version}"
+            raise UnsavableStateError(message, where=path, kind="version", hint="count from 1")
+        if version is not None:
+            versions[_bare(f"{path}.", prefixes)[:-1] if path else ""] = version
+    return LiveState(
+        entries={name: state[key] for name, key in raw.items()},
+        raw=raw,
+        versions=versions,
+        module=unwrap(source) if isinstance(source, nn.Module) else None,
+    )
+
+
+def bare_named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """(bare name, parameter) of every name that a parameter has, in the order of the modules."""
+    prefixes = tuple(_wrapped_prefixes(module))
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        yield _bare(name, prefixes), parameter
+
+
+def _wrapping(module: nn.Module) -> str | None:
+    """The segment that a wrapper puts into names; None of a module that is no wrapper."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    # Importing torch's compiler takes a second; a compiled module has imported it.
+    compiler = sys.modules.get(_COMPILED)
+    if compiler is not None and isinstance(module, compiler.OptimizedModule):
+        return "_orig_mod"
+    return None
+
+
+def _wrapped_prefixes(module: nn.Module) -> Iterator[str]:
+    for path, child in module.named_modules(remove_duplicate=False):
+        if segment := _wrapping(child):
+            yield f"{path}.{segment}." if path else f"{segment}."
+
+
+def _bare(name: str, prefixes: tuple[str, ...]) -> str:
+    # The innermost first: what stands before it is then as it was in the live object.
+    for prefix in reversed(prefixes):
+        if name.startswith(prefix):
+            segment = prefix[:-1].rpartition(".")[0]
+            name = (f"{segment}." if segment else "") + name[len(prefix) :]
+    return name
+
+
+def _refuse_sharded(module: nn.Module, where: str) -> None:
+    sharding = sys.modules.get("torch.distributed.fsdp")
+    if sharding is None:
+        return
+    for path, child in module.named_modules():
+        if isinstance(child, sharding.FullyShardedDataParallel):
+            raise UnsavableStateError(
+                f"{where}{'.' if path else ''}{path} is sharded by FSDP",
+                where=path or where,
+                kind="FullyShardedDataParallel",
+                hint="gather it on every rank with torch.distributed.checkpoint.state_dict."
+                "get_model_state_dict(..., options=StateDictOptions(full_state_dict=True, "
+                "cpu_offload=True)) and save what that returns",
+            )
+
+
+def _state_dict(source: Any, where: str) -> Mapping[str, Any]:
+    state = source.state_dict() if callable(getattr(source, "state_dict", None)) else source
+    if not isinstance(state, Mapping):
+        raise UnsavableStateError(
+            f"{where} is {_kind(state)}, not a module, a state dict or an object that has one",
+            where=where,
+            kind=_kind(state),
+            hint="pass the live module",
+        )
+    for key in state:
+        if not isinstance(key, str):
+            raise UnsavableStateError(
+                f"{where} has the key {key!r}", where=where, kind=_kind(key), hint="names are text"
+            )
+    return state
+
+
+def _check_name(key: str, where: str) -> None:
+    if fault := name_fault(key):
+        raise UnsavableStateError(f"{where}: {key[:80]!r} {fault}", where=key[:80], kind="name")
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        message = f"{where}: {key[:80]!r} is a name with a lone surrogate"
+        raise UnsavableStateError(message, where=key[:80], kind="name") from None
+
+
+def _check_form(tensor: torch.Tensor, where: str) -> None:
+    dtype = DTYPES.get(tensor.dtype)
+    if tensor.dtype is torch.complex128:
+        hint = "save torch.view_as_real(...) of it, or complex64"
+        raise refused(tensor, where, "is complex128, which safetensors does not have", hint)
+    if dtype is None:
+        what = f"is {tensor.dtype}, which safetensors does not have"
+        raise refused(tensor, where, what, "convert it before saving")
+    if dtype == "F4" and not tensor.dim():
+        what = "is two numbers of 4 bits without an axis"
+        raise refused(tensor, where, what, "save it with an axis")
+    if fault := shape_fault(list(file_shape(dtype, tensor.shape))):
+        raise refused(tensor, where, f"has a shape that {fault}", "")
+
+
+def _source(name: str, tensor: torch.Tensor) -> TensorSource:
+    dtype = DTYPES[tensor.dtype]
+    reader = _Reader(tensor)
+    # Numbers of 4 bits have no arithmetic in torch.
+    measured = tensor.dtype.is_floating_point and dtype != "F4"
+    return TensorSource(
+        name=name,
+        dtype=dtype,
+        shape=file_shape(dtype, tensor.shape),
+        size_bytes=tensor.numel() * tensor.element_size(),
+        read=reader.read_to_measure if measured else reader.read,
+        measure=reader.measure if measured else None,
+    )
+
+
+class _Reader:
+    """Reads a tensor once; what was copied for it is kept until it has been measured."""
+
+    __slots__ = ("_held", "_tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._held: torch.Tensor | None = None
+
+    def read(self) -> memoryview:
+        return bytes_of(on_cpu(self._tensor))
+
+    def read_to_measure(self) -> memoryview:
+        self._held = on_cpu(self._tensor)
+        return bytes_of(self._held)
+
+    def measure(self) -> Statistics:
+        held, self._held = self._held, None
+        return statistics(on_cpu(self._tensor) if held is None else held)
+
+
+def _class_name(source: Any) -> str | None:
+    if isinstance(source, Mapping):
+        return None
+    return type(unwrap(source)).__name__[: limits.SHORT_TEXT]
+
+
+def _parameters(module: nn.Module | None, tensors: Mapping[str, torch.Tensor]) -> int:
+    """Elements of all parameters; of all tensors where nothing says which are parameters."""
+    if module is None:
+        return sum(tensor.numel() for tensor in tensors.values())
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _trainable(module: nn.Module | None) -> int | None:
+    if module is None:
+        return None
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _dtypes(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in (*tensors, *aliases.values()):
+        dtype = DTYPES[tensors[name].dtype]
+        counts[dtype] = counts.get(dtype, 0) + 1
+    return counts
+
+
+def _names(module: nn.Module | None, aliases: Mapping[str, str]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name, parameter in bare_named_parameters(module) if module is not None else ():
+        names.setdefault(id(parameter), aliases.get(name, name))
+    return names
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
