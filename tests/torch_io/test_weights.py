@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -383,7 +385,7 @@ def test_two_names_that_are_one_without_wrappers_are_refused() -> None:
         weight_set("model", Doubled(nn.Linear(1, 1)))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, (1 << 16) + 1])
+@pytest.mark.parametrize("count", [0, 1, 3, (1 << 15) + 1])
 @pytest.mark.parametrize(
     "dtype", [d for d in DTYPES if d.is_floating_point and DTYPES[d] != "F4"], ids=str
 )
@@ -417,6 +419,28 @@ def test_statistics_of_values_whose_squares_overflow_are_finite() -> None:
         "nan": 0,
         "inf": 0,
     }
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
+def test_statistics_start_no_threads_and_leave_the_users_setting_alone() -> None:
+    program = """
+import os, threading, torch
+from smartcash_format.torch_io.statistics import statistics
+torch.set_num_threads(3)
+tensor = torch.full((1 << 20,), float("nan"))
+seen = []
+def work():
+    before = len(os.listdir("/proc/self/task"))
+    statistics(tensor)
+    statistics(torch.empty(1 << 20, dtype=torch.bfloat16))
+    seen.append(len(os.listdir("/proc/self/task")) - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(seen, torch.get_num_threads())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert ran.stdout == b"[0] 3\n"
 
 
 def test_only_floating_tensors_are_measured(tmp_path: Path) -> None:
