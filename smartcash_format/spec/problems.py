@@ -31,6 +31,7 @@ Code = Literal[
     "file-name",
     "file-missing",
     "file-kind",
+    "file-unreadable",
     "file-size",
     "file-role",
     "digest-unknown",
