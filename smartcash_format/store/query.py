@@ -1,0 +1,285 @@
+"""Which of these entries? Filters, ranks and orders; entries in, entries out, no I/O, no clock.
+
+What a checkpoint does not say never matches: a metric it lacks, a step it was not given, and NaN,
+which is no number. The order is the order of saving, whatever order the entries come in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, TypedDict
+
+from smartcash_format.spec.values import format_time
+from smartcash_format.store.entry import Entry
+
+Mode = Literal["min", "max"]
+Value = str | int | float | bool | None
+
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_NUMBER: Final = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
+_CONDITION: Final = re.compile(rf"\s*(>=|<=|==|!=|>|<)\s*({_NUMBER})\s*")
+_WHERE: Final = re.compile(r"\s*([^\s<>=!][^<>=!]*?)\s*(>=|<=|==|!=|=|>|<)\s*(.*?)\s*", re.DOTALL)
+_METRICS: Final = "metrics."
+_FIELDS: Final[Mapping[str, Callable[[Entry], Value]]] = {
+    "name": lambda entry: entry.name,
+    "checkpoint_id": lambda entry: entry.checkpoint_id,
+    "run_id": lambda entry: entry.run_id,
+    "parent_id": lambda entry: entry.parent_id,
+    "saved_at": lambda entry: entry.saved_at_text,
+    "epoch": lambda entry: entry.epoch,
+    "step": lambda entry: entry.step,
+    "is_best": lambda entry: entry.is_best,
+    "backbone": lambda entry: entry.backbone,
+    "dataset": lambda entry: entry.dataset,
+    "size_bytes": lambda entry: entry.size_bytes,
+    "has_optimizer": lambda entry: entry.has_optimizer,
+}
+_FLAGS: Final = {"true": True, "false": False}
+
+
+class Criteria(TypedDict, total=False):
+    """What `filter_entries` filters by, to be passed on by name."""
+
+    backbone: str | None
+    dataset: str | None
+    min_epoch: int | None
+    max_epoch: int | None
+    is_best: bool | None
+    tags: str | Iterable[str]
+    metrics: Mapping[str, str] | None
+    since: datetime | str | None
+    until: datetime | str | None
+    where: Callable[[Entry], bool] | None
+
+
+def filter_entries(
+    entries: Iterable[Entry],
+    *,
+    backbone: str | None = None,
+    dataset: str | None = None,
+    min_epoch: int | None = None,
+    max_epoch: int | None = None,
+    is_best: bool | None = None,
+    tags: str | Iterable[str] = (),
+    metrics: Mapping[str, str] | None = None,
+    since: datetime | str | None = None,
+    until: datetime | str | None = None,
+    where: Callable[[Entry], bool] | None = None,
+) -> list[Entry]:
+    """The entries that meet every criterion given, in the order they come; none given: all.
+
+    Text is compared exactly. min, max, since and until are inclusive; a date alone means its first
+    moment in UTC for `since` and its last for `until`. An entry has to bear all `tags`. `metrics`
+    maps names to conditions such as `">=0.5"`.
+
+    Raises ValueError for a condition or a time that has no such form.
+    """
+    wanted = {tags} if isinstance(tags, str) else set(tags)
+    conditions = [(name, condition(name, text)) for name, text in (metrics or {}).items()]
+    first = None if since is None else _moment(since, "since")
+    last = None if until is None else _moment(until, "until")
+    return [
+        entry
+        for entry in entries
+        if (backbone is None or entry.backbone == backbone)
+        and (dataset is None or entry.dataset == dataset)
+        and (min_epoch is None or entry.epoch >= min_epoch)
+        and (max_epoch is None or entry.epoch <= max_epoch)
+        and (is_best is None or entry.is_best is is_best)
+        and (not wanted or wanted.issubset(entry.tags))
+        and (first is None or entry.saved_at_text >= first)
+        and (last is None or entry.saved_at_text <= last)
+        and all(holds(entry.metrics.get(name)) for name, holds in conditions)
+        and (where is None or where(entry))
+    ]
+
+
+def best(
+    entries: Iterable[Entry], metric: str | None = None, mode: Mode | None = None
+) -> Entry | None:
+    """The entry whose metric is smallest or largest; without a metric the last one flagged best.
+
+    Only finite values rank; ties go to the later. None when nothing ranks. Raises ValueError when
+    a metric comes without its mode, or a mode without its metric.
+    """
+    if metric is None and mode is None:
+        return latest(entry for entry in entries if entry.is_best)
+    return next(iter(ranked(entries, metric, mode)), None)
+
+
+def ranked(entries: Iterable[Entry], metric: str | None, mode: Mode | None) -> list[Entry]:
+    """The entries with a finite value of the metric, best first; ties the later first."""
+    if metric is None or mode not in ("min", "max"):
+        raise ValueError(
+            "a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min')"
+        )
+    sign = 1 if mode == "max" else -1
+    found = [entry for entry in entries if _finite(entry.metrics.get(metric))]
+    found.sort(key=lambda entry: (sign * entry.metrics[metric], entry.order), reverse=True)
+    return found
+
+
+def latest(entries: Iterable[Entry]) -> Entry | None:
+    """The last one saved; None when there is none."""
+    return max(entries, key=lambda entry: entry.order, default=None)
+
+
+def by_epoch(entries: Iterable[Entry], epoch: int) -> Entry | None:
+    """The last one saved of this epoch; None when there is none."""
+    return latest(entry for entry in entries if entry.epoch == epoch)
+
+
+def nearest_metric(entries: Iterable[Entry], name: str) -> str:
+    """The metric of these entries that is spelled most like `name`; "" when none is like it."""
+    known = {metric for entry in entries for metric in entry.metrics}
+    if name in known:
+        return name
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+
+
+def condition(name: str, text: object) -> Callable[[int | float | None], bool]:
+    """What a text such as ">=0.5" asks of a metric. Raises ValueError that shows the form."""
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(
+            f"the condition of metric {name!r} is {text!r}; it is an operator and a number, such "
+            'as ">=0.5" (>=, <=, >, <, ==, !=)'
+        )
+    compare = _COMPARE[match[1]]
+    bound = _number(match[2])
+    return lambda value: value is not None and not math.isnan(value) and compare(value, bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One comparison of a field, such as `metrics.val_map>=0.5`; calling it asks an entry."""
+
+    field: str
+    operator: str
+    value: str
+
+    def __call__(self, entry: Entry) -> bool:
+        if self.field == "tags":
+            return (self.value in entry.tags) is (self.operator == "==")
+        found = field_value(entry, self.field)
+        if found is None:
+            return False
+        compare = _COMPARE[self.operator]
+        if isinstance(found, str):
+            given = found[: len(self.value)] if self.field == "saved_at" else found
+            return compare((given > self.value) - (given < self.value), 0)
+        if isinstance(found, bool):
+            return compare(found, _FLAGS[self.value])
+        return not math.isnan(found) and compare(found, _number(self.value))
+
+    def __str__(self) -> str:
+        return f"{self.field}{self.operator}{self.value}"
+
+
+def parse_where(text: str) -> Where:
+    """The comparison that a text such as `epoch>=5` or `backbone=efficientnet_b4` asks for.
+
+    The fields are `fields()` and `tags`. A time is compared as far as it is given. Raises
+    ValueError that shows the form, the fields, or what kind of value the field has.
+    """
+    match = _WHERE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is no comparison; it is FIELD OPERATOR VALUE, such as epoch>=5, "
+            "backbone=efficientnet_b4 or metrics.val_map>=0.5"
+        )
+    field, sign, value = match[1], "==" if match[2] == "=" else match[2], match[3]
+    _check_where(text, field, sign, value)
+    return Where(field, sign, value)
+
+
+def _check_where(text: str, field: str, sign: str, value: str) -> None:
+    needs_number = field.startswith(_METRICS) or field in ("epoch", "step", "size_bytes")
+    known = (*fields(), "tags")
+    if not needs_number and field not in known:
+        near = difflib.get_close_matches(field, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(known)}"
+        raise ValueError(f"{text!r}: there is no field {field!r}; {hint}")
+    if needs_number and re.fullmatch(_NUMBER, value) is None:
+        raise ValueError(f"{text!r}: {field} is compared with a number, not with {value!r}")
+    equality = sign in ("==", "!=")
+    if field in ("is_best", "has_optimizer") and not (equality and value in _FLAGS):
+        raise ValueError(f"{text!r}: {field} is asked as {field}=true or {field}=false")
+    if field == "tags" and not equality:
+        raise ValueError(f"{text!r}: a tag is asked for as tags=release or tags!=release")
+
+
+def fields() -> tuple[str, ...]:
+    """The fields that entries are compared and sorted by."""
+    return (*_FIELDS, "metrics.<name>")
+
+
+def field_value(entry: Entry, field: str) -> Value:
+    """What an entry says in a field; None when it says nothing. Raises ValueError for no field."""
+    if field.startswith(_METRICS):
+        return entry.metrics.get(field.removeprefix(_METRICS))
+    getter = _FIELDS.get(field)
+    if getter is None:
+        raise ValueError(f"there is no field {field!r}; fields: {', '.join(fields())}")
+    return getter(entry)
+
+
+def sort_entries(entries: Iterable[Entry], by: str = "-saved_at") -> list[Entry]:
+    """The entries ordered by a field, ascending, or descending with `-` in front.
+
+    What an entry does not say, and NaN, comes last either way; ties are newest first. Raises
+    ValueError for a field that is none.
+    """
+    descending = by.startswith("-")
+    field = by.removeprefix("-")
+    newest = sorted(entries, key=lambda entry: entry.order, reverse=True)
+    if field == "saved_at":
+        return newest if descending else newest[::-1]
+    keyed = [(field_value(entry, field), entry) for entry in newest]
+    known = [(value, entry) for value, entry in keyed if _sortable(value)]
+    known.sort(key=lambda pair: pair[0], reverse=descending)  # type: ignore[arg-type, return-value]
+    unknown = [entry for value, entry in keyed if not _sortable(value)]
+    return [entry for _, entry in known] + unknown
+
+
+def _sortable(value: Value) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _finite(value: int | float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _number(text: str) -> int | float:
+    # Whole numbers stay whole: a float would blur sizes and steps beyond 2**53.
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def _moment(given: datetime | str, name: str) -> str:
+    """The instant as the format writes it: such texts sort as the instants do."""
+    if isinstance(given, datetime):
+        if given.tzinfo is None:
+            raise ValueError(f"{name} has no time zone; give datetime(..., tzinfo=UTC)")
+        return format_time(given)
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        raise ValueError(
+            f"{name} is {given!r}; it is a date or a time such as 2026-01-31 or 2026-01-31T12:00Z"
+        ) from None
+    if re.fullmatch(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}", given) and name == "until":
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return format_time(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -1,0 +1,103 @@
+"""Checkpoint directories whose meta.json is real and whose other files only have their sizes."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from smartcash_format.spec import digest, layout
+from smartcash_format.spec.meta import (
+    FileRecord,
+    Meta,
+    OptimizerRecord,
+    ParameterGroup,
+    SchedulerRecord,
+    WeightSet,
+    encode_meta,
+)
+from smartcash_format.store.entry import Broken, Entry
+from smartcash_format.store.glance import glance
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+RUN = "11111111-1111-4111-8111-111111111111"
+OTHER_RUN = "22222222-2222-4222-8222-222222222222"
+SIZES = {
+    "tensors.json": 300,
+    "model.safetensors": 5_000,
+    "optimizer.pt": 10_000,
+    "scheduler.pt": 700,
+}
+_DIGEST = f"{digest.ALGORITHM}:{'ab' * 32}"
+
+
+def identifier(number: int) -> str:
+    """A checkpoint_id; they sort as the numbers do."""
+    return str(uuid.UUID(int=number << 96 | 4 << 76 | 8 << 60))
+
+
+def build_meta(number: int, /, **fields: Any) -> Meta:
+    """The meta of save `number`: by default of that epoch, `number` minutes after START."""
+    files = {
+        name: FileRecord(role=layout.role_of(name)[0], size_bytes=size, digest=_DIGEST)
+        for name, size in fields.pop("sizes", SIZES).items()
+    }
+    return Meta(
+        **{
+            "checkpoint_id": identifier(number),
+            "run_id": RUN,
+            "saved_at": START + timedelta(minutes=number),
+            "epoch": number,
+            "is_best": False,
+            "metrics": {"val_map": 0.5, "val_loss": 1.5},
+            "backbone": "efficientnet_b4",
+            "dataset": "roboflow",
+            "weights": {
+                "model": WeightSet(
+                    class_name="Tiny",
+                    tensors=2,
+                    parameters=6,
+                    trainable_parameters=6,
+                    dtypes={"F32": 2},
+                    weights_digest=_DIGEST,
+                    finite=True,
+                )
+            },
+            "optimizer": OptimizerRecord(
+                class_name="AdamW", groups=[ParameterGroup(parameters=2, hyperparameters={})]
+            ),
+            "scheduler": SchedulerRecord(class_name="CosineAnnealingLR"),
+            "files": files,
+            **fields,
+        }
+    )
+
+
+def write_checkpoint(root: Path, number: int, /, *, name: str = "", **fields: Any) -> Path:
+    """A checkpoint directory with this meta; the other files are holes of the listed sizes."""
+    meta = build_meta(number, **fields)
+    path = root / (name or _directory_name(meta))
+    path.mkdir(parents=True)
+    for file, record in meta.files.items():
+        with open(path / file, "wb") as target:
+            target.truncate(record.size_bytes)
+    (path / layout.META).write_bytes(encode_meta(meta))
+    return path
+
+
+def entry(number: int, /, **fields: Any) -> Entry:
+    """The entry of a checkpoint that is nowhere."""
+    meta = build_meta(number, **fields)
+    data = encode_meta(meta)
+    seen = glance(data)
+    assert seen is not None
+    return Entry("/root-of-nothing", _directory_name(meta), data, seen)
+
+
+def codes(broken: Broken) -> list[str]:
+    return [problem.code for problem in broken.problems]
+
+
+def _directory_name(meta: Meta) -> str:
+    return layout.directory_name(epoch=meta.epoch, step=meta.step, checkpoint_id=meta.checkpoint_id)

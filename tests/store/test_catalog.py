@@ -1,0 +1,315 @@
+"""A listing reads meta.json alone, and says what it cannot read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smartcash_format.disk import peek
+from smartcash_format.spec import layout, limits
+from smartcash_format.spec.digest import seal
+from smartcash_format.spec.meta import encode_meta, parse_meta
+from smartcash_format.store import catalog
+from smartcash_format.store.catalog import Listing, merge, read_entry, scan
+from smartcash_format.store.entry import Broken
+from smartcash_format.store.glance import glance
+from tests.store.checkpoints import START, build_meta, codes, write_checkpoint
+
+_opened: list[str] | None = None
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is not None and event == "open" and isinstance(arguments[0], str):
+        _opened.append(arguments[0])
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def opened_files() -> Iterator[list[str]]:
+    """The paths that were opened inside the block, by whatever means Python has."""
+    global _opened
+    found: list[str] = []
+    _opened = found
+    try:
+        yield found
+    finally:
+        _opened = None
+
+
+def only_broken(root: Path) -> Broken:
+    listing = scan(root)
+    assert not len(listing)
+    assert len(listing.broken) == 1
+    return listing.broken[0]
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    document = json.loads((path / layout.META).read_bytes())
+    (path / layout.META).write_bytes(seal({**document, **changes}))
+
+
+def test_a_root_that_is_missing_or_empty_lists_nothing(tmp_path: Path) -> None:
+    for root in (tmp_path / "nowhere", tmp_path):
+        listing = scan(root)
+        assert list(listing) == []
+        assert not listing
+        assert [*listing.broken, *listing.foreign, *listing.legacy] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_is_a_file_raises_what_the_system_says(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        scan(tmp_path / "file")
+
+
+def test_the_order_is_that_of_saving_whatever_names_epochs_and_file_times_say(
+    tmp_path: Path,
+) -> None:
+    first = write_checkpoint(tmp_path, 1, name="z", epoch=20, step=900)
+    third = write_checkpoint(tmp_path, 3, name="a", epoch=11)
+    second = write_checkpoint(tmp_path, 2, name="m", epoch=10)
+    for age, path in enumerate((first, second, third)):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert [found.path for found in scan(tmp_path)] == [third, second, first]
+
+
+def test_checkpoints_of_one_moment_stand_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    paths = [write_checkpoint(tmp_path, n, saved_at=START) for n in (5, 9, 2)]
+    assert [found.path for found in scan(tmp_path)] == [paths[1], paths[0], paths[2]]
+
+
+def test_hidden_names_links_and_plain_files_are_never_checkpoints(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, name=".staging-x")
+    write_checkpoint(tmp_path, 2, name=".trash-y")
+    write_checkpoint(tmp_path, 3, name=".pins")
+    write_checkpoint(tmp_path / "elsewhere", 4, name="real")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "real")
+    (tmp_path / "meta.json").write_text("{}")
+    listing = scan(tmp_path)
+    assert list(listing) == []
+    assert listing.broken == ()
+    assert listing.foreign == (tmp_path / "elsewhere",)
+
+
+def test_torch_files_in_the_root_are_counted(tmp_path: Path) -> None:
+    for name in ("last.pt", "BEST.PTH", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert scan(tmp_path).legacy == (tmp_path / "BEST.PTH", tmp_path / "last.pt")
+
+
+def test_a_directory_without_meta_json_is_foreign(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (path / layout.META).unlink()
+    listing = scan(tmp_path)
+    assert listing.broken == ()
+    assert listing.foreign == (path,)
+    assert read_entry(path) is None
+
+
+def test_listing_opens_meta_json_alone_and_once(tmp_path: Path) -> None:
+    paths = [write_checkpoint(tmp_path, n) for n in range(20)]
+    with opened_files() as opened:
+        listing = scan(tmp_path)
+    assert len(listing) == 20
+    assert sorted(opened) == sorted(str(path / layout.META) for path in paths)
+
+
+def test_a_meta_json_of_a_newer_major_is_broken_and_says_upgrade(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (path / layout.META).write_text('{"format": "smartcash-checkpoint", "format_version": "2.0"}')
+    broken = only_broken(tmp_path)
+    assert broken.path == path
+    assert broken.code == "newer-version"
+    assert "2.0 is newer than this reader" in broken.reason
+    assert broken.problems[0].fix == "upgrade smartcash-format"
+
+
+def test_a_meta_json_of_a_newer_minor_is_listed_with_its_unknown_keys(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    rewrite(path, format_version="1.7", novelty=[1])
+    assert [found.path for found in scan(tmp_path)] == [path]
+
+
+def test_a_meta_json_with_another_epoch_than_it_was_sealed_with_is_broken(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    data = (path / layout.META).read_bytes()
+    (path / layout.META).write_bytes(data.replace(b'"epoch": 1', b'"epoch": 3'))
+    assert codes(only_broken(tmp_path)) == ["meta-digest-mismatch"]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "json-syntax"),
+        (b"{", "json-syntax"),
+        (b"[]", "field-invalid"),
+        (b'{"format": "somebody-else"}', "foreign-format"),
+        (b"\xff", "json-encoding"),
+        (b'{"a": NaN}', "json-number"),
+        (b" " * (limits.META_BYTES + 10), "json-too-large"),
+    ],
+)
+def test_what_bears_a_meta_json_and_cannot_be_read_is_broken(
+    tmp_path: Path, data: bytes, code: str
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (path / layout.META).write_bytes(data)
+    assert codes(only_broken(tmp_path)) == [code]
+
+
+def test_a_listed_file_that_is_missing_or_short_or_no_file_makes_it_broken(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (path / "optimizer.pt").unlink()
+    os.truncate(path / "model.safetensors", 4_999)
+    (path / "scheduler.pt").unlink()
+    (path / "scheduler.pt").symlink_to(path / "tensors.json")
+    broken = only_broken(tmp_path)
+    assert {problem.where: problem.code for problem in broken.problems} == {
+        "optimizer.pt": "file-missing",
+        "model.safetensors": "file-size",
+        "scheduler.pt": "file-kind",
+    }
+    assert "(and 2 more)" in broken.reason
+
+
+def test_a_listed_name_that_leaves_the_directory_is_never_looked_at(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (tmp_path / "outside").write_bytes(b"x")
+    record = {"role": "aux", "size_bytes": 1, "digest": "blake3:" + "ab" * 32}
+    rewrite(path, files={"../outside": record})
+    assert "file-name" in codes(only_broken(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_meta_json_that_is_a_pipe_a_link_or_a_directory_is_broken_at_once(
+    tmp_path: Path,
+) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "a" / layout.META)
+    (tmp_path / "b" / layout.META).symlink_to(write_checkpoint(tmp_path / "x", 1) / layout.META)
+    (tmp_path / "c" / layout.META).mkdir()
+    listing = scan(tmp_path)
+    assert not listing
+    assert [broken.code for broken in listing.broken] == ["file-kind"] * 3
+
+
+def test_a_system_error_becomes_broken_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 1)
+
+    def refuse(directory: str) -> bytes:
+        raise PermissionError(13, "Permission denied", directory)
+
+    monkeypatch.setattr(peek, "meta_bytes", refuse)
+    broken = only_broken(tmp_path)
+    assert codes(broken) == ["file-unreadable"]
+    assert "Permission denied" in broken.reason
+
+
+def test_a_checkpoint_removed_while_it_is_looked_at_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    doomed = write_checkpoint(tmp_path, 2)
+    honest = peek.meta_bytes
+
+    def read_then_lose(directory: str) -> bytes:
+        data = honest(directory)
+        if directory == str(doomed):
+            doomed.rename(tmp_path / ".trash-1")
+        return data
+
+    monkeypatch.setattr(peek, "meta_bytes", read_then_lose)
+    listing = scan(tmp_path)
+    assert [found.epoch for found in listing] == [1]
+    assert [*listing.broken, *listing.foreign] == []
+
+
+def test_a_slow_mount_is_read_by_threads_to_the_same_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        write_checkpoint(tmp_path, number)
+    write_checkpoint(tmp_path, 40, name="zz-broken")
+    (tmp_path / "zz-broken" / "model.safetensors").unlink()
+    quick = scan(tmp_path)
+    monkeypatch.setattr(catalog, "SLOW_LOOK_S", 0.0)
+    slow = scan(tmp_path)
+    assert slow.entries == quick.entries
+    assert slow.broken == quick.broken
+    assert len(slow) == 30
+
+
+def test_a_slice_of_a_listing_keeps_what_is_broken_beside_it(tmp_path: Path) -> None:
+    for number in range(5):
+        write_checkpoint(tmp_path, number)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / layout.META).write_bytes(b"")
+    listing = scan(tmp_path)
+    assert [found.epoch for found in listing[:2]] == [4, 3]
+    assert listing[0].epoch == 4
+    assert [found.epoch for found in listing.filtered(max_epoch=1)] == [1, 0]
+    for part in (listing[:2], listing.filtered(min_epoch=99)):
+        assert isinstance(part, Listing)
+        assert [broken.path.name for broken in part.broken] == ["bad"]
+
+
+def test_listings_of_several_roots_merge_to_one_newest_first(tmp_path: Path) -> None:
+    for number in range(4):
+        write_checkpoint(tmp_path / ("even", "odd")[number % 2], number)
+    merged = merge([scan(tmp_path / "even"), scan(tmp_path / "odd")])
+    assert [(found.path.parent.name, found.epoch) for found in merged] == [
+        ("odd", 3),
+        ("even", 2),
+        ("odd", 1),
+        ("even", 0),
+    ]
+
+
+FIELDS = st.sampled_from(sorted(build_meta(1).model_dump(mode="json")))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 3)
+    | st.sampled_from([2**63, 1.5, "", "NaN", "2026-02-30T00:00:00.000000Z", "x" * 300])
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "model.safetensors", "x" * 300]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(changes=st.dictionaries(FIELDS, VALUES, max_size=2), dropped=st.sets(FIELDS, max_size=1))
+@settings(max_examples=150, deadline=None)
+def test_what_a_glance_refuses_is_refused_by_the_whole_parse_or_names_a_bad_file(
+    changes: dict[str, Any], dropped: set[str]
+) -> None:
+    document = build_meta(1).model_dump(mode="json") | changes
+    data = seal({key: value for key, value in document.items() if key not in dropped})
+    meta, _ = parse_meta(data)
+    if glance(data) is None:
+        assert meta is None or not all(map(layout.is_plain_name, meta.files))
+
+
+@given(flip=st.integers(0, len(encode_meta(build_meta(1))) * 8 - 1))
+@settings(max_examples=200, deadline=None)
+def test_a_glance_refuses_every_flipped_bit(flip: int) -> None:
+    data = bytearray(encode_meta(build_meta(1)))
+    data[flip // 8] ^= 1 << flip % 8
+    assert glance(bytes(data)) is None
