@@ -5,12 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("sklearn")
-
 import numpy as np
+import pytest
 import torch
 
 from examples.digits_on_canvas import (
@@ -22,8 +18,6 @@ from examples.digits_on_canvas import (
     collate,
     single_digits,
 )
-
-pytestmark = pytest.mark.torch
 
 
 def _seed(seed: int) -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("torch")
-
 import numpy as np
+import pytest
 import torch
 
 from examples.same_bits import compare
-
-pytestmark = pytest.mark.torch
 
 
 def _state() -> dict[str, object]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 
 from examples.tiny_yolo import (
@@ -19,8 +16,6 @@ from examples.tiny_yolo import (
     iou,
     mean_average_precision,
 )
-
-pytestmark = pytest.mark.torch
 
 # Two images: a 3 and a 7 in the first, a 3 in the second. Image, class, x, y, width, height.
 TARGETS = torch.tensor(
