@@ -18,7 +18,7 @@ help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: .venv/.installed  ## train a small detector, kill it in the middle of a save, resume, compare bit for bit
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python -m examples.demo
 
 test: check test-lowest test-all  ## every check and the whole suite
 
