@@ -1,0 +1,214 @@
+"""training_history.yaml: what happened in a root, appended to and read line by line.
+
+It is never the truth about which checkpoints exist. A missing file is made anew from them; a torn
+line is skipped; and a failed append is a sentence, never a failed save.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from smartcash_format.spec import layout, limits
+from smartcash_format.spec.documents import dump_json
+from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, parse_line
+from smartcash_format.spec.values import format_time, number_to_json
+from smartcash_format.store.entry import Entry
+
+_FIRST_BYTES: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The events of a root, oldest first.
+
+    `skipped` lines could not be read; `rebuilt` when there was no file of ours and the events were
+    made from the checkpoints.
+    """
+
+    lines: tuple[HistoryLine, ...]
+    skipped: int = 0
+    rebuilt: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """total_runs, runs, best and last_resume, as JSON takes them."""
+        runs = [_run(run_id, lines, self.lines) for run_id, lines in _by_run(self.lines).items()]
+        resumes = [line for line in self.lines if line.event == "resume"]
+        last = resumes[-1] if resumes else None
+        return {
+            "total_runs": len(runs),
+            "runs": runs,
+            "best": _best(line for line in self.lines if line.event == "save"),
+            "last_resume": {
+                "checkpoint": last.checkpoint if last else None,
+                "timestamp": format_time(last.at) if last else None,
+            },
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is."""
+        names = {line.checkpoint_id: line.checkpoint for line in self.lines}
+        return [
+            {
+                "checkpoint": line.checkpoint,
+                "run_id": line.run_id,
+                "parent": names.get(line.parent_id) if line.parent_id else None,
+                "saved_at": format_time(line.at),
+                "epoch": line.epoch,
+                "step": line.step,
+                "is_best": bool(line.is_best),
+                **line.metrics,
+            }
+            for line in self.lines
+            if line.event == "save"
+        ]
+
+
+def read_history(root: Path, entries: Iterable[Entry]) -> History:
+    """The history of a root; made from its checkpoints where there is no file of ours.
+
+    Raises OSError when the file is there and cannot be read.
+    """
+    try:
+        with open(root / layout.HISTORY, "rb") as file:
+            data = file.read(limits.HISTORY_BYTES)
+    except FileNotFoundError:
+        return rebuilt_history(entries)
+    if not _is_ours(data):
+        return rebuilt_history(entries)
+    texts = [text for text in data.decode("utf-8", "replace").split("\n") if text.strip()]
+    parsed = [parse_line(text) for text in texts]
+    lines = tuple(line for line in parsed if line is not None)
+    return History(lines=lines, skipped=len(parsed) - len(lines))
+
+
+def rebuilt_history(entries: Iterable[Entry]) -> History:
+    """The saves and resumes that the checkpoints themselves tell of."""
+    ordered = sorted(entries, key=lambda entry: entry.order)
+    by_id = {entry.checkpoint_id: entry for entry in ordered}
+    lines = []
+    for entry in ordered:
+        parent = by_id.get(entry.parent_id or "")
+        if parent is not None and parent.run_id != entry.run_id:
+            lines.append(
+                HistoryLine(
+                    event="resume",
+                    at=entry.saved_at,
+                    run_id=entry.run_id,
+                    checkpoint=parent.name,
+                    checkpoint_id=parent.checkpoint_id,
+                    epoch=parent.epoch,
+                )
+            )
+        lines.append(HistoryLine.of_save(entry.name, entry.meta))
+    return History(lines=tuple(lines), rebuilt=True)
+
+
+def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Appends events to a root's history with one write; sentences about what was not as usual.
+
+    A file that is not ours is moved aside first; a missing one starts with what `entries` tell.
+    """
+    path = root / layout.HISTORY
+    try:
+        notes = _make_way(path)
+        known = {line.checkpoint_id for line in lines}
+        older = (
+            ()
+            if path.exists()
+            else rebuilt_history(
+                entry for entry in entries if entry.checkpoint_id not in known
+            ).lines
+        )
+        _write(path, "".join(encode_line(line) for line in (*older, *lines)).encode("utf-8"))
+    except OSError as error:
+        return (f"{layout.HISTORY} was not written: {error.strerror or error}",)
+    return notes
+
+
+def _make_way(path: Path) -> tuple[str, ...]:
+    try:
+        with open(path, "rb") as file:
+            if _is_ours(file.read(_FIRST_BYTES)):
+                return ()
+    except FileNotFoundError:
+        return ()
+    aside = path.with_name(layout.OLD_HISTORY)
+    number = 2
+    while os.path.lexists(aside):
+        aside = path.with_name(f"{Path(layout.OLD_HISTORY).stem}.{number}.yaml")
+        number += 1
+    os.rename(path, aside)
+    return (f"{path.name} was not written by this package; it is {aside.name} now",)
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether a history begins as ours do; an empty one may become ours."""
+    lines = (line for line in data.split(b"\n") if line.strip() and not line.startswith(b"#"))
+    first = next(lines, None)
+    return first is None or first.startswith(f"{BULLET}{{".encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        # A writer that died in the middle left no newline: without one both lines are lost.
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        # One write, at the end that the system chooses: lines of several writers do not mix.
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
+    """Writes the summary as strict JSON, aside first and then renamed; the path."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_bytes(dump_json(dict(summary), indent=2))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _by_run(lines: Iterable[HistoryLine]) -> dict[str, list[HistoryLine]]:
+    runs: dict[str, list[HistoryLine]] = {}
+    for line in lines:
+        if line.event == "save":
+            runs.setdefault(line.run_id, []).append(line)
+    return runs
+
+
+def _run(run_id: str, saves: Sequence[HistoryLine], lines: Iterable[HistoryLine]) -> dict[str, Any]:
+    resumed = [line for line in lines if line.event == "resume" and line.run_id == run_id]
+    epochs = [line.epoch for line in saves if line.epoch is not None]
+    return {
+        "run_id": run_id,
+        "started_at": format_time(min(line.at for line in (*resumed, *saves))),
+        "ended_at": format_time(max(line.at for line in saves)),
+        "resumed_from": resumed[0].checkpoint if resumed else None,
+        "first_epoch": epochs[0] if epochs else None,
+        "last_epoch": epochs[-1] if epochs else None,
+        "saves": len(saves),
+        "best": _best(saves),
+    }
+
+
+def _best(saves: Iterable[HistoryLine]) -> dict[str, Any] | None:
+    """The last save that was flagged best."""
+    flagged = [line for line in saves if line.is_best]
+    if not flagged:
+        return None
+    last = flagged[-1]
+    return {
+        "checkpoint": last.checkpoint,
+        "epoch": last.epoch,
+        "metrics": {name: number_to_json(value) for name, value in last.metrics.items()},
+    }

@@ -1,0 +1,123 @@
+"""The history of a root: appended to by one write, torn lines skipped, made anew when missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smartcash_format.spec import layout
+from smartcash_format.spec.history import HistoryLine
+from smartcash_format.store.catalog import scan
+from smartcash_format.store.history import append, export_history, read_history
+from tests.store.checkpoints import OTHER_RUN, RUN, START, identifier, write_checkpoint
+
+
+def line(number: int, run_id: str = RUN, *, is_best: bool = False) -> HistoryLine:
+    return HistoryLine(
+        event="save", at=START + timedelta(minutes=number), run_id=run_id, epoch=number,
+        checkpoint=f"epoch-{number:04d}", checkpoint_id=identifier(number), is_best=is_best,
+        metrics={"val_loss": 1 / number},
+    )  # fmt: skip
+
+
+def text(root: Path) -> str:
+    return (root / layout.HISTORY).read_text("utf-8")
+
+
+def test_events_come_back_in_the_order_they_were_appended(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        assert append(tmp_path, [line(number)], ()) == ()
+    history = read_history(tmp_path, ())
+    assert history.lines == (line(1), line(2), line(3))
+    assert len(yaml.safe_load(text(tmp_path))) == 3
+
+
+def test_a_line_after_a_torn_one_is_whole_and_the_torn_one_is_counted(tmp_path: Path) -> None:
+    append(tmp_path, [line(1), line(2)], ())
+    whole = text(tmp_path)
+    (tmp_path / layout.HISTORY).write_text(whole[:-30], "utf-8")
+    append(tmp_path, [line(3)], ())
+    history = read_history(tmp_path, ())
+    assert history.lines == (line(1), line(3))
+    assert history.skipped == 1
+
+
+def test_a_history_that_is_not_ours_is_moved_aside_and_said_so(tmp_path: Path) -> None:
+    (tmp_path / layout.HISTORY).write_text("total_runs: 3\nruns: []\n")
+    notes = append(tmp_path, [line(1)], ())
+    assert layout.OLD_HISTORY in notes[0]
+    assert (tmp_path / layout.OLD_HISTORY).read_text() == "total_runs: 3\nruns: []\n"
+    assert read_history(tmp_path, ()).lines == (line(1),)
+    (tmp_path / layout.HISTORY).write_text("again: 1\n")
+    append(tmp_path, [line(2)], ())
+    assert (tmp_path / layout.OLD_HISTORY).read_text() == "total_runs: 3\nruns: []\n"
+    assert (tmp_path / "training_history.old.2.yaml").read_text() == "again: 1\n"
+
+
+def test_a_missing_history_is_made_from_the_checkpoints_and_the_next_append_writes_it(
+    tmp_path: Path,
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    write_checkpoint(tmp_path, 2, is_best=True)
+    write_checkpoint(tmp_path, 3, run_id=OTHER_RUN, parent_id=identifier(2))
+    history = read_history(tmp_path, scan(tmp_path))
+    assert history.rebuilt
+    assert [each.event for each in history.lines] == ["save", "save", "resume", "save"]
+    assert not (tmp_path / layout.HISTORY).exists()
+    append(tmp_path, [line(4)], scan(tmp_path))
+    written = read_history(tmp_path, ())
+    assert written.lines == (*history.lines, line(4))
+
+
+def test_a_failed_append_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / layout.HISTORY).mkdir()
+    notes = append(tmp_path, [line(1)], ())
+    assert len(notes) == 1
+    assert layout.HISTORY in notes[0]
+
+
+def test_a_summary_counts_runs_and_names_the_best_and_the_last_resume(tmp_path: Path) -> None:
+    resume = HistoryLine(
+        event="resume", at=START + timedelta(hours=1), run_id=OTHER_RUN, checkpoint="epoch-0002"
+    )
+    looked = resume.model_copy(update={"run_id": identifier(99), "checkpoint": "epoch-0001"})
+    events = [line(1), line(2, is_best=True), resume, line(90, OTHER_RUN), looked]
+    append(tmp_path, events, ())
+    summary = read_history(tmp_path, ()).summary()
+    assert summary["total_runs"] == 2
+    assert summary["best"]["checkpoint"] == "epoch-0002"
+    assert summary["last_resume"]["checkpoint"] == "epoch-0001"
+    first, second = summary["runs"]
+    assert (first["first_epoch"], first["last_epoch"], first["saves"]) == (1, 2, 2)
+    assert (first["resumed_from"], second["resumed_from"]) == (None, "epoch-0002")
+    assert second["started_at"] < second["ended_at"]
+    assert second["best"] is None
+
+
+def test_rows_are_flat_and_name_their_parent(tmp_path: Path) -> None:
+    child = line(2).model_copy(update={"parent_id": identifier(1)})
+    append(tmp_path, [line(1), child], ())
+    rows = read_history(tmp_path, ()).rows()
+    assert [row["parent"] for row in rows] == [None, "epoch-0001"]
+    assert rows[1]["val_loss"] == 0.5
+
+
+def test_an_export_is_strict_json_and_replaces_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    append(tmp_path, [line(1)], ())
+    summary = read_history(tmp_path, ()).summary()
+    assert export_history(path, summary) == path
+    assert json.loads(path.read_bytes()) == summary
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+
+
+def test_a_history_that_cannot_be_read_is_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / layout.HISTORY).mkdir()
+    with pytest.raises(OSError, match="directory"):
+        read_history(tmp_path, ())
