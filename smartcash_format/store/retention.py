@@ -1,0 +1,315 @@
+"""What to keep: policies as small values that compose, and a plan that gives its reasons.
+
+`KeepLast(3) | KeepBest("val_map", n=2, mode="max")` keeps what either keeps. A policy decides and
+touches nothing: entries, the time and what is protected come in, a plan comes out.
+
+Whatever the policy: the newest checkpoint stays, so that a training can always be resumed; what is
+protected stays and is not stripped; and what cannot be read is in no listing, so in no plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from smartcash_format.store.entry import Entry
+from smartcash_format.store.query import Mode, ranked
+
+Action = Literal["keep", "strip", "remove"]
+# Which of the entries, newest first, and why.
+Reasons = Mapping[Entry, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a plan does with one checkpoint, and why."""
+
+    entry: Entry
+    action: Action
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a policy decided: one decision for each checkpoint, oldest first."""
+
+    decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Entry, ...]:
+        """What stays as it is, oldest first."""
+        return self._with("keep")
+
+    @property
+    def stripped(self) -> tuple[Entry, ...]:
+        """What loses its optimizer, scheduler and extra state, oldest first."""
+        return self._with("strip")
+
+    @property
+    def doomed(self) -> tuple[Entry, ...]:
+        """What goes, oldest first."""
+        return self._with("remove")
+
+    @property
+    def freed_bytes(self) -> int:
+        """What the plan frees at most: bytes shared by hard links are freed with the last one."""
+        return sum(entry.size_bytes for entry in self.doomed) + sum(
+            entry.resume_bytes for entry in self.stripped
+        )
+
+    def _with(self, action: Action) -> tuple[Entry, ...]:
+        return tuple(one.entry for one in self.decisions if one.action == action)
+
+
+class Policy:
+    """What to keep of a root; policies join with `|` to one that keeps what either keeps."""
+
+    __slots__ = ()
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        """Which of the entries, newest first, this keeps, and why."""
+        raise NotImplementedError
+
+    def drops_resume_state(self, entries: Sequence[Entry], now: datetime) -> Reasons:
+        """Which of the entries, newest first, this strips when they are kept, and why."""
+        return {}
+
+    def __or__(self, other: Policy) -> Policy:
+        return _Union(parts=(*_parts(self), *_parts(other)))
+
+    def plan(
+        self,
+        entries: Iterable[Entry],
+        *,
+        now: datetime,
+        protected: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """What becomes of each entry. `now` is aware.
+
+        `protected` maps checkpoint ids to the reason why this plan leaves them alone: pins, and
+        what was just published.
+        """
+        newest_first = sorted(entries, key=lambda entry: entry.order, reverse=True)
+        safe = {} if protected is None else protected
+        parts = _parts(self)
+        kept = [part.keeps(newest_first) for part in parts]
+        if all(isinstance(part, DropResumeState) for part in parts):
+            kept = [dict.fromkeys(newest_first, "no policy removes")]
+        strips = [part.drops_resume_state(newest_first, now) for part in parts]
+        decisions = [
+            _decide(entry, entry is newest_first[0], safe.get(entry.checkpoint_id), kept, strips)
+            for entry in reversed(newest_first)
+        ]
+        return Plan(decisions=tuple(decisions))
+
+
+def _decide(
+    entry: Entry,
+    is_newest: bool,
+    protection: str | None,
+    kept: Sequence[Reasons],
+    strips: Sequence[Reasons],
+) -> Decision:
+    reasons = [] if protection is None else [protection]
+    reasons += [found[entry] for found in kept if entry in found]
+    if is_newest:
+        reasons.append("the newest")
+    if not reasons:
+        return Decision(entry=entry, action="remove", reasons=("nothing keeps it",))
+    drop = [found[entry] for found in strips if entry in found]
+    if drop and entry.resume_bytes and protection is None and not is_newest:
+        return Decision(entry=entry, action="strip", reasons=(*reasons, *drop))
+    return Decision(entry=entry, action="keep", reasons=tuple(reasons))
+
+
+def _parts(policy: Policy) -> tuple[Policy, ...]:
+    return policy.parts if isinstance(policy, _Union) else (policy,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Union(Policy):
+    parts: tuple[Policy, ...]
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        return {entry: why for part in self.parts for entry, why in part.keeps(entries).items()}
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLast(Policy):
+    """Keeps the last `n` saved."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.n)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        return dict.fromkeys(entries[: self.n], f"one of the last {self.n}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBest(Policy):
+    """Keeps the `n` best by a metric; only finite values rank, of equals the later is better."""
+
+    metric: str
+    n: int = 1
+    mode: Mode | None = None
+
+    def __post_init__(self) -> None:
+        _check_count(self.n)
+        ranked((), self.metric, self.mode)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        why = f"one of the best {self.n} by {self.metric} ({self.mode})"
+        return dict.fromkeys(ranked(entries, self.metric, self.mode)[: self.n], why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepEvery(Policy):
+    """Keeps each run's last save of every epoch that is a multiple of `epochs`."""
+
+    epochs: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; it counts from 1 up")
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        last: dict[tuple[str, int], Entry] = {}
+        for entry in entries:
+            if entry.epoch % self.epochs == 0:
+                last.setdefault((entry.run_id, entry.epoch), entry)
+        return dict.fromkeys(last.values(), f"of every {self.epochs} epochs")
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTagged(Policy):
+    """Keeps whatever bears a tag."""
+
+    tag: str
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        tagged = [entry for entry in entries if self.tag in entry.tags]
+        return dict.fromkeys(tagged, f"tagged {self.tag!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepWithin(Policy):
+    """Keeps the last saved, as many as fit into `size_bytes` together."""
+
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.size_bytes)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        fitting = []
+        total = 0
+        for entry in entries:
+            total += entry.size_bytes
+            if total > self.size_bytes:
+                break
+            fitting.append(entry)
+        return dict.fromkeys(fitting, f"the last that fit into {self.size_bytes:,} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFlagged(Policy):
+    """Keeps those flagged is_best when they were saved; with `n` the last `n` of them."""
+
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_count(self.n or 0)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        why = "flagged best" if self.n is None else f"one of the last {self.n} flagged best"
+        return dict.fromkeys([entry for entry in entries if entry.is_best][: self.n], why)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepUnflagged(Policy):
+    """Keeps the last `n` of those not flagged is_best."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.n)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        unflagged = [entry for entry in entries if not entry.is_best]
+        return dict.fromkeys(unflagged[: self.n], f"one of the last {self.n} not flagged best")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropResumeState(Policy):
+    """Strips what is kept and older than this: optimizer, scheduler and extra state go.
+
+    `older_than` is an age, or a number: older than that many checkpoints. By itself it removes
+    nothing.
+    """
+
+    older_than: timedelta | int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.older_than, int):
+            _check_count(self.older_than)
+
+    def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        return {}
+
+    def drops_resume_state(self, entries: Sequence[Entry], now: datetime) -> Reasons:
+        if isinstance(self.older_than, int):
+            why = f"resume state only in the last {self.older_than}"
+            return dict.fromkeys(entries[self.older_than :], why)
+        since = now - self.older_than
+        why = f"resume state only for {self.older_than}"
+        return dict.fromkeys([entry for entry in entries if entry.saved_at < since], why)
+
+
+def plan_cleanup(
+    entries: Iterable[Entry],
+    *,
+    now: datetime,
+    max_checkpoints: int = 5,
+    keep_best: bool = True,
+    keep_latest: bool = True,
+    max_epochs: int | None = None,
+    best: Entry | None = None,
+    protected: Mapping[str, str] | None = None,
+) -> Plan:
+    """The seed's cleanup as a plan: flagged, newest and unflagged ones, each with its own number.
+
+    Keeps every flagged checkpoint (`keep_best=False`: the last `max_checkpoints` of them), the
+    newest, the last `max_epochs` of the unflagged (None: `max_checkpoints`), and `best`, which is
+    what find_best_checkpoint() returns. Warns when the flagged alone exceed `max_checkpoints`.
+    """
+    found = list(entries)
+    policy: Policy = KeepFlagged(None if keep_best else max_checkpoints)
+    policy |= KeepUnflagged(max_checkpoints if max_epochs is None else max_epochs)
+    if keep_latest:
+        policy |= KeepLast(1)
+    safe = dict(protected or {})
+    if best is not None:
+        safe.setdefault(best.checkpoint_id, "the best")
+    plan = policy.plan(found, now=now, protected=safe)
+    flagged = [entry for entry in found if entry.is_best]
+    if not keep_best or len(flagged) <= max_checkpoints:
+        return plan
+    size_bytes = sum(entry.size_bytes for entry in flagged)
+    warning = (
+        f"{len(flagged)} checkpoints are flagged best and stay ({size_bytes:,} bytes), more than "
+        f"max_checkpoints={max_checkpoints}; keep_best=False keeps the last of them only"
+    )
+    return Plan(decisions=plan.decisions, warnings=(warning,))
+
+
+def _check_count(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"{count} is negative; a number to keep is 0 or more")
