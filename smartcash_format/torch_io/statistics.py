@@ -22,7 +22,8 @@ def statistics(tensor: torch.Tensor) -> dict[str, int | float]:
     squares, absmax = 0.0, 0.0
     for chunk in _doubles(tensor):
         # Not torch.dot, which has threads of its own.
-        squares += float(torch.linalg.vector_norm(chunk)) ** 2
+        norm = float(torch.linalg.vector_norm(chunk))
+        squares += norm * norm
         low, high = torch.aminmax(chunk)
         absmax = max(absmax, -float(low), float(high))
     if math.isfinite(squares):

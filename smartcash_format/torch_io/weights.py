@@ -35,12 +35,14 @@ _COMPILED: Final = "torch._dynamo.eval_frame"
 class LiveState:
     """The entries of a state dict by bare name.
 
-    `raw` has for each the name that the live object itself uses, `versions` each module's version
-    by bare path, `module` the bare module where the live object is one.
+    `raw` has for each the name that the live object itself uses. By bare path of a module,
+    `paths` has its path in the live object and `versions` the version of its state. `module` is
+    the bare module where the live object is one.
     """
 
     entries: Mapping[str, Any]
     raw: Mapping[str, str]
+    paths: Mapping[str, str]
     versions: Mapping[str, int]
     module: nn.Module | None
 
@@ -76,7 +78,7 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
     for key, value in live.entries.items():
-        if not isinstance(value, torch.Tensor) or key.endswith(EXTRA_STATE):
+        if not isinstance(value, torch.Tensor) or is_extra_state(key):
             state[key] = value
             continue
         _check_name(key, name)
@@ -127,20 +129,30 @@ def live_state(source: Any, *, where: str = "model") -> LiveState:
     if len(raw) < len(state):
         message = f"{where}: two tensors have one name once wrappers are off"
         raise UnsavableStateError(message, where=where, kind="state dict")
+    paths: dict[str, str] = {}
     versions: dict[str, int] = {}
     for path, entry in getattr(state, "_metadata", {}).items():
         version = entry.get("version") if isinstance(entry, Mapping) else None
         if isinstance(version, int) and not 0 <= version <= limits.INTEGER_MAX:
             message = f"{where}: the module {path!r} has the state version {version}"
             raise UnsavableStateError(message, where=path, kind="version", hint="count from 1")
+        # A wrapper comes before what it wraps, whose version is the one that counts.
+        bare = _bare(f"{path}.", prefixes)[:-1] if path else ""
+        paths[bare] = path
         if version is not None:
-            versions[_bare(f"{path}.", prefixes)[:-1] if path else ""] = version
+            versions[bare] = version
     return LiveState(
         entries={name: state[key] for name, key in raw.items()},
         raw=raw,
+        paths=paths,
         versions=versions,
         module=unwrap(source) if isinstance(source, nn.Module) else None,
     )
+
+
+def is_extra_state(name: str) -> bool:
+    """Whether a name of a state dict is that of what a module's get_extra_state() gave."""
+    return name.rpartition(".")[2] == EXTRA_STATE
 
 
 def bare_named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

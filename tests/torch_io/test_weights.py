@@ -177,6 +177,13 @@ def test_extra_state_of_a_module_is_kept_apart_from_the_tensors(state: Any) -> N
     assert source.state["0._extra_state"] is state
 
 
+def test_a_tensor_whose_name_only_ends_like_extra_state_is_a_tensor() -> None:
+    state = {"no_extra_state": torch.ones(1), "_extra_state": torch.ones(1)}
+    source = weight_set("model", state)
+    assert [t.name for t in source.tensors] == ["no_extra_state"]
+    assert list(source.state) == ["_extra_state"]
+
+
 def test_what_of_a_plain_state_dict_is_no_tensor_is_kept_apart() -> None:
     source = weight_set("model", {"w": torch.zeros(2, 2), "epoch": 3})
     assert source.state == {"epoch": 3}
@@ -237,6 +244,10 @@ def test_wrappers_are_no_part_of_a_name(wrap: Any) -> None:
     live = live_state(wrapped)
     assert live.module is unwrap(wrapped)
     raw = wrapped.state_dict()
+    assert set(live.paths) == {"", "conv", "norm", "head"}
+    assert all(
+        raw._metadata[path] == {"version": live.versions[bare]} for bare, path in live.paths.items()
+    )
     assert all(raw[live.raw[n]].data_ptr() == t.data_ptr() for n, t in live.entries.items())
 
 
@@ -407,6 +418,11 @@ def test_statistics_count_what_is_not_finite_only_where_there_is_any() -> None:
     assert (found["nan"], found["inf"]) == (1, 2)
     only_inf = statistics(torch.tensor([1.0, -math.inf]))
     assert only_inf == {"l2": math.inf, "absmax": math.inf, "nan": 0, "inf": 1}
+
+
+def test_statistics_of_any_bit_pattern_of_a_double_do_not_raise() -> None:
+    found = statistics(bits(torch.float64, 64).nan_to_num(posinf=1.0, neginf=1.0))
+    assert found["absmax"] > 1e154
 
 
 def test_statistics_of_values_whose_squares_overflow_are_finite() -> None:
