@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.digest import ALGORITHM
 from smartcash_format.spec.problems import CODES, Depth
@@ -72,3 +74,31 @@ def test_every_required_field_of_meta_stands_in_the_document() -> None:
 def test_every_link_of_the_document_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (SCHEMAS / target).exists(), target
+
+
+def table(heading: str) -> list[list[str]]:
+    body = TEXT.partition(f"### {heading}\n")[2]
+    lines = re.split(r"\n#+ ", body)[0].splitlines()
+    return [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+
+
+@pytest.mark.torch
+def test_every_tagged_form_stands_in_the_document() -> None:
+    state = pytest.importorskip("smartcash_format.torch_io.state")
+    assert [row[0].strip("`") for row in table("7.1 Tagged forms")] == list(state._BUILDERS)
+
+
+@pytest.mark.torch
+def test_every_random_state_stands_in_the_document() -> None:
+    rng = pytest.importorskip("smartcash_format.torch_io.rng")
+    names = [row[0].strip("`") for row in table("7.2 Random number state")]
+    assert names == [rng.PYTHON, rng.NUMPY, rng.TORCH, rng.ACCELERATOR]
+
+
+@pytest.mark.torch
+def test_the_storage_types_of_the_document_are_those_that_are_written() -> None:
+    state = pytest.importorskip("smartcash_format.torch_io.state")
+    listed = re.search(r"for the types\s(.*?)\.\sThey", SECTIONS["7"], re.DOTALL)
+    assert listed is not None
+    types = re.findall(r"[A-Z]\w+", listed[1])
+    assert sorted(f"{name}Storage" for name in types) == sorted(state.CLASSIC.values())
