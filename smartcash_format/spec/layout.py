@@ -59,6 +59,11 @@ def index_file(weight_set: str) -> str:
     return f"{weight_set}{INDEX_SUFFIX}"
 
 
+def pin_file(checkpoint_id: str) -> str:
+    """The file in PINS that protects a checkpoint."""
+    return f"{checkpoint_id}.json"
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a listed file may have this name: no path, no device, no hidden or odd characters."""
     return (

@@ -47,3 +47,5 @@ HISTORY_LINE_BYTES: Final = 64 << 10
 HISTORY_BYTES: Final = 64 << 20
 # PyYAML fails on keys over 1,024 characters; 256 keeps a table readable.
 HISTORY_KEY_CHARACTERS: Final = 256
+# A pin is a reason and a time.
+PIN_BYTES: Final = 4 << 10
