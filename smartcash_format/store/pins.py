@@ -1,0 +1,85 @@
+"""What is protected in this root: one small file a checkpoint, beside the checkpoints.
+
+A pruner reads them before it removes; no file of the checkpoint itself is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from smartcash_format.errors import CheckpointWriteError
+from smartcash_format.spec import layout, limits
+from smartcash_format.spec.pin import Pin, encode_pin, parse_pin, pinned_id
+
+
+def read_pins(root: Path, now: datetime) -> dict[str, str]:
+    """Checkpoint ids that are protected at `now`, each with the reason.
+
+    Raises OSError when the pins are there and cannot be listed: then nothing may be removed.
+    """
+    return {
+        checkpoint_id: f"protected: {pin.reason}"
+        for checkpoint_id, pin in _pins(root / layout.PINS)
+        if pin.until is None or pin.until > now
+    }
+
+
+def _pins(directory: Path) -> Iterator[tuple[str, Pin]]:
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    for name in names:
+        checkpoint_id = pinned_id(name)
+        if checkpoint_id is None:
+            continue
+        try:
+            with open(directory / name, "rb") as file:
+                yield checkpoint_id, parse_pin(file.read(limits.PIN_BYTES + 1))
+        except FileNotFoundError:
+            continue  # lifted since the names were read
+        except OSError as error:
+            yield checkpoint_id, Pin(reason=f"its pin cannot be read: {error.strerror}")
+
+
+def write_pin(root: Path, checkpoint_id: str, pin: Pin) -> None:
+    """Protects a checkpoint of the root, or replaces the reason of its protection.
+
+    Raises CheckpointWriteError when the system refuses; an earlier pin stays then.
+    """
+    directory = root / layout.PINS
+    aside = directory / f".{secrets.token_hex(8)}.tmp"
+    try:
+        directory.mkdir(exist_ok=True)
+        try:
+            with open(aside, "xb") as file:
+                file.write(encode_pin(pin))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, directory / layout.pin_file(checkpoint_id))
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise _refused("protected", directory, error) from error
+
+
+def lift_pin(root: Path, checkpoint_id: str) -> None:
+    """Lifts the protection that `write_pin` gave; nothing happens where there is none.
+
+    Raises CheckpointWriteError when the system refuses.
+    """
+    path = root / layout.PINS / layout.pin_file(checkpoint_id)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _refused("unprotected", path, error) from error
+
+
+def _refused(what: str, path: Path, error: OSError) -> CheckpointWriteError:
+    return CheckpointWriteError(
+        f"the checkpoint was not {what}: {error.strerror}", path=path, errno=error.errno
+    )

@@ -1,0 +1,72 @@
+"""Pins lie beside the checkpoints and are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from smartcash_format.errors import CheckpointWriteError
+from smartcash_format.spec import layout
+from smartcash_format.spec.pin import Pin
+from smartcash_format.store.pins import lift_pin, read_pins, write_pin
+from tests.store.checkpoints import START, identifier
+
+ONE, TWO = identifier(1), identifier(2)
+
+
+def test_a_root_without_pins_protects_nothing_and_stays_untouched(tmp_path: Path) -> None:
+    assert read_pins(tmp_path, START) == {}
+    lift_pin(tmp_path, ONE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pin_protects_until_it_is_lifted(tmp_path: Path) -> None:
+    write_pin(tmp_path, ONE, Pin(reason="release"))
+    write_pin(tmp_path, TWO, Pin(reason="draft"))
+    write_pin(tmp_path, TWO, Pin(reason="paper"))
+    assert read_pins(tmp_path, START) == {ONE: "protected: release", TWO: "protected: paper"}
+    lift_pin(tmp_path, ONE)
+    lift_pin(tmp_path, ONE)
+    assert read_pins(tmp_path, START) == {TWO: "protected: paper"}
+
+
+def test_a_pin_with_an_end_protects_before_it(tmp_path: Path) -> None:
+    write_pin(tmp_path, ONE, Pin(reason="being read", until=START))
+    assert read_pins(tmp_path, START - timedelta(microseconds=1)) != {}
+    assert read_pins(tmp_path, START) == {}
+
+
+def test_a_second_holder_of_a_checkpoint_protects_it_as_well(tmp_path: Path) -> None:
+    write_pin(tmp_path, ONE, Pin(reason="over", until=START))
+    (tmp_path / layout.PINS / f"{ONE}.reader.json").write_text('{"reason": "being read"}')
+    assert read_pins(tmp_path, START) == {ONE: "protected: being read"}
+
+
+def test_what_is_no_pin_is_passed_over_and_what_is_unreadable_protects(tmp_path: Path) -> None:
+    directory = tmp_path / layout.PINS
+    directory.mkdir()
+    (directory / "README.md").write_text("no pin")
+    (directory / layout.pin_file(ONE)).mkdir()
+    (directory / layout.pin_file(TWO)).write_text("torn")
+    assert set(read_pins(tmp_path, START)) == {ONE, TWO}
+
+
+def test_a_pin_that_cannot_be_written_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pin(tmp_path, ONE, Pin(reason="first"))
+
+    def full(descriptor: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointWriteError, match="not protected: No space left") as raised:
+        write_pin(tmp_path, ONE, Pin(reason="second"))
+    assert raised.value.errno == errno.ENOSPC
+    assert read_pins(tmp_path, START) == {ONE: "protected: first"}
+    assert os.listdir(tmp_path / layout.PINS) == [layout.pin_file(ONE)]
