@@ -4,26 +4,37 @@ A torch file names four globals and nothing else (FORMAT.md, Torch files). None,
 str, list, tuple, dict, OrderedDict, Counter and dense tensors of torch's classic dtypes are stored
 as they are; every other type that has a form is stored as `{"$type": name, ...}` and turned back at
 load; a user's own dict that has a key `$type` is stored as its items. A type without a form is
-refused by name.
+refused by name. What stands in two places is stored once, and is one object again.
 """
 
 from __future__ import annotations
 
 import datetime
+import enum
 import math
+import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import torch
 
 from smartcash_format.errors import UnsavableStateError
-from smartcash_format.torch_io.dtypes import bytes_of
 from smartcash_format.torch_io.plain_tensor import plain_tensor, refused
+from smartcash_format.torch_io.state_decoder import (
+    FACTORIES,
+    NUMPY_KINDS,
+    PATHS,
+    TYPE,
+    StateFormError,
+    decode,
+)
 
-TYPE: Final = "$type"
+__all__ = ["CLASSIC", "TYPE", "StateFormError", "decode", "encode"]
+
 # FORMAT.md, Torch files: the reader's bounds, which a writer keeps.
 DEPTH: Final = 60
 INTEGER_BITS: Final = 1_024
@@ -35,15 +46,7 @@ CLASSIC: Final[Mapping[torch.dtype, str]] = {
     torch.bool: "BoolStorage", torch.complex64: "ComplexFloatStorage",
     torch.complex128: "ComplexDoubleStorage",
 }  # fmt: skip
-_FACTORIES: Final[Mapping[str, type]] = {
-    factory.__name__: factory for factory in (list, dict, int, float, str, set, tuple, bool)
-}
-# Kinds of numpy dtypes whose elements are plain memory: numbers, times and fixed-width text.
-_NUMPY_KINDS: Final = "biufcSUmM"
-
-
-class StateFormError(ValueError):
-    """A stored form that names no type or lacks what its type needs."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: object, where: str) -> Any:
@@ -54,27 +57,11 @@ def encode(value: object, where: str) -> Any:
     return _Encoder().form(value, where, 1)
 
 
-def decode(form: Any) -> Any:
-    """The value whose form this is, with the types it had. Raises StateFormError."""
-    match form:
-        case list():
-            return [decode(item) for item in form]
-        case tuple():
-            return tuple(decode(item) for item in form)
-        case Counter():
-            return Counter(form)
-        case OrderedDict():
-            return OrderedDict((key, decode(item)) for key, item in form.items())
-        case dict() if TYPE in form:
-            return _typed(form)
-        case dict():
-            return {key: decode(item) for key, item in form.items()}
-    return form
-
-
 class _Encoder:
     def __init__(self) -> None:
         self._open: set[int] = set()
+        # By identity, together with the value: an identity is only one while its object lives.
+        self._done: dict[int, tuple[Any, Any]] = {}
 
     def form(self, value: Any, where: str, depth: int) -> Any:
         kind = type(value)
@@ -84,11 +71,12 @@ class _Encoder:
             if value.bit_length() > INTEGER_BITS:
                 raise refused(value, where, "is an integer beyond 1,024 bits", "store its text")
             return value
-        if isinstance(value, torch.Tensor):
-            return self._tensor(value, where)
-        if kind in _CONTAINERS:
-            return self._container(value, where, depth)
+        if isinstance(value, torch.Tensor) or kind in _CONTAINERS:
+            return self._shared(value, where, depth)
         if (scalar := _scalar(value)) is not None:
+            for text in scalar.values():
+                if type(text) is str:
+                    self._text(text, where)
             return scalar
         if _is_numpy(value):
             return _numpy_form(value, where)
@@ -96,11 +84,19 @@ class _Encoder:
 
     @staticmethod
     def _text(value: str, where: str) -> str:
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise refused(value, where, "has a lone surrogate", "store its bytes") from None
+        if not value.isascii() and _SURROGATE.search(value):
+            raise refused(value, where, "has a lone surrogate", "store its bytes")
         return value
+
+    def _shared(self, value: Any, where: str, depth: int) -> Any:
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        if isinstance(value, torch.Tensor):
+            form = self._tensor(value, where)
+        else:
+            form = self._container(value, where, depth)
+        self._done[id(value)] = value, form
+        return form
 
     def _tensor(self, value: torch.Tensor, where: str) -> Any:
         tensor = plain_tensor(value, where)
@@ -154,7 +150,11 @@ class _Encoder:
         ]
 
     def _ordered(self, value: OrderedDict[Any, Any], where: str, depth: int) -> Any:
-        if vars(value):
+        attributes = vars(value).keys()
+        if attributes:
+            if attributes != {"_metadata"}:
+                what = f"is an OrderedDict with attributes ({', '.join(sorted(attributes))[:80]})"
+                raise refused(value, where, what, "store dict(...) of it")
             # A module's state dict: its `_metadata` would need BUILD. It comes back as a dict.
             return self._dict(value, where, depth)
         plain = self._dict(value, where, depth)
@@ -170,7 +170,7 @@ class _Encoder:
     def _defaultdict(self, value: defaultdict[Any, Any], where: str, depth: int) -> Any:
         factory = value.default_factory
         name = None if factory is None else getattr(factory, "__name__", "")
-        if name is not None and _FACTORIES.get(name) is not factory:
+        if name is not None and FACTORIES.get(name) is not factory:
             raise refused(value, where, f"has the factory {factory!r}", "store it as a dict")
         items = self._pairs(value, where, depth)
         return {TYPE: "defaultdict", "factory": name, "items": items}
@@ -200,9 +200,11 @@ _CONTAINERS: Final[Mapping[type, Callable[[_Encoder, Any, str, int], Any]]] = {
 
 
 def _is_plain_key(key: object) -> bool:
+    if type(key) is str:
+        return key.isascii() or not _SURROGATE.search(key)
     if type(key) is float:
         return math.isfinite(key)
-    return key is None or type(key) in (str, bool) or (type(key) is int and abs(key) < 1 << 63)
+    return key is None or type(key) is bool or (type(key) is int and abs(key) < 1 << 63)
 
 
 def _scalar(value: Any) -> Any:
@@ -217,25 +219,42 @@ def _scalar(value: Any) -> Any:
         case torch.device():
             return {TYPE: "torch.device", "name": str(value)}
         case PurePath():
-            return {TYPE: "path", "text": str(value)}
-        case datetime.datetime() | datetime.date() | datetime.time():
-            kind = type(value)
-            if kind.__module__ == "datetime" and getattr(value, "fold", 0) == 0:
-                return {TYPE: kind.__name__, "text": value.isoformat()}
+            name = next((n for n, kind in PATHS.items() if type(value) is type(kind())), None)
+            return None if name is None else {TYPE: name, "text": str(value)}
+        case datetime.date() | datetime.time():
+            return _moment(value)
         case datetime.timedelta():
             parts = (value.days, value.seconds, value.microseconds)
             return {TYPE: "timedelta", "parts": parts}
         case range():
             return {TYPE: "range", "parts": (value.start, value.stop, value.step)}
-        case slice() if all(p is None or type(p) is int for p in (value.start, value.stop)):
-            return {TYPE: "slice", "parts": (value.start, value.stop, value.step)}
+        case slice():
+            bounds: tuple[Any, ...] = (value.start, value.stop, value.step)
+            if all(bound is None or type(bound) is int for bound in bounds):
+                return {TYPE: "slice", "parts": bounds}
     return None
+
+
+def _moment(value: Any) -> Any:
+    """The form of a date, a time or both; None for classes of others and for unknown zones."""
+    kind = type(value)
+    if kind not in (datetime.datetime, datetime.date, datetime.time):
+        return None
+    form = {TYPE: kind.__name__, "text": value.isoformat(), "fold": getattr(value, "fold", 0)}
+    zone = getattr(value, "tzinfo", None)
+    if zone is None or type(zone) is datetime.timezone:
+        return form
+    if type(zone) is not ZoneInfo or zone.key is None:
+        return None
+    return {**form, "text": value.replace(tzinfo=None).isoformat(), "zone": zone.key}
 
 
 def _without_form(value: object, where: str) -> UnsavableStateError:
     kind = type(value)
     if isinstance(value, torch.nn.Module):
         hint = "pass it through extra= as a module of its own, or store its state_dict()"
+    elif isinstance(value, enum.Enum):
+        hint = "store its value or its name"
     elif callable(value):
         hint = "store its name or its settings; code is never stored"
     elif isinstance(value, Mapping):
@@ -265,119 +284,18 @@ def _is_numpy(value: object) -> bool:
 
 
 def _numpy_form(value: Any, where: str) -> Any:
-    if value.dtype.kind not in _NUMPY_KINDS:
+    if value.dtype.kind not in NUMPY_KINDS:
         what = f"is a numpy array of {value.dtype}"
         raise refused(value, where, what, "store it as numbers, or as a list")
-    data = _bytes_tensor(value.tobytes())
-    if isinstance(value, sys.modules["numpy"].generic):
-        return {TYPE: "numpy.generic", "dtype": value.dtype.str, "data": data}
-    if type(value).__name__ not in ("ndarray", "memmap"):
+    numpy = sys.modules["numpy"]
+    is_array = isinstance(value, numpy.ndarray)
+    # A memmap is an array whose file is elsewhere; its values are kept. Others add meaning.
+    if is_array and type(value) not in (numpy.ndarray, numpy.memmap):
         raise refused(value, where, f"is a {type(value).__name__}", "store numpy.asarray(...)")
-    shape = tuple(value.shape)
-    return {TYPE: "ndarray", "dtype": value.dtype.str, "shape": shape, "data": data}
-
-
-def _typed(form: Mapping[str, Any]) -> Any:
-    name = form[TYPE]
-    build = _BUILDERS.get(name) if isinstance(name, str) else None
-    if build is None:
-        raise StateFormError(f"{TYPE} {str(name)[:80]!r} is no type that a state may hold")
-    try:
-        return build(form)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise StateFormError(f"the stored form of a {name} is damaged: {error}") from error
-
-
-def _raw(form: Mapping[str, Any]) -> bytes:
-    data = form["data"]
-    if not isinstance(data, torch.Tensor) or data.dtype != torch.uint8:
-        raise TypeError("its data is no tensor of bytes")
-    return bytes(bytes_of(data.contiguous()))
-
-
-def _decoded_pairs(form: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    return [(decode(key), decode(item)) for key, item in form["items"]]
-
-
-def _decoded_items(form: Mapping[str, Any]) -> list[Any]:
-    return [decode(item) for item in form["items"]]
-
-
-def _dtype(name: object) -> torch.dtype:
-    found = getattr(torch, str(name), None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"{str(name)[:40]!r} is no dtype of this torch")
-    return found
-
-
-def _tensor_of(form: Mapping[str, Any]) -> torch.Tensor:
-    shape = tuple(int(size) for size in form["shape"])
-    flat: torch.Tensor = form["data"]
-    # A clone: a view of bytes need not be aligned for a wider type.
-    return flat.clone().view(_dtype(form["dtype"])).reshape(shape)
-
-
-def _parameter_of(form: Mapping[str, Any]) -> torch.nn.Parameter:
-    data = decode(form["data"])
-    return torch.nn.Parameter(data, requires_grad=bool(form["requires_grad"]))
-
-
-def _numpy_dtype(form: Mapping[str, Any]) -> Any:
-    import numpy
-
-    dtype = numpy.dtype(str(form["dtype"]))
-    if dtype.kind not in _NUMPY_KINDS:
-        raise ValueError(f"{str(form['dtype'])[:40]!r} is no dtype of numbers")
-    return dtype
-
-
-def _array_of(form: Mapping[str, Any]) -> Any:
-    import numpy
-
-    shape = tuple(int(size) for size in form["shape"])
-    return numpy.frombuffer(_raw(form), dtype=_numpy_dtype(form)).reshape(shape).copy()
-
-
-def _generic_of(form: Mapping[str, Any]) -> Any:
-    import numpy
-
-    return numpy.frombuffer(_raw(form), dtype=_numpy_dtype(form))[0]
-
-
-def _defaultdict_of(form: Mapping[str, Any]) -> defaultdict[Any, Any]:
-    name = form["factory"]
-    factory = None if name is None else _FACTORIES[name]
-    return defaultdict(factory, _decoded_pairs(form))
-
-
-def _deque_of(form: Mapping[str, Any]) -> deque[Any]:
-    maxlen = form["maxlen"]
-    return deque(_decoded_items(form), None if maxlen is None else int(maxlen))
-
-
-_BUILDERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "dict": lambda form: dict(_decoded_pairs(form)),
-    "OrderedDict": lambda form: OrderedDict(_decoded_pairs(form)),
-    "Counter": lambda form: Counter(dict(_decoded_pairs(form))),
-    "defaultdict": _defaultdict_of,
-    "deque": _deque_of,
-    "set": lambda form: set(_decoded_items(form)),
-    "frozenset": lambda form: frozenset(_decoded_items(form)),
-    "torch.Size": lambda form: torch.Size(form["items"]),
-    "torch.dtype": lambda form: _dtype(form["name"]),
-    "torch.device": lambda form: torch.device(form["name"]),
-    "bytes": _raw,
-    "bytearray": lambda form: bytearray(_raw(form)),
-    "complex": lambda form: complex(form["real"], form["imag"]),
-    "path": lambda form: Path(form["text"]),
-    "datetime": lambda form: datetime.datetime.fromisoformat(form["text"]),
-    "date": lambda form: datetime.date.fromisoformat(form["text"]),
-    "time": lambda form: datetime.time.fromisoformat(form["text"]),
-    "timedelta": lambda form: datetime.timedelta(*form["parts"]),
-    "range": lambda form: range(*form["parts"]),
-    "slice": lambda form: slice(*form["parts"]),
-    "parameter": _parameter_of,
-    "tensor": _tensor_of,
-    "ndarray": _array_of,
-    "numpy.generic": _generic_of,
-}
+    return {
+        TYPE: "ndarray" if is_array else "numpy.generic",
+        "dtype": value.dtype.str,
+        "shape": tuple(value.shape),
+        # An empty text scalar gives four bytes and has none.
+        "data": _bytes_tensor(value.tobytes()[: value.nbytes]),
+    }

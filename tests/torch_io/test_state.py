@@ -8,8 +8,9 @@ import io
 import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -44,6 +45,8 @@ def same(left: Any, right: Any) -> bool:
         return bool(left.dtype == right.dtype and left.tobytes() == right.tobytes())
     if isinstance(left, dict):
         return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, datetime.datetime | datetime.time):
+        return left == right and left.fold == right.fold and type(left.tzinfo) is type(right.tzinfo)
     if isinstance(left, list | tuple | deque):
         return len(left) == len(right) and all(map(same, left, right))
     return bool(left == right)
@@ -62,7 +65,11 @@ VALUES: list[Any] = [
     deque([1, 2], maxlen=3), deque(), {1, 2}, set(), frozenset({"a"}), b"", b"\x00\xff" * 40,
     bytearray(b"abc"), 1 + 2j, torch.Size([2, 3]), torch.float32, torch.device("cpu"),
     Path("runs/train"), datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC),
-    datetime.date(2026, 1, 2), datetime.time(1, 2), datetime.timedelta(days=-1, microseconds=5),
+    datetime.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+    datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(seconds=-7))),
+    PurePosixPath("/a"), PureWindowsPath("C:/a"), np.str_(""), np.longdouble(0.5),
+    datetime.date(2026, 1, 2), datetime.time(1, 2), datetime.time(1, fold=1),
+    datetime.timedelta(days=-1, microseconds=5),
     range(1, 9, 2), slice(1, None, 2), np.float32(0.1), np.int64(-5), np.bool_(True),
     np.uint64(2**64 - 1), np.datetime64("2026-01-02"), np.str_("x"), np.arange(6).reshape(2, 3),
     np.zeros((0, 3), dtype=np.float16), np.array(1.5), np.array(["ab", "c"]),
@@ -138,6 +145,23 @@ class Pair(NamedTuple):
     left: int
 
 
+class Zone(datetime.tzinfo):
+    def utcoffset(self, moment: datetime.datetime | None, /) -> datetime.timedelta:
+        return datetime.timedelta(0)
+
+    def dst(self, moment: datetime.datetime | None, /) -> None:
+        return None
+
+    def tzname(self, moment: datetime.datetime | None, /) -> None:
+        return None
+
+
+def with_attribute() -> OrderedDict[str, int]:
+    value: Any = OrderedDict(a=1)
+    value.colour = "red"
+    return value  # type: ignore[no-any-return]
+
+
 LOOP: list[Any] = []
 LOOP.append(LOOP)
 DEEP: list[Any] = []
@@ -156,6 +180,11 @@ for _ in range(100):
         (DEEP, "nests deeper"),
         (2**1_025, "1,024 bits"),
         ("\ud800", "lone surrogate"),
+        (Path("\udc80"), "lone surrogate"),
+        (slice("a"), "slice"),
+        (datetime.datetime(2026, 1, 1, tzinfo=Zone()), "datetime"),
+        (with_attribute(), "attributes (colour)"),
+        (np.ma.masked_array([1.0]), "numpy.asarray"),
         (np.array([object()]), "numpy array of object"),
         (defaultdict(lambda: 0), "factory"),
         (torch.zeros(2).to_sparse(), "sparse"),
@@ -171,6 +200,35 @@ def test_what_has_no_form_is_refused_with_its_place(value: object, words: str) -
     assert words in str(caught.value)
 
 
+def test_a_key_with_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(UnsavableStateError, match="lone surrogate"):
+        encode({"a\udc80": 1}, "state")
+
+
+def test_what_stands_in_two_places_is_one_object_again(tmp_path: Path) -> None:
+    tensor, mutable = torch.arange(3.0), [1]
+    parameter = torch.nn.Parameter(torch.ones(2))
+    kept = {"k": deque([1])}
+    value = {"a": [tensor, mutable, parameter, kept], "b": (tensor, mutable, parameter, kept)}
+    found = through_a_file(value, tmp_path)
+    assert all(one is other for one, other in zip(found["a"], found["b"], strict=True))
+
+
+def test_tensors_that_share_memory_share_it_again(tmp_path: Path) -> None:
+    base = torch.arange(4.0)
+    found = through_a_file({"a": base, "same": base.view(4), "float8": base}, tmp_path)
+    found["a"][0] = 7
+    assert found["same"][0] == 7
+
+
+def test_lists_that_share_lists_exponentially_are_stored_once_each() -> None:
+    shared: list[Any] = [0]
+    for _ in range(40):
+        shared = [shared, shared]
+    program, _ = to_archive(encode(shared, "state"))
+    assert len(program) < 1_000
+
+
 def test_a_module_state_dict_comes_back_as_a_plain_dict(tmp_path: Path) -> None:
     state = torch.nn.BatchNorm1d(2).state_dict()
     found = through_a_file(state, tmp_path)
@@ -181,6 +239,8 @@ def test_a_module_state_dict_comes_back_as_a_plain_dict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "form",
     [
+        {"$type": "datetime", "text": "2026-01-02", "fold": 0, "zone": "No/Where"},
+        {"$type": "datetime", "text": "2026-01-02", "fold": 0, "zone": "../../etc/passwd"},
         {"$type": "os.system"}, {"$type": 3}, {"$type": "deque"}, {"$type": "bytes", "data": 3},
         {"$type": "torch.dtype", "name": "load"}, {"$type": "ndarray", "dtype": "O", "shape": (1,),
          "data": torch.zeros(8, dtype=torch.uint8)}, {"$type": "defaultdict", "factory": "eval",
