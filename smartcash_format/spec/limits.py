@@ -49,3 +49,14 @@ HISTORY_BYTES: Final = 64 << 20
 HISTORY_KEY_CHARACTERS: Final = 256
 # A pin is a reason and a time.
 PIN_BYTES: Final = 4 << 10
+# 100,000 tensors in the pickle program of a torch file take 20 MB; the rest is the user's own.
+PROGRAM_BYTES: Final = 64 << 20
+# 20 opcodes a tensor; each makes at most one object of about 70 bytes, so at most 300 MB.
+PROGRAM_OPCODES: Final = 1 << 22
+# Values reached from the program's result, shared ones counted each time: ten shared lists of ten
+# shared lists, ten levels down, are 10^10 of them in 200 bytes.
+PROGRAM_VALUES: Final = 1 << 22
+# A state nests about 5 deep; whoever walks it recurses.
+PROGRAM_DEPTH: Final = 64
+# The state of a random generator is an integer of 125 bits.
+PROGRAM_INTEGER_BITS: Final = 1_024

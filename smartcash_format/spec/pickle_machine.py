@@ -1,0 +1,162 @@
+"""The state of a pickle machine that can only build plain data, and the rules of what it builds.
+
+Python's own machine resolves names and calls what they name. Here a name is a token, calling one
+is a rule of this module, a tensor is a TensorRef: 15 names are known and none is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from smartcash_format.spec import limits
+from smartcash_format.spec.refusal import Refused, shown
+from smartcash_format.spec.tensor_refs import (
+    STORAGE_TYPES,
+    Storage,
+    Storages,
+    rebuild,
+    storage_form,
+)
+
+# Each level of a value opens one mark; a tensor's arguments, storage and shape open one each.
+_MARKS: Final = limits.PROGRAM_DEPTH + 3
+# A storage each, and as many views again.
+_TENSORS: Final = 2 * limits.TENSORS
+# A dict hashes its keys. Long integers and tuples can be made to have one hash all, and then a
+# dict of n of them takes n * n steps; nobody keeps state under many of them.
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_TUPLE_KEYS: Final = 1_000
+_TUPLE_KEY_ITEMS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A global of the allow-list, standing for itself."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+REBUILD: Final = Name("torch._utils", "_rebuild_tensor_v2")
+ORDERED_DICT: Final = Name("collections", "OrderedDict")
+COUNTER: Final = Name("collections", "Counter")
+STORAGES: Final = frozenset(Name("torch", name) for name in STORAGE_TYPES)
+NAMES: Final = frozenset({REBUILD, ORDERED_DICT, COUNTER}) | STORAGES
+
+# In the memo for what is memoised and never fetched: the parts that a tensor was made of.
+PART: Final = object()
+
+
+class Machine:
+    """One run of one program: what is on its stack, what it has memoised, what it has named.
+
+    Writers number what they memoise from 0 on without a gap, so the memo is a list.
+    """
+
+    def __init__(self, data: bytes, storages: Storages) -> None:
+        self.data = data
+        self.storages = storages
+        self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        self.memo: list[Any] = []
+        self.names: set[Name] = set()
+        self._tensors = 0
+        self._hooks: list[dict[Any, Any]] = []
+        self._copied = 0
+        self._tuple_keys = 0
+
+    def mark(self) -> None:
+        """Begins a stretch of the stack that a later opcode takes as a whole."""
+        if len(self.marked) >= _MARKS:
+            raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
+        self.marked.append(self.stack)
+        self.stack = []
+
+    def pop_mark(self) -> list[Any]:
+        """What was pushed since the last mark."""
+        items = self.stack
+        self.stack = self.marked.pop()
+        return items
+
+    def extend(self, items: Iterable[Any]) -> None:
+        """Appends to the list on top of the stack."""
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise Refused("pickle-structure", f"appends to {shown(target)}, which is no list")
+        target.extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        """Puts keys and values, in turns, into the dict on top of the stack."""
+        target, keys = self.stack[-1], items[::2]
+        if type(target) is not dict or len(items) % 2:
+            raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
+        for key in keys:
+            if type(key) is not str:
+                self._check_key(key)
+        due = len(target) + len(keys)
+        target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
+        if len(target) != due:
+            raise Refused("pickle-structure", "sets a key of a dict twice")
+
+    def _check_key(self, key: object) -> None:
+        items: tuple[object, ...] = (key,)
+        if type(key) is tuple:
+            items = key
+            self._tuple_keys += 1
+            if self._tuple_keys > _TUPLE_KEYS or len(key) > _TUPLE_KEY_ITEMS:
+                raise Refused("pickle-bounds", f"has more than {_TUPLE_KEYS:,} tuples as keys")
+        for item in items:
+            if type(item) not in _SCALARS:
+                raise Refused("pickle-structure", f"has a key of the type {type(item).__name__}")
+            if type(item) is int and not limits.INTEGER_MIN <= item <= limits.INTEGER_MAX:
+                raise Refused("pickle-bounds", "has a key beyond 64 bits")
+
+    def name_storage(self, asked: object) -> Storage:
+        """The storage that a persistent id names."""
+        if type(asked) is tuple and len(asked) == 5 and asked[0] == "storage":
+            _, kind, key, location, numel = asked
+            if type(kind) is Name and kind in STORAGES and type(key) is str:
+                storage = Storage(key, storage_form(kind.name, location, numel))
+                self.storages.name(*storage)
+                return storage
+        raise Refused("pickle-tensor", "has a persistent id that names no storage")
+
+    def reduce(self, name: object, args: object) -> Any:
+        """What calling a global of the allow-list with these arguments would give."""
+        if type(name) is not Name or type(args) is not tuple:
+            raise Refused("pickle-structure", f"calls {shown(name)}, which is no name")
+        if name is REBUILD:
+            tensor = rebuild(args)
+            # Whoever has these hooks could still fill them: looked at again when all is done.
+            self._hooks.append(args[-1])
+            self.count_tensors(1)
+            return tensor
+        if name is ORDERED_DICT and not args:
+            return {}
+        if name is COUNTER and len(args) == 1 and type(args[0]) is dict:
+            # A copy, as torch makes one: counted, or a large dict named often fills the memory.
+            self._copied += len(args[0])
+            if self._copied > limits.PROGRAM_VALUES:
+                raise Refused("pickle-bounds", "copies too many values into counters")
+            return dict(args[0])
+        raise Refused("pickle-structure", f"calls {name} with other arguments than its writers do")
+
+    def count_tensors(self, count: int) -> None:
+        """Keeps the number of tensors in its bound."""
+        self._tensors += count
+        if self._tensors > _TENSORS:
+            raise Refused("pickle-bounds", f"has more than {_TENSORS:,} tensors")
+
+    def stop(self) -> Any:
+        """The program's result: all that is left."""
+        value = self.stack.pop()
+        if self.stack or self.marked:
+            raise Refused("pickle-structure", "stops with more than its result on the stack")
+        if any(self._hooks):
+            raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
+        return value

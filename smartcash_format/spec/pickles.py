@@ -1,0 +1,146 @@
+"""Torch files as data: what one would load to, read without torch and without unpickling anything.
+
+`torch.load(weights_only=True)` is not the boundary: an environment variable or a monkey patch
+turns it off, and it takes cycles, lists of 10^12 nodes and tensors larger than their storage. What
+passes here is plain data and tensors that are really there (FORMAT.md, Torch files).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from smartcash_format.spec import limits
+from smartcash_format.spec.archive import read_archive
+from smartcash_format.spec.archive_layout import PROGRAM
+from smartcash_format.spec.opcodes import run
+from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.rebuilds import TensorMachine
+from smartcash_format.spec.refusal import Refused, shown
+from smartcash_format.spec.stored_zip import Record, read_at
+from smartcash_format.spec.tensor_refs import Storages, TensorRef
+
+__all__ = ["Program", "TensorRef", "TorchFile", "read_program", "scan_torch_file"]
+
+# Compared, not asked for their ancestry: these types and no other.
+_LEAVES: Final = frozenset({str, int, float, bool, type(None), TensorRef})
+_MANY: Final = frozenset({dict, list, tuple})
+_OPEN: Final = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What a pickle program builds, and the names it asks for, as "module.name".
+
+    `value` is made of dict (OrderedDict and Counter among them), list, tuple, str, int, float,
+    bool, None and TensorRef. Containers may be shared, as in the program; none holds itself.
+    """
+
+    value: Any
+    globals: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchFile:
+    """A torch file that only holds data: what it would load to, and its storages.
+
+    `storages` has each storage's key and where its bytes lie in the file.
+    """
+
+    value: Any
+    globals: frozenset[str]
+    storages: Mapping[str, Record]
+
+
+def scan_torch_file(
+    stream: BinaryIO, size_bytes: int, *, where: str
+) -> tuple[TorchFile | None, tuple[Problem, ...]]:
+    """What a torch file holds, or None and the first thing that makes it unfit to load.
+
+    Reads the container's directory and headers and the program, never a storage. `size_bytes` is
+    the size of the file that `stream` reads, `where` its name in the problem.
+    """
+    archive, problems = read_archive(stream, size_bytes, where=where)
+    if archive is None:
+        return None, problems
+    where = f"{where}: {PROGRAM}"
+    sizes = {key: record.size_bytes for key, record in archive.storages.items()}
+    try:
+        program = _program(_read_program(stream, archive.program), sizes)
+    except Refused as refused:
+        return None, (refused.problem(where),)
+    file = TorchFile(value=program.value, globals=program.globals, storages=archive.storages)
+    return file, ()
+
+
+def read_program(
+    data: bytes, *, where: str, storages: Mapping[str, int]
+) -> tuple[Program | None, tuple[Problem, ...]]:
+    """What a pickle program builds, or None and the first thing in it that states do not need.
+
+    `storages` has the size in bytes of each record that the program may name, and must name.
+    """
+    try:
+        return _program(data, storages), ()
+    except Refused as refused:
+        return None, (refused.problem(where),)
+
+
+def _read_program(stream: BinaryIO, record: Record) -> bytes:
+    _check_length(record.size_bytes)
+    return read_at(stream, *record)
+
+
+def _check_length(size_bytes: int) -> None:
+    if size_bytes > limits.PROGRAM_BYTES:
+        message = f"has {size_bytes:,} bytes; at most {limits.PROGRAM_BYTES:,} are allowed"
+        raise Refused("pickle-bounds", message)
+
+
+def _program(data: bytes, storages: Mapping[str, int]) -> Program:
+    _check_length(len(data))
+    named = Storages(storages)
+    machine = TensorMachine(data, named)
+    value = run(machine)
+    _check(value)
+    named.check_all_named()
+    return Program(value=value, globals=frozenset(map(str, machine.names)))
+
+
+def _check(value: Any) -> None:
+    """Raises Refused for what is no data, a cycle, and more values or levels than allowed."""
+    if type(value) in _MANY:
+        _weigh(value, {}, limits.PROGRAM_DEPTH)
+    elif type(value) not in _LEAVES:
+        raise _no_data(value)
+
+
+def _weigh(value: Any, known: dict[int, tuple[int, int]], levels: int) -> tuple[int, int]:
+    """How many values are reached from a container, itself and shared ones included, and how deep.
+
+    `known` has what was weighed before by identity, `_OPEN` for what is just being weighed.
+    """
+    if not levels:
+        raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
+    known[id(value)] = _OPEN
+    count, height = 1 + len(value), 1
+    for child in value.values() if type(value) is dict else value:
+        if type(child) in _LEAVES:
+            continue
+        if type(child) not in _MANY:
+            raise _no_data(child)
+        inner = known.get(id(child)) or _weigh(child, known, levels - 1)
+        if inner is _OPEN:
+            raise Refused("pickle-structure", "has a container that holds itself")
+        count += inner[0]
+        height = max(height, 1 + inner[1])
+    if count > limits.PROGRAM_VALUES or height > limits.PROGRAM_DEPTH:
+        message = f"shares containers until more than {limits.PROGRAM_VALUES:,} values are reached"
+        raise Refused("pickle-bounds", message)
+    known[id(value)] = count, height
+    return count, height
+
+
+def _no_data(value: object) -> Refused:
+    return Refused("pickle-structure", f"keeps {shown(value)} as a value; that is no data")

@@ -1,0 +1,43 @@
+"""How a reader stops at the first thing that a file may not hold, and says it safely."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smartcash_format.spec.problems import Code, Problem
+
+# Enough to recognise a value by; files hold strings of megabytes.
+_SHOWN: Final = 80
+
+
+class Refused(Exception):
+    """Raised and caught inside the readers of this room: outside, findings are values."""
+
+    def __init__(
+        self, code: Code, message: str, part: str = "", *, found: str | None = None, fix: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+        self.part = part
+        self.found = found
+        self.fix = fix
+
+    def problem(self, where: str) -> Problem:
+        """The finding, in the part of the file that it is about."""
+        return Problem(
+            code=self.code,
+            where=f"{where}: {self.part}" if self.part else where,
+            message=self.message,
+            found=self.found,
+            fix=self.fix,
+        )
+
+
+def shown(value: object) -> str:
+    """A value out of a file as a message may have it: short and without control characters."""
+    if isinstance(value, bytes):
+        value = value[:_SHOWN].decode("utf-8", "replace")
+    if isinstance(value, str):
+        return repr(value[:_SHOWN])
+    return repr(value)[:_SHOWN] if isinstance(value, int | float) else f"a {type(value).__name__}"

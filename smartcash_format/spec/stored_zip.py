@@ -1,0 +1,285 @@
+"""A zip archive of stored entries: which bytes of the file are which entry, without a doubt.
+
+Zip readers disagree wherever an archive says a thing twice: in its directory at the end and in
+each entry's own header. Here both must say the same, and every byte of the file belongs to exactly
+one entry or to the directory; then every reader sees what was checked. As torch 2.10 to 2.13 and
+archive_layout write them, ZIP64 included: no compression, encryption, comment or second volume,
+and no gap but the filler that aligns a storage.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, Final, NamedTuple
+
+from smartcash_format.spec import limits
+from smartcash_format.spec.refusal import Refused, shown
+
+# One entry a storage, and the few fixed ones.
+_ENTRIES: Final = limits.TENSORS + 8
+# A storage's directory entry takes about 70 bytes.
+_DIRECTORY_BYTES: Final = 16 << 20
+# Torch names its folder after the file, and file systems stop at 255.
+_NAME_BYTES: Final = 300
+
+# `common` are version, flags, method, time and date, which both of an entry's headers have.
+_LOCAL: Final = struct.Struct("<4s10s3L2H")
+_CENTRAL: Final = struct.Struct("<4s2x10s3LH6s6xL")
+_LENGTHS: Final = struct.Struct("<3H")
+_END: Final = struct.Struct("<4s4H2LH")
+_END_64: Final = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR: Final = struct.Struct("<4sLQL")
+_DESCRIPTOR: Final = struct.Struct("<4s3L")
+_DESCRIPTOR_64: Final = struct.Struct("<4sL2Q")
+_EXTRA: Final = struct.Struct("<2H")
+_LOCAL_MARK: Final = b"PK\x03\x04"
+_CENTRAL_MARK: Final = b"PK\x01\x02"
+_DESCRIPTOR_MARK: Final = b"PK\x07\x08"
+_END_MARK: Final = b"PK\x05\x06"
+_END_64_MARK: Final = b"PK\x06\x06"
+_LOCATOR_MARK: Final = b"PK\x06\x07"
+_END_BYTES: Final = _END_64.size + _LOCATOR.size + _END.size
+# What a field of 16 or 32 bits holds when the number stands elsewhere in 64.
+_U16: Final = 0xFFFF
+_U32: Final = 0xFFFFFFFF
+# Extra fields: the sizes in 64 bits, and torch's filler.
+_EXTRA_64: Final = 0x0001
+_FILLER: Final = 0x4246
+# Flags: bit 0 encrypted, bit 3 checksum and sizes follow the data in a descriptor, bit 11 UTF-8.
+_ENCRYPTED: Final = 1 << 0
+_DESCRIBED: Final = 1 << 3
+# Flags and method of a stored entry, with either of the last two bits.
+_STORED: Final = frozenset(struct.pack("<2H", bits, 0) for bits in (0, 1 << 3, 1 << 11, 0x808))
+_COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
+
+
+class Record(NamedTuple):
+    """Where the data of an entry lies in the file."""
+
+    begin: int
+    size_bytes: int
+
+
+class _Entry(NamedTuple):
+    name: bytes
+    common: bytes
+    crc: int
+    size_bytes: int
+    offset: int
+
+    @property
+    def is_described(self) -> bool:
+        return bool(self.common[2] & _DESCRIBED)
+
+
+def read_records(stream: BinaryIO, size_bytes: int) -> Mapping[bytes, Record]:
+    """Name and place of every entry, in the order of the file.
+
+    Reads the directory and the entries' headers, never their data. Raises Refused.
+    """
+    count, begin, end = _directory(stream, size_bytes)
+    entries = list(_entries(read_at(stream, begin, end - begin), count))
+    return _placed(stream, entries, begin)
+
+
+def read_at(stream: BinaryIO, begin: int, count: int) -> bytes:
+    """So many bytes of the file. Raises Refused when it has become shorter."""
+    stream.seek(begin)
+    data = stream.read(count)
+    if len(data) < count:
+        raise Refused("archive-size", "became shorter while it was read")
+    return data
+
+
+def _directory(stream: BinaryIO, size_bytes: int) -> tuple[int, int, int]:
+    """How many entries the directory has, where it begins and where it ends."""
+    tail = read_at(stream, max(0, size_bytes - _END_BYTES), min(size_bytes, _END_BYTES))
+    if len(tail) < _END.size or not tail[-_END.size :].startswith(_END_MARK):
+        message = f"has no zip directory at its end: cut short at {size_bytes:,} bytes, or extended"
+        raise Refused("archive-structure", message, fix=_COPY_AGAIN)
+    _, disk, first_disk, here, count, length, begin, comment = _END.unpack(tail[-_END.size :])
+    if comment or disk or first_disk or here != count:
+        raise Refused("archive-structure", "has a comment or more than one volume")
+    end = size_bytes - _END.size
+    if tail[-_END.size - _LOCATOR.size :].startswith(_LOCATOR_MARK):
+        end = size_bytes - _END_BYTES
+        wide = _directory_64(tail, end)
+        narrow = (count, length, begin)
+        limit = (_U16, _U32, _U32)
+        if any(n not in (w, most) for n, w, most in zip(narrow, wide, limit, strict=True)):
+            raise Refused("archive-structure", "has two ends of its directory that disagree")
+        count, length, begin = wide
+    if count > _ENTRIES or length > _DIRECTORY_BYTES:
+        message = f"lists {count:,} entries in {length:,} bytes; at most {_ENTRIES:,} are allowed"
+        raise Refused("archive-size", message)
+    if begin + length != end:
+        raise Refused("archive-structure", "has a directory that does not reach up to its end")
+    return count, begin, end
+
+
+def _directory_64(tail: bytes, end: int) -> tuple[int, int, int]:
+    if len(tail) < _END_BYTES:
+        raise Refused("archive-structure", "is too short for the end of its directory")
+    mark, length, _, _, disk, first_disk, here, count, size, begin = _END_64.unpack_from(tail)
+    _, locator_disk, offset, disks = _LOCATOR.unpack_from(tail, _END_64.size)
+    # The first 12 bytes of this end do not count themselves.
+    sound = mark == _END_64_MARK and length == _END_64.size - 12 and offset == end
+    if not sound or disk or first_disk or locator_disk or disks != 1 or here != count:
+        raise Refused("archive-structure", "has a 64-bit end of its directory that is not its own")
+    return count, size, begin
+
+
+def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
+    at = 0
+    for _ in range(count):
+        if at + _CENTRAL.size > len(directory):
+            raise Refused("archive-structure", "has fewer entries in its directory than it counts")
+        mark, common, crc, packed, size, name_bytes, lengths, offset = _CENTRAL.unpack_from(
+            directory, at
+        )
+        at += _CENTRAL.size + name_bytes
+        name = directory[at - name_bytes : at]
+        if mark != _CENTRAL_MARK or name_bytes > _NAME_BYTES:
+            raise Refused("archive-structure", "has something else in its directory", shown(name))
+        if common[2:6] not in _STORED:
+            raise _not_stored(name, common)
+        if lengths != b"\0\0\0\0\0\0" or _U32 in (size, packed, offset):
+            extra_bytes, comment_bytes, disk = _LENGTHS.unpack(lengths)
+            if comment_bytes or disk:
+                raise Refused("archive-structure", "has a comment or another volume", shown(name))
+            extra = directory[at : at + extra_bytes]
+            size, packed, offset = _widened(name, extra, (size, packed, offset))
+            at += extra_bytes
+        if packed != size:
+            raise Refused("archive-compressed", "has two sizes", shown(name))
+        yield _Entry(name, common, crc, size, offset)
+    if at != len(directory):
+        raise Refused("archive-structure", "has more bytes in its directory than its entries take")
+
+
+def _not_stored(name: bytes, common: bytes) -> Refused:
+    flags, method = struct.unpack_from("<2H", common, 2)
+    how = f"is compressed by method {method}" if method else f"has the zip flags 0x{flags:04x}"
+    if flags & _ENCRYPTED:
+        how = "is encrypted"
+    return Refused("archive-compressed", f"{how}; torch stores records as they are", shown(name))
+
+
+def _widened(name: bytes, extra: bytes, stated: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Both sizes and the offset; those that 32 bits do not hold stand in the extra field."""
+    count = stated.count(_U32)
+    if extra[:4] != _EXTRA.pack(_EXTRA_64, 8 * count) or len(extra) != 4 + 8 * count:
+        raise Refused("archive-structure", "has an unknown field in the directory", shown(name))
+    values = iter(struct.unpack_from(f"<{count}Q", extra, 4))
+    size, packed, offset = (next(values) if value == _U32 else value for value in stated)
+    return size, packed, offset
+
+
+def _placed(stream: BinaryIO, entries: list[_Entry], end: int) -> dict[bytes, Record]:
+    """Where each entry's data lies, after its own header was found to say what the directory says.
+
+    Entry follows on entry from the first byte of the file to the directory: none overlaps another,
+    and nothing lies between them.
+    """
+    records: dict[bytes, Record] = {}
+    offsets = [entry.offset for entry in entries]
+    if offsets[:1] != [0]:
+        raise Refused("archive-structure", "does not begin with its first entry")
+    descriptor, before = b"", b""
+    for entry, after in zip(entries, [*offsets[1:], end], strict=True):
+        begin, own_descriptor = _begin_as_aligned(stream, entry, descriptor, after)
+        if not begin:
+            _check_descriptor(stream, descriptor, entry.offset, before)
+            begin, own_descriptor = _begin(stream, entry, after)
+        records[entry.name] = Record(begin, entry.size_bytes)
+        descriptor, before = own_descriptor, entry.name
+    _check_descriptor(stream, descriptor, end, before)
+    if len(records) != len(entries):
+        raise Refused("archive-structure", "has two entries of one name")
+    return records
+
+
+def _check_descriptor(stream: BinaryIO, descriptor: bytes, end: int, name: bytes) -> None:
+    if descriptor and read_at(stream, end - len(descriptor), len(descriptor)) != descriptor:
+        raise _disagrees(name)
+
+
+def _begin_as_aligned(
+    stream: BinaryIO, entry: _Entry, before: bytes, after: int
+) -> tuple[int, bytes]:
+    """What _begin gives, at a third of its cost, for an entry with filler alone; else (0, b"").
+
+    Where the next entry begins tells how long the filler is, and so every byte of the header. It
+    is read together with `before`, the descriptor of the entry before.
+    """
+    name, common, crc, size_bytes, offset = entry
+    if size_bytes >= _U32 or offset >= _U32:
+        return 0, b""
+    descriptor = b""
+    stated = crc, size_bytes, size_bytes
+    if common[2] & _DESCRIBED:
+        descriptor = _DESCRIPTOR.pack(_DESCRIPTOR_MARK, *stated)
+        stated = 0, 0, 0
+    begin = after - len(descriptor) - size_bytes
+    filler = begin - offset - _LOCAL.size - len(name) - _EXTRA.size
+    if not 0 <= filler <= _U16 - _EXTRA.size:
+        return 0, b""
+    head = _LOCAL.pack(_LOCAL_MARK, common, *stated, len(name), filler + _EXTRA.size)
+    due = b"".join((before, head, name, _EXTRA.pack(_FILLER, filler)))
+    stream.seek(offset - len(before))
+    return (begin, descriptor) if stream.read(len(due)) == due else (0, b"")
+
+
+def _begin(stream: BinaryIO, entry: _Entry, after: int) -> tuple[int, bytes]:
+    """Where an entry's data begins, and the descriptor that must follow the data up to `after`."""
+    name, common, crc, size_bytes, offset = entry
+    head = read_at(stream, offset, _LOCAL.size)
+    mark, own_common, own_crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(head)
+    rest = read_at(stream, offset + len(head), name_bytes + extra_bytes)
+    if (mark, own_common, rest[:name_bytes]) != (_LOCAL_MARK, common, name):
+        raise _disagrees(name)
+    wide = _is_wide(rest[name_bytes:], entry)
+    stated, due, descriptor = (own_crc, packed, size), (crc, size_bytes, size_bytes), b""
+    if entry.is_described:
+        form = _DESCRIPTOR_64 if wide else _DESCRIPTOR
+        descriptor, due = form.pack(_DESCRIPTOR_MARK, *due), (0, 0, 0)
+    elif wide:
+        due = crc, _U32, _U32
+    if stated != due:
+        raise _disagrees(name)
+    begin = offset + len(head) + len(rest)
+    if begin + size_bytes + len(descriptor) != after:
+        message = f"overlaps what is due at byte {after:,}, or leaves a gap before it"
+        raise Refused("archive-structure", message, shown(name))
+    return begin, descriptor
+
+
+def _is_wide(extra: bytes, entry: _Entry) -> bool:
+    """Whether an entry's own header has the field for 64 bits; all else must be torch's filler."""
+    wide, at = False, 0
+    while at < len(extra):
+        kind, length = _EXTRA.unpack_from(extra.ljust(at + _EXTRA.size, b"\0"), at)
+        value = extra[at + _EXTRA.size : at + _EXTRA.size + length]
+        at += _EXTRA.size + length
+        if kind == _EXTRA_64 and not wide and value in _wide_values(entry):
+            wide = True
+        elif kind != _FILLER or at > len(extra):
+            raise _disagrees(entry.name)
+    if entry.size_bytes >= _U32 and not wide:
+        raise _disagrees(entry.name)
+    return wide
+
+
+def _wide_values(entry: _Entry) -> tuple[bytes, ...]:
+    """What the 64-bit field may hold: sizes where 32 bits fail, and in torch's the offset."""
+    sizes = struct.pack("<2Q", entry.size_bytes, entry.size_bytes)
+    offset = struct.pack("<Q", entry.offset)
+    if entry.size_bytes < _U32:
+        return (offset,) if entry.offset >= _U32 and entry.is_described else ()
+    return (sizes, sizes + offset) if entry.offset >= _U32 else (sizes,)
+
+
+def _disagrees(name: bytes) -> Refused:
+    message = "is described differently by its own header and by the directory"
+    return Refused("archive-structure", message, shown(name))
