@@ -1,0 +1,210 @@
+"""What is really on the disk, looked at as hard as asked: META, STRUCTURE, CONTENT.
+
+META stats the listed files; STRUCTURE also reads tensors.json, safetensors headers and the pickle
+programs of torch files, as data; CONTENT also hashes every byte, once. None of them needs torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from smartcash_format.disk.read import NotPlainFileError, Opened, try_open
+from smartcash_format.spec import digest, layout, limits
+from smartcash_format.spec.documents import parse_json
+from smartcash_format.spec.header import Header, read_header
+from smartcash_format.spec.pickles import TorchFile, scan_torch_file
+from smartcash_format.spec.problems import Depth, Problem, Report
+from smartcash_format.spec.rules import Observed, check
+from smartcash_format.spec.tensors import Tensors, parse_tensors
+
+Progress = Callable[[int, int], None]
+# Hashed at a time: large enough that blake3 uses its widest path, small enough to show progress.
+CHUNK_BYTES: Final = 16 << 20
+# blake3 is bound by memory beyond this; more threads only take cores from a training.
+HASHING_THREADS: Final = 8
+
+
+def validate(
+    path: str | os.PathLike[str],
+    depth: Depth = Depth.STRUCTURE,
+    *,
+    progress: Progress | None = None,
+) -> Report:
+    """A report of every breach found as deep as asked; it never raises for what it finds.
+
+    `progress` is called with (bytes hashed, bytes to hash) at CONTENT.
+    """
+    opened, problems = try_open(path)
+    if opened is None:
+        return Report(path=Path(path), depth=depth, problems=problems)
+    with opened:
+        observed = observe(opened, depth, progress=progress)
+        return Report(
+            path=Path(path),
+            depth=depth,
+            problems=check(opened.meta, observed),
+            notices=tuple(f"{name} is not listed in meta.json" for name in observed.unlisted),
+            meta=opened.meta,
+            bytes_hashed=sum(observed.sizes[name] for name in observed.digests),
+        )
+
+
+def observe(
+    opened: Opened,
+    depth: Depth,
+    *,
+    names: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Observed:
+    """What lies in an opened checkpoint, as far as `depth` looks.
+
+    Every listed file's size is looked at; `names` bounds which files are read, None is all.
+    """
+    looked = _Look(opened, opened.meta.files if names is None else names)
+    looked.sizes_of_files()
+    if depth >= Depth.STRUCTURE:
+        looked.structure()
+    if depth >= Depth.CONTENT:
+        looked.content(progress)
+    listed = {*opened.meta.files, layout.META}
+    return Observed(
+        depth=depth,
+        sizes=looked.sizes,
+        odd=looked.odd,
+        unlisted=sorted(name for name in opened.names() if name not in listed),
+        tensors=looked.tensors,
+        headers=looked.headers,
+        indexes=looked.indexes,
+        torch_files=looked.torch_files,
+        digests=looked.digests,
+        tensor_digests=looked.tensor_digests,
+        problems=tuple(looked.problems),
+    )
+
+
+class _Look:
+    def __init__(self, opened: Opened, names: Collection[str]) -> None:
+        self.opened = opened
+        self.names = names
+        self.sizes: dict[str, int] = {}
+        self.odd: dict[str, str] = {}
+        self.tensors: Tensors | None = None
+        self.headers: dict[str, Header] = {}
+        self.indexes: dict[str, dict[str, str]] = {}
+        self.torch_files: dict[str, TorchFile] = {}
+        self.digests: dict[str, str] = {}
+        self.tensor_digests: dict[str, dict[str, str]] = {}
+        self.problems: list[Problem] = []
+
+    def sizes_of_files(self) -> None:
+        for name in self.opened.meta.files:
+            if not layout.is_plain_name(name):
+                continue  # never handed to the system: check() names it
+            try:
+                self.sizes[name] = self.opened.listed_size(name)
+            except FileNotFoundError:
+                continue
+            except NotPlainFileError as error:
+                self.odd[name] = str(error.strerror)
+
+    def structure(self) -> None:
+        for name in self._whole():
+            role, _ = layout.role_of(name)
+            match role:
+                case "tensors":
+                    data = self.opened.read(name, limits.TENSORS_BYTES)
+                    self.tensors, problems = parse_tensors(data)
+                    self.problems += problems
+                case "index":
+                    self._index(name)
+                case "weights":
+                    header, problems = read_header(
+                        self.opened.raw(name), self.sizes[name], where=name
+                    )
+                    self.problems += problems
+                    if header is not None:
+                        self.headers[name] = header
+                case "optimizer" | "scheduler" | "extra":
+                    scanned, problems = scan_torch_file(
+                        self.opened.raw(name), self.sizes[name], where=name
+                    )
+                    self.problems += problems
+                    if scanned is not None:
+                        self.torch_files[name] = scanned
+                case _:
+                    pass
+
+    def _whole(self) -> Iterator[str]:
+        """The files worth reading: those with their listed size; the others are named already."""
+        for name, record in self.opened.meta.files.items():
+            if name in self.names and self.sizes.get(name) == record.size_bytes:
+                yield name
+
+    def _index(self, name: str) -> None:
+        data = self.opened.read(name, limits.INDEX_BYTES)
+        value, problems = parse_json(data, where=name, max_bytes=limits.INDEX_BYTES)
+        self.problems += problems
+        if problems:
+            return
+        weight_map: Any = value.get("weight_map") if isinstance(value, dict) else None
+        if _is_text_map(weight_map):
+            self.indexes[name] = weight_map
+        else:
+            message = "has no weight_map from tensor names to files"
+            self.problems.append(Problem(code="index-mismatch", where=name, message=message))
+
+    def content(self, progress: Progress | None) -> None:
+        names = list(self._whole())
+        total = sum(self.sizes[name] for name in names)
+        done = 0
+        with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
+            for name in names:
+                done = self._hash(name, pool, done, total, progress)
+
+    def _hash(
+        self, name: str, pool: ThreadPoolExecutor, done: int, total: int, progress: Progress | None
+    ) -> int:
+        data = self.opened.buffer(name)
+        algorithm = digest.algorithm_of(self.opened.meta.files[name].digest)
+        if not digest.is_known(self.opened.meta.files[name].digest):
+            return done + len(data)
+        futures = {}
+        if (header := self.headers.get(name)) is not None:
+            start = header.data_start
+            stated = self._stated(name)
+            futures = {
+                tensor: pool.submit(
+                    digest.digest_of,
+                    data[start + info.begin : start + info.end],
+                    stated.get(tensor, digest.ALGORITHM),
+                )
+                for tensor, info in header.tensors.items()
+            }
+        running = digest.hasher(algorithm)
+        for begin in range(0, len(data), CHUNK_BYTES):
+            chunk = data[begin : begin + CHUNK_BYTES]
+            running.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+        self.digests[name] = digest.named(running, algorithm)
+        self.tensor_digests[name] = {tensor: f.result() for tensor, f in futures.items()}
+        return done
+
+    def _stated(self, file: str) -> dict[str, str]:
+        """Tensor name to the algorithm that tensors.json digests it with, where it is known."""
+        sets = self.tensors.weights.values() if self.tensors else ()
+        return {
+            name: digest.algorithm_of(record.digest)
+            for weight_set in sets
+            for name, record in weight_set.tensors.items()
+            if record.file == file and digest.is_known(record.digest)
+        }
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
