@@ -1,0 +1,164 @@
+"""Live objects taken apart into what is written: every refusal happens here, before a byte is.
+
+Nothing is copied: tensors are read in place when their turn to be written comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from smartcash_format.disk.write import ArchivePart, Part, WeightsPart
+from smartcash_format.errors import UnsavableStateError
+from smartcash_format.spec import layout
+from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
+from smartcash_format.torch_io.archive import to_archive
+from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
+from smartcash_format.torch_io.rng import capture
+from smartcash_format.torch_io.state import encode
+from smartcash_format.torch_io.weights import WeightSetSource, weight_set
+
+# The keys of extra.pt (FORMAT.md, Torch files).
+RNG, OBJECTS, MODULES = "rng", "objects", "modules"
+MAIN_OPTIMIZER: Final = "optimizer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Everything that a save writes, and what meta.json will say of it."""
+
+    sets: tuple[WeightSetSource, ...]
+    parts: tuple[Part, ...]
+    optimizer: OptimizerRecord | None
+    scheduler: SchedulerRecord | None
+    optimizer_groups: Mapping[str, GroupNames]
+    extra: tuple[str, ...]
+    rng: bool
+    warnings: tuple[str, ...]
+
+
+def collect(
+    *,
+    model: object,
+    optimizer: object = None,
+    scheduler: object = None,
+    extra: Mapping[str, object] | None = None,
+    rng: bool = True,
+) -> Collected:
+    """What is to be written of these live objects.
+
+    Raises UnsavableStateError, naming the place, for what could not be loaded again.
+    """
+    given = _checked_names(extra)
+    modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
+    others = {name: value for name, value in given.items() if name not in modules}
+    sets = [weight_set(layout.MODEL, _some_model(model))]
+    sets += [weight_set(name, module) for name, module in modules.items()]
+    parts: list[Part] = [
+        WeightsPart(name=layout.weights_file(each.name), tensors=each.tensors) for each in sets
+    ]
+    live = {layout.MODEL: model, **modules}
+    groups: dict[str, GroupNames] = {}
+    record: OptimizerRecord | None = None
+    warnings: tuple[str, ...] = ()
+    if optimizer is not None:
+        record, warnings = describe_optimizer(optimizer)
+        groups[MAIN_OPTIMIZER] = parameter_names(optimizer, live)
+        parts.append(_archive(layout.OPTIMIZER, state_of(optimizer, MAIN_OPTIMIZER), "optimizer"))
+    if scheduler is not None:
+        parts.append(_archive(layout.SCHEDULER, state_of(scheduler, "scheduler"), "scheduler"))
+    for name, value in others.items():
+        if isinstance(value, torch.optim.Optimizer):
+            groups[name] = parameter_names(value, live)
+    rest = _extra_state(sets, others, rng)
+    if rest:
+        program, storages = to_archive(rest)
+        parts.append(ArchivePart(name=layout.EXTRA, program=program, storages=storages))
+    return Collected(
+        sets=tuple(sets),
+        parts=tuple(parts),
+        optimizer=record,
+        scheduler=None if scheduler is None else SchedulerRecord(class_name=_class(scheduler)),
+        optimizer_groups=groups,
+        extra=tuple(others),
+        rng=rng,
+        warnings=warnings,
+    )
+
+
+def state_of(value: object, where: str) -> object:
+    """The state dict of anything that has one, or the plain dict that already is one.
+
+    Raises UnsavableStateError for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    method = getattr(value, "state_dict", None)
+    if not callable(method) or isinstance(value, type):
+        raise UnsavableStateError(
+            f"{where} is a {type(value).__name__} without a state_dict()",
+            where=where,
+            kind=type(value).__name__,
+            hint="pass the object that has one, or a dict with its state",
+        )
+    return method()
+
+
+def _some_model(model: object) -> object:
+    if model is None:
+        raise UnsavableStateError(
+            "model is None: there are no weights to save",
+            where="model",
+            kind="NoneType",
+            hint="pass the module, anything with state_dict(), or a dict of tensors",
+        )
+    return model
+
+
+def _checked_names(extra: Mapping[str, object] | None) -> dict[str, object]:
+    # Python checks no annotation: a name may be anything.
+    given: dict[Any, object] = dict(extra or {})
+    for name in given:
+        if not isinstance(name, str) or layout.SET_NAME.fullmatch(name) is None:
+            hint = "a name is a lower-case letter and up to 31 letters, digits and underscores"
+        elif name in (layout.MODEL, MAIN_OPTIMIZER, "scheduler", RNG):
+            hint = f"{name} has a place of its own"
+        else:
+            continue
+        raise UnsavableStateError(
+            f"extra has the name {name!r}", where=f"extra[{name!r}]", kind="name", hint=hint
+        )
+    return given
+
+
+def _archive(file: str, state: object, where: str) -> ArchivePart:
+    program, storages = to_archive(encode(state, where))
+    return ArchivePart(name=file, program=program, storages=storages)
+
+
+def _extra_state(
+    sets: list[WeightSetSource], others: Mapping[str, object], rng: bool
+) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    if rng:
+        state[RNG] = encode(capture(), RNG)
+    if others:
+        state[OBJECTS] = {
+            name: encode(state_of(value, f"extra[{name!r}]"), f"extra[{name!r}]")
+            for name, value in others.items()
+        }
+    modules = {
+        each.name: {key: encode(value, f"{each.name}: {key}") for key, value in each.state.items()}
+        for each in sets
+        if each.state
+    }
+    if modules:
+        state[MODULES] = modules
+    return state
+
+
+def _class(value: object) -> str | None:
+    return None if isinstance(value, Mapping) else type(value).__name__

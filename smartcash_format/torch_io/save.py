@@ -1,0 +1,260 @@
+"""A save, from live objects to a published checkpoint, in one straight line (architecture, save).
+
+live objects -> collected parts -> a hidden stage -> files, hashed while written -> observed -> meta
+-> check finds nothing -> torch and safetensors open what was written -> meta.json last -> published
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import safe_open
+from torch.serialization import load as torch_load
+
+from smartcash_format.disk.observe import observe
+from smartcash_format.disk.publish import require_space, stage
+from smartcash_format.disk.read import Opened
+from smartcash_format.disk.write import (
+    BlobPart,
+    Progress,
+    TensorSource,
+    WrittenFile,
+    WrittenTensor,
+    size_of,
+    write_parts,
+)
+from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
+from smartcash_format.spec import layout
+from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
+from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.rules import check
+from smartcash_format.spec.tensors import (
+    TensorRecord,
+    Tensors,
+    WeightSetTensors,
+    encode_tensors,
+)
+from smartcash_format.torch_io.collect import Collected, collect
+from smartcash_format.torch_io.environment import describe_environment
+from smartcash_format.torch_io.weights import WeightSetSource
+
+# What a tensor's record takes in tensors.json beside its names and shape: the digest, the keys, and
+# two norms of at most 24 characters.
+_RECORD_BYTES: Final = 190
+# meta.json without the user's own values, and an entry of its list of files.
+_META_BYTES: Final = 1_400
+_FILE_BYTES: Final = 170
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a checkpoint says of itself beside its state: decided before the save begins."""
+
+    checkpoint_id: str
+    run_id: str
+    parent_id: str | None
+    saved_at: datetime
+    epoch: int
+    step: int | None
+    is_best: bool
+    metrics: Mapping[str, int | float]
+    backbone: str | None
+    dataset: str | None
+    tags: tuple[str, ...]
+    config: Any
+    notes: Mapping[str, Any]
+
+    @property
+    def directory_name(self) -> str:
+        """The name of the checkpoint's directory."""
+        return layout.directory_name(
+            epoch=self.epoch, step=self.step, checkpoint_id=self.checkpoint_id
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A published checkpoint: `size_bytes` is all that it takes, meta.json included."""
+
+    path: Path
+    meta: Meta
+    size_bytes: int
+    warnings: tuple[str, ...]
+
+
+def is_writer() -> bool:
+    """Whether this process writes: alone, or rank 0 of an initialised process group."""
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return True
+    return distributed.get_rank() == 0
+
+
+def save(
+    final: Path,
+    facts: Facts,
+    *,
+    model: object,
+    optimizer: object = None,
+    scheduler: object = None,
+    extra: Mapping[str, object] | None = None,
+    rng: bool = True,
+    progress: Progress | None = None,
+) -> Saved:
+    """The live objects as a published checkpoint at `final`.
+
+    Raises UnsavableStateError before anything is written; InsufficientSpaceError before the first
+    byte; CheckpointWriteError or CheckpointExistsError with nothing left behind.
+    """
+    collected = collect(model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng)
+    require_space(final.parent, size_bound(collected, facts))
+    with stage(final) as staged:
+        written = write_parts(staged, collected.parts, progress=progress)
+        tensors = _tensors(collected, written)
+        blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))
+        written += write_parts(staged, [blob])
+        meta = _meta(facts, collected, tensors, written)
+        _prove(staged.path, meta)
+        data = encode_meta(meta)
+        write_parts(staged, [BlobPart(name=layout.META, data=data)])
+        path = staged.publish()
+    return Saved(
+        path=path,
+        meta=meta,
+        size_bytes=meta.size_bytes + len(data),
+        warnings=collected.warnings,
+    )
+
+
+def size_bound(collected: Collected, facts: Facts) -> int:
+    """At least what the save will take, and little more: known before a byte is written."""
+    data = size_of(collected.parts)
+    records = sum(
+        _RECORD_BYTES + len(tensor.name.encode()) + 12 * len(tensor.shape)
+        for each in collected.sets
+        for tensor in each.tensors
+    )
+    names = len(encode_tensors(Tensors(optimizer_groups=dict(collected.optimizer_groups))))
+    own = len(encode_meta(_meta(facts, collected, Tensors(), [])))
+    return data + records + names + own + _FILE_BYTES * (len(collected.parts) + 1)
+
+
+def _tensors(collected: Collected, written: list[WrittenFile]) -> Tensors:
+    files = {each.name: each for each in written}
+    return Tensors(
+        weights={each.name: _set_tensors(each, files) for each in collected.sets},
+        optimizer_groups=dict(collected.optimizer_groups),
+    )
+
+
+def _set_tensors(source: WeightSetSource, files: Mapping[str, WrittenFile]) -> WeightSetTensors:
+    file = layout.weights_file(source.name)
+    found = files[file].tensors
+    return WeightSetTensors(
+        tensors={
+            tensor.name: _record(tensor, file, found[tensor.name]) for tensor in source.tensors
+        },
+        aliases=dict(source.aliases),
+        modules=dict(source.modules),
+    )
+
+
+def _record(tensor: TensorSource, file: str, written: WrittenTensor) -> TensorRecord:
+    statistics: dict[str, Any] = dict(written.statistics)
+    return TensorRecord(
+        dtype=tensor.dtype,
+        shape=list(tensor.shape),
+        file=file,
+        digest=written.digest,
+        **statistics,
+    )
+
+
+def _meta(facts: Facts, collected: Collected, tensors: Tensors, written: list[WrittenFile]) -> Meta:
+    return Meta(
+        checkpoint_id=facts.checkpoint_id,
+        run_id=facts.run_id,
+        parent_id=facts.parent_id,
+        saved_at=facts.saved_at,
+        epoch=facts.epoch,
+        step=facts.step,
+        is_best=facts.is_best,
+        metrics=dict(facts.metrics),
+        backbone=facts.backbone,
+        dataset=facts.dataset,
+        tags=list(facts.tags),
+        config=facts.config,
+        notes=dict(facts.notes),
+        weights={
+            each.name: _weight_set(each, tensors.weights.get(each.name)) for each in collected.sets
+        },
+        optimizer=collected.optimizer,
+        scheduler=collected.scheduler,
+        extra=list(collected.extra),
+        rng=collected.rng,
+        environment=describe_environment(),
+        files={
+            each.name: FileRecord(
+                role=layout.role_of(each.name)[0], size_bytes=each.size_bytes, digest=each.digest
+            )
+            for each in written
+        },
+    )
+
+
+def _weight_set(source: WeightSetSource, found: WeightSetTensors | None) -> WeightSet:
+    listed = found if found is not None else WeightSetTensors(tensors={})
+    norms = [record.l2 for record in listed.tensors.values() if record.l2 is not None]
+    return WeightSet(
+        class_name=source.class_name,
+        tensors=len(source.tensors) + len(source.aliases),
+        parameters=source.parameters,
+        trainable_parameters=source.trainable_parameters,
+        dtypes=dict(Counter(source.dtypes)),
+        weights_digest=listed.weights_digest,
+        finite=all(abs(norm) != float("inf") and norm == norm for norm in norms),
+    )
+
+
+def _prove(directory: Path, meta: Meta) -> None:
+    """Reads back, before anybody else can, what was written: by our rules, then by the loaders.
+
+    The files are mapped: no tensor is read for it.
+    """
+    with Opened(directory) as opened:
+        opened.meta = meta
+        problems = check(meta, observe(opened, Depth.STRUCTURE))
+    if problems:
+        raise InvalidCheckpointError(
+            "what was written is not a valid checkpoint; nothing was published",
+            path=directory,
+            problems=problems,
+        )
+    for name in meta.files:
+        role, _ = layout.role_of(name)
+        if role in layout.TORCH_ROLES:
+            _prove_torch(directory / name, role)
+        elif role == "weights":
+            with safe_open(os.fspath(directory / name), framework="pt") as weights:
+                weights.keys()
+
+
+def _prove_torch(path: Path, role: str) -> None:
+    # torch.serialization.load, taken at import: a program may have replaced torch.load, and
+    # weights_only is passed because an environment variable overrides a default.
+    try:
+        torch_load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise UnsavableStateError(
+            f"the state of {role} was written, but torch does not load it again: {error}",
+            where=role,
+            kind=type(error).__name__,
+            hint="nothing was published",
+        ) from error
