@@ -123,6 +123,11 @@ class Entry:
         return tuple(self._seen.head.get("tags", ()))
 
     @property
+    def roles(self) -> frozenset[str]:
+        """What its files are for: weights, tensors, optimizer, scheduler, extra, index, aux."""
+        return frozenset(self._seen.roles)
+
+    @property
     def has_optimizer(self) -> bool:
         """Whether a training can be resumed from it with its optimizer."""
         return "optimizer" in self._seen.roles

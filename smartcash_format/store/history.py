@@ -178,6 +178,11 @@ def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
     return path
 
 
+def describe_best(best: Entry) -> dict[str, Any]:
+    """The best checkpoint as a summary has it."""
+    return _described(best.name, best.epoch, best.metrics)
+
+
 def _by_run(lines: Iterable[HistoryLine]) -> dict[str, list[HistoryLine]]:
     runs: dict[str, list[HistoryLine]] = {}
     for line in lines:
@@ -206,9 +211,14 @@ def _best(saves: Iterable[HistoryLine]) -> dict[str, Any] | None:
     flagged = [line for line in saves if line.is_best]
     if not flagged:
         return None
-    last = flagged[-1]
+    return _described(flagged[-1].checkpoint, flagged[-1].epoch, flagged[-1].metrics)
+
+
+def _described(
+    name: str | None, epoch: int | None, metrics: Mapping[str, int | float]
+) -> dict[str, Any]:
     return {
-        "checkpoint": last.checkpoint,
-        "epoch": last.epoch,
-        "metrics": {name: number_to_json(value) for name, value in last.metrics.items()},
+        "checkpoint": name,
+        "epoch": epoch,
+        "metrics": {metric: number_to_json(value) for metric, value in metrics.items()},
     }
