@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import Field, ValidationError
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.values import Count, Frozen, Number, ShortText, Time, Uuid
 
 BULLET: Final = "- "
@@ -25,6 +26,27 @@ _EXPONENT = re.compile(r"^(-?[0-9]+)(e[-+][0-9]+)$")
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 MetricName = Annotated[str, Field(max_length=limits.HISTORY_KEY_CHARACTERS)]
+
+
+class Saved(Protocol):
+    """What a line of a save tells of it: a Meta has it, and an entry of a listing."""
+
+    @property
+    def checkpoint_id(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def saved_at(self) -> datetime: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def step(self) -> int | None: ...
+    @property
+    def is_best(self) -> bool: ...
+    @property
+    def metrics(self) -> Mapping[str, int | float]: ...
 
 
 class HistoryLine(Frozen):
@@ -49,7 +71,7 @@ class HistoryLine(Frozen):
     )
 
     @classmethod
-    def of_save(cls, name: str, meta: Meta) -> HistoryLine:
+    def of_save(cls, name: str, meta: Saved) -> HistoryLine:
         """The line of a checkpoint that was saved under this name."""
         return cls(
             event="save",

@@ -7,11 +7,12 @@ line is skipped; and a failed append is a sentence, never a failed save.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from smartcash_format.disk.notes import append_note, read_note, replace_note, set_aside
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, parse_line
@@ -72,17 +73,28 @@ def read_history(root: Path, entries: Iterable[Entry]) -> History:
 
     Raises OSError when the file is there and cannot be read.
     """
+    path = root / layout.HISTORY
     try:
-        with open(root / layout.HISTORY, "rb") as file:
-            data = file.read(limits.HISTORY_BYTES)
+        if not _is_ours(read_note(path, _FIRST_BYTES)):
+            return rebuilt_history(entries)
+        data = read_note(path, limits.HISTORY_BYTES, from_end=True)
     except FileNotFoundError:
         return rebuilt_history(entries)
-    if not _is_ours(data):
-        return rebuilt_history(entries)
     texts = [text for text in data.decode("utf-8", "replace").split("\n") if text.strip()]
-    parsed = [parse_line(text) for text in texts]
-    lines = tuple(line for line in parsed if line is not None)
-    return History(lines=lines, skipped=len(parsed) - len(lines))
+    parsed = [parse_line(text) for text in texts if not text.startswith("#")]
+    lines = [line for line in parsed if line is not None]
+    return History(lines=tuple(_once(lines)), skipped=len(parsed) - len(lines))
+
+
+def _once(lines: Iterable[HistoryLine]) -> Iterator[HistoryLine]:
+    """Two writers that both find no file each make it anew: of a save told twice the first."""
+    saved = set()
+    for line in lines:
+        if line.event == "save":
+            if line.checkpoint_id in saved:
+                continue
+            saved.add(line.checkpoint_id)
+        yield line
 
 
 def rebuilt_history(entries: Iterable[Entry]) -> History:
@@ -103,7 +115,7 @@ def rebuilt_history(entries: Iterable[Entry]) -> History:
                     epoch=parent.epoch,
                 )
             )
-        lines.append(HistoryLine.of_save(entry.name, entry.meta))
+        lines.append(HistoryLine.of_save(entry.name, entry))
     return History(lines=tuple(lines), rebuilt=True)
 
 
@@ -123,7 +135,7 @@ def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -
                 entry for entry in entries if entry.checkpoint_id not in known
             ).lines
         )
-        _write(path, "".join(encode_line(line) for line in (*older, *lines)).encode("utf-8"))
+        append_note(path, "".join(map(encode_line, (*older, *lines))).encode("utf-8"))
     except OSError as error:
         return (f"{layout.HISTORY} was not written: {error.strerror or error}",)
     return notes
@@ -131,17 +143,16 @@ def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -
 
 def _make_way(path: Path) -> tuple[str, ...]:
     try:
-        with open(path, "rb") as file:
-            if _is_ours(file.read(_FIRST_BYTES)):
-                return ()
+        if _is_ours(read_note(path, _FIRST_BYTES)):
+            return ()
+        aside = path.with_name(layout.OLD_HISTORY)
+        number = 2
+        while os.path.lexists(aside):
+            aside = path.with_name(f"{Path(layout.OLD_HISTORY).stem}.{number}.yaml")
+            number += 1
+        set_aside(path, aside)
     except FileNotFoundError:
-        return ()
-    aside = path.with_name(layout.OLD_HISTORY)
-    number = 2
-    while os.path.lexists(aside):
-        aside = path.with_name(f"{Path(layout.OLD_HISTORY).stem}.{number}.yaml")
-        number += 1
-    os.rename(path, aside)
+        return ()  # none, or another process has moved it
     return (f"{path.name} was not written by this package; it is {aside.name} now",)
 
 
@@ -152,29 +163,9 @@ def _is_ours(data: bytes) -> bool:
     return first is None or first.startswith(f"{BULLET}{{".encode())
 
 
-def _write(path: Path, data: bytes) -> None:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        size = os.fstat(descriptor).st_size
-        # A writer that died in the middle left no newline: without one both lines are lost.
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        # One write, at the end that the system chooses: lines of several writers do not mix.
-        while data:
-            data = data[os.write(descriptor, data) :]
-    finally:
-        os.close(descriptor)
-
-
 def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
     """Writes the summary as strict JSON, aside first and then renamed; the path."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_bytes(dump_json(dict(summary), indent=2))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    replace_note(path, dump_json(dict(summary), indent=2))
     return path
 
 

@@ -6,11 +6,11 @@ A pruner reads them before it removes; no file of the checkpoint itself is touch
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from smartcash_format.disk.notes import read_note, remove_note, replace_note
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.pin import Pin, encode_pin, parse_pin, pinned_id
@@ -38,8 +38,7 @@ def _pins(directory: Path) -> Iterator[tuple[str, Pin]]:
         if checkpoint_id is None:
             continue
         try:
-            with open(directory / name, "rb") as file:
-                yield checkpoint_id, parse_pin(file.read(limits.PIN_BYTES + 1))
+            yield checkpoint_id, parse_pin(read_note(directory / name, limits.PIN_BYTES + 1))
         except FileNotFoundError:
             continue  # lifted since the names were read
         except OSError as error:
@@ -52,17 +51,9 @@ def write_pin(root: Path, checkpoint_id: str, pin: Pin) -> None:
     Raises CheckpointWriteError when the system refuses; an earlier pin stays then.
     """
     directory = root / layout.PINS
-    aside = directory / f".{secrets.token_hex(8)}.tmp"
     try:
         directory.mkdir(exist_ok=True)
-        try:
-            with open(aside, "xb") as file:
-                file.write(encode_pin(pin))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, directory / layout.pin_file(checkpoint_id))
-        finally:
-            aside.unlink(missing_ok=True)
+        replace_note(directory / layout.pin_file(checkpoint_id), encode_pin(pin))
     except OSError as error:
         raise _refused("protected", directory, error) from error
 
@@ -74,7 +65,7 @@ def lift_pin(root: Path, checkpoint_id: str) -> None:
     """
     path = root / layout.PINS / layout.pin_file(checkpoint_id)
     try:
-        path.unlink(missing_ok=True)
+        remove_note(path)
     except OSError as error:
         raise _refused("unprotected", path, error) from error
 

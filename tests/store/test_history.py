@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from smartcash_format.spec import layout
+from smartcash_format.spec.digest import seal
 from smartcash_format.spec.history import HistoryLine
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.history import append, export_history, read_history
@@ -121,3 +122,41 @@ def test_a_history_that_cannot_be_read_is_the_systems_error(tmp_path: Path) -> N
     (tmp_path / layout.HISTORY).mkdir()
     with pytest.raises(OSError, match="directory"):
         read_history(tmp_path, ())
+
+
+def test_a_save_told_twice_counts_once(tmp_path: Path) -> None:
+    append(tmp_path, [line(1)], ())
+    append(tmp_path, [line(2)], ())
+    append(tmp_path, [line(1)], ())
+    assert [found.epoch for found in read_history(tmp_path, ()).lines] == [1, 2]
+
+
+def test_a_history_over_its_bound_is_read_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 30):
+        append(tmp_path, [line(number)], ())
+    monkeypatch.setattr("smartcash_format.spec.limits.HISTORY_BYTES", 1_000)
+    history = read_history(tmp_path, ())
+    assert 0 < len(history.lines) < 5
+    assert history.lines[-1] == line(29)
+    assert history.skipped == 1
+
+
+def test_a_history_made_anew_needs_of_a_checkpoint_only_what_a_listing_has(
+    tmp_path: Path,
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    document = json.loads((path / layout.META).read_bytes())
+    (path / layout.META).write_bytes(seal({**document, "rng": "odd"}))
+    listing = scan(tmp_path)
+    assert len(listing) == 1
+    assert append(tmp_path, [line(2)], listing) == ()
+    assert [found.epoch for found in read_history(tmp_path, ()).lines] == [1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_history_that_is_a_pipe_is_neither_waited_for_nor_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / layout.HISTORY)
+    (note,) = append(tmp_path, [line(1)], ())
+    assert "was not written" in note
