@@ -46,17 +46,25 @@ class Leftover:
 
 
 def leftovers(root: Path, *, now: float | None = None) -> list[Leftover]:
-    """The stages and trash directories in a root, those of running writers included."""
+    """What stages and trash there are in a root and among its pins, running writers' included."""
     found = []
-    with os.scandir(root) as entries:
-        hidden = [
-            e for e in entries if e.name.startswith((layout.STAGING_PREFIX, layout.TRASH_PREFIX))
-        ]
-    for entry in hidden:
+    moment = time.time() if now is None else now
+    for entry in _hidden(root):
         # Cleared by another writer meanwhile, or not to be looked at at all.
         with contextlib.suppress(OSError):
-            found.append(_leftover(entry, time.time() if now is None else now))
+            found.append(_leftover(entry, moment))
     return sorted(found, key=lambda leftover: leftover.path)
+
+
+def _hidden(root: Path) -> list[os.DirEntry[str]]:
+    prefixes = (layout.STAGING_PREFIX, layout.TRASH_PREFIX)
+    with os.scandir(root) as entries:
+        hidden = [entry for entry in entries if entry.name.startswith((*prefixes, layout.PINS))]
+    found = [entry for entry in hidden if entry.name.startswith(prefixes)]
+    for pins in (e for e in hidden if e.name == layout.PINS and e.is_dir(follow_symlinks=False)):
+        with contextlib.suppress(OSError), os.scandir(pins) as entries:
+            found += [entry for entry in entries if entry.name.startswith(prefixes)]
+    return found
 
 
 def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:

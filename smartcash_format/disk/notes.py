@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Final
 
+from smartcash_format.disk.leftovers import discard
+from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.publish import sync_directory
 from smartcash_format.disk.read import kind_of
+from smartcash_format.spec import layout
 
 _SAFELY: Final = (
     getattr(os, "O_BINARY", 0)
@@ -40,16 +43,24 @@ def read_note(path: Path, max_bytes: int, *, from_end: bool = False) -> bytes:
 
 
 def replace_note(path: Path, data: bytes) -> None:
-    """Writes a file whole: a reader sees the earlier one or this one, also after a power cut."""
-    aside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    """Writes a file whole: a reader sees the earlier one or this one, also after a power cut.
+
+    What a writer that is killed meanwhile leaves beside it is cleared with the other leftovers.
+    """
+    aside = path.with_name(layout.STAGING_PREFIX + this_process().name())
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666)
     try:
-        with open(aside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    except BaseException:
+        discard(aside)
+        raise
+    sync_directory(path.parent)
 
 
 def remove_note(path: Path) -> None:

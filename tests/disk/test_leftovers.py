@@ -166,3 +166,20 @@ def test_other_hidden_names_are_no_leftovers(root: Path) -> None:
     (root / layout.PINS).mkdir()
     (root / ".stagings").mkdir()
     assert leftovers(root, now=1e12) == []
+
+
+def test_what_a_dead_writer_left_among_the_pins_is_cleared(root: Path, dead: str) -> None:
+    (root / layout.PINS).mkdir()
+    (root / layout.PINS / f"{layout.STAGING_PREFIX}{dead}").write_bytes(b"{}")
+    (root / layout.PINS / "id.json").write_bytes(b"{}")
+    sweep(root)
+    assert os.listdir(root / layout.PINS) == ["id.json"]
+
+
+def test_pins_that_are_a_link_are_no_way_out_of_the_root(root: Path, dead: str) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / f"{layout.STAGING_PREFIX}{dead}").write_bytes(b"")
+    (root / layout.PINS).symlink_to(elsewhere)
+    sweep(root)
+    assert len(os.listdir(elsewhere)) == 1

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk import publish
-from smartcash_format.disk.publish import Stage, free_bytes, remove, require_space, stage
+from smartcash_format.disk.publish import (
+    Stage,
+    free_bytes,
+    remove,
+    require_space,
+    stage,
+)
 from smartcash_format.errors import (
     CheckpointExistsError,
     CheckpointNotFoundError,
