@@ -1,1 +1,5 @@
-"""Does my storage keep the promise? Fault injection and storage tests for users to run."""
+"""Does my storage keep the promise? Fault injection and storage tests for users to run.
+
+`python -m smartcash_format.testing` prints what was tried and what held: every call that changes a
+directory, in every operation, killed and failed in turn. With `--on DIR` on the storage under DIR.
+"""

@@ -1,0 +1,215 @@
+"""One operation, one fault, and what is left of the promise; each run is a process of its own.
+
+After each run: every checkpoint that the operation was not asked to remove is whole, what was
+reported as saved is there, the newest whole one is found, the next save works, nothing is left
+over after it, and what was raised is an error of our tree or of the system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from smartcash_format.disk.leftovers import leftovers
+from smartcash_format.disk.read import try_open
+from smartcash_format.errors import CheckpointError
+from smartcash_format.spec import digest, layout
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.testing.faults import LOCAL, Fault, Layer, Mount, Point
+
+Saved = Callable[[Path], None]
+"""Called by an operation with what its caller would now believe to be saved."""
+Outcome = Literal["completed", "refused", "killed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What is tried: `prepare` fills a new root once, `run` works in copies of it.
+
+    `run` reports through its second argument; `removes` are the earlier checkpoints, counted from
+    the oldest, that it is asked to remove; `save_next` is the save that has to work afterwards.
+    """
+
+    name: str
+    run: Callable[[Path, Saved], None]
+    prepare: Callable[[Path], object]
+    save_next: Callable[[Path], Path]
+    removes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one run ended; `violations` is empty when every promise was kept.
+
+    `halves` counts the directories that are no checkpoint for any reader and stay until somebody
+    deletes them: only on mounts that cannot rename a directory at once.
+    """
+
+    operation: str
+    mount: str
+    fault: Fault | None
+    point: Point | None
+    outcome: Outcome
+    raised: str = ""
+    halves: int = 0
+    violations: tuple[str, ...] = ()
+
+
+def points_of(
+    operation: Operation, template: Path, root: Path, mount: Mount = LOCAL
+) -> list[Point]:
+    """Every mutating call of an operation that goes undisturbed, in the order of its making.
+
+    Raises AssertionError when the operation writes behind the back of `os`.
+    """
+    shutil.copytree(template, root)
+
+    def run(tell: Callable[[str], None]) -> None:
+        with Layer(root, mount=mount) as layer:
+            operation.run(root, lambda path: None)
+        for point in layer.points:
+            tell(f"{point.op}\t{point.path}\t{point.nth}")
+        for name in layer.unseen:
+            tell(f"unseen\t{name}\t0")
+
+    status, lines = in_child(run)
+    assert status == 0, "\n".join(lines)
+    fields = [line.split("\t") for line in lines]
+    unseen = [path for op, path, _ in fields if op == "unseen"]
+    assert not unseen, f"written behind the back of os: {unseen}"
+    shutil.rmtree(root)
+    return [Point(op, path, int(nth)) for op, path, nth in fields]
+
+
+def strike(
+    operation: Operation,
+    template: Path,
+    root: Path,
+    *,
+    point: Point | None = None,
+    fault: Fault | None = None,
+    mount: Mount = LOCAL,
+) -> Result:
+    """Runs an operation in a copy of a root with one fault, and looks at what is left of it."""
+    shutil.copytree(template, root)
+    earlier = visible(root)
+
+    def run(tell: Callable[[str], None]) -> None:
+        with Layer(root, mount=mount, at=point, fault=fault):
+            try:
+                operation.run(root, lambda path: tell(f"saved {path}"))
+            except (CheckpointError, OSError) as error:
+                tell(f"raised {type(error).__name__}")
+            except Exception:  # noqa: BLE001  whatever it is, it is told as a broken promise
+                tell(f"foreign {traceback.format_exc()!r}")
+
+    status, lines = in_child(run)
+    told = [line.partition(" ") for line in lines]
+    saved = [Path(rest) for word, _, rest in told if word == "saved"]
+    raised = [rest for word, _, rest in told if word == "raised"]
+    violations = [f"raised {rest}" for word, _, rest in told if word == "foreign"]
+    if status not in (0, -signal.SIGKILL):
+        violations.append(f"ended with status {status}: {lines}")
+    found, halves = look(root, earlier, saved, operation, mount)
+    shutil.rmtree(root)
+    return Result(
+        operation=operation.name,
+        mount=mount.name,
+        fault=fault,
+        point=point,
+        outcome="killed" if status else "refused" if raised else "completed",
+        raised=raised[0] if raised else "",
+        halves=halves,
+        violations=(*violations, *found),
+    )
+
+
+def in_child(run: Callable[[Callable[[str], None]], None]) -> tuple[int, list[str]]:
+    """The exit status of a forked process and the lines that it told before it ended."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            run(lambda line: _tell(writing, line))
+            status = 0
+        except Exception:  # noqa: BLE001  a forked child must not go on as its parent
+            _tell(writing, f"foreign {traceback.format_exc()!r}")
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as stream:
+        lines = stream.read().splitlines()
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), lines
+
+
+def _tell(descriptor: int, line: str) -> None:
+    os.write(descriptor, line.replace("\n", "\\n").encode() + b"\n")
+
+
+def look(
+    root: Path,
+    earlier: Sequence[Path],
+    saved: Iterable[Path],
+    operation: Operation,
+    mount: Mount = LOCAL,
+) -> tuple[list[str], int]:
+    """Every promise that does not hold in a root after something went wrong in it.
+
+    And how many directories stand there that no reader takes for a checkpoint.
+    """
+    store = CheckpointStore(root)
+    listing = store.list()
+    listed = {entry.path for entry in listing}
+    whole = {path for path in listed if is_whole(path)}
+    asked = {earlier[i] for i in operation.removes} - whole
+    must_stand = {path for path in (*earlier, *saved) if path not in asked}
+    found = [f"lost: {path.name}" for path in must_stand - whole]
+    found += [f"listed and not whole: {path.name}" for path in listed - whole]
+    halves = [path for path in visible(root) if path not in listed]
+    if mount.renames_at_once:
+        found += [f"torn: {path.name}" for path in halves]
+    if (newest := store.latest()) is None or newest.path not in whole:
+        found.append("the newest is not whole")
+    try:
+        next_one = operation.save_next(root)
+    except (CheckpointError, OSError) as error:
+        return [*found, f"the next save failed: {error!r}"], len(halves)
+    after = (*(must_stand & whole), next_one)
+    found += [f"lost by the next save: {path.name}" for path in after if not is_whole(path)]
+    if (newest := store.latest()) is None or newest.path != next_one:
+        found.append("the next save is not the newest")
+    found += [f"left over: {left.path.name}" for left in leftovers(root)]
+    if store.events().skipped > 1:
+        found.append("more than one line of history is torn")
+    return found, len(halves)
+
+
+def visible(root: Path) -> list[Path]:
+    """The directories in a root that are no stage, trash or pins."""
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not layout.is_hidden(path.name)
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint passes at CONTENT."""
+    opened, _ = try_open(path)
+    if opened is None:
+        return False
+    with opened:
+        try:
+            return all(
+                digest.digest_of(opened.buffer(name)) == record.digest
+                for name, record in opened.meta.files.items()
+            )
+        except OSError:
+            return False

@@ -1,0 +1,202 @@
+"""The matrix: every operation, on every kind of mount, with every fault at every point of it.
+
+`python -m smartcash_format.testing` prints it; docs/durability.md holds the table.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.transfer import transfer
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.retention import KeepLast
+from smartcash_format.testing.crash import (
+    Operation,
+    Result,
+    Saved,
+    points_of,
+    strike,
+)
+from smartcash_format.testing.faults import LOCAL, MOUNTS, Fault, Mount, Point
+from smartcash_format.testing.sample import write_sample
+
+KILL: Final = Fault(effect="kill")
+TEAR: Final = Fault(effect="tear")
+ERRNOS: Final = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS, errno.EXDEV, errno.EINTR,
+)  # fmt: skip
+ONCE: Final = tuple(Fault(effect="fail", errno=number) for number in ERRNOS)
+# A full disk stays full, a device that is gone or read-only stays so.
+LASTING: Final = tuple(
+    Fault(effect="fail", errno=number, lasting=True)
+    for number in (errno.ENOSPC, errno.EIO, errno.EROFS)
+)
+ALL_FAULTS: Final = (KILL, TEAR, *ONCE, *LASTING)
+# Epochs of the checkpoints that stand in a root before an operation, and of the save after it.
+EARLIER: Final = (1, 2, 3)
+NEXT: Final = 99
+# What the suite tries at each point of each operation; the others are left to the full matrix.
+QUICK_FAULTS: Final = (KILL, TEAR, ONCE[0], ONCE[2], LASTING[2])
+
+
+def operations() -> tuple[Operation, ...]:
+    """What the matrix tries, all of it without torch."""
+    return (
+        _operation("save", _save),
+        _operation("save, then keep the newest 3", _save_and_keep, removes=(0,)),
+        _operation("prune", _prune, removes=(0, 1)),
+        _operation("copy", _copy),
+        _operation("history", _resume),
+        _operation("protect", _protect),
+    )
+
+
+def _operation(
+    name: str, run: Callable[[Path, Saved], None], removes: Iterable[int] = ()
+) -> Operation:
+    return Operation(
+        name=name,
+        run=run,
+        prepare=_prepare,
+        save_next=lambda root: _save_sample(root, NEXT),
+        removes=frozenset(removes),
+    )
+
+
+def _prepare(root: Path) -> None:
+    for epoch in EARLIER:
+        _save_sample(root, epoch)
+
+
+def _save_sample(root: Path, epoch: int) -> Path:
+    path = write_sample(root, epoch=epoch)
+    CheckpointStore(root).record_save(path, read_meta(path))
+    return path
+
+
+def _save(root: Path, saved: Saved) -> None:
+    path = write_sample(root, epoch=4)
+    saved(path)
+    CheckpointStore(root).record_save(path, read_meta(path))
+
+
+def _save_and_keep(root: Path, saved: Saved) -> None:
+    _save(root, saved)
+    store = CheckpointStore(root)
+    store.apply(store.plan(KeepLast(len(EARLIER))))
+
+
+def _prune(root: Path, saved: Saved) -> None:
+    store = CheckpointStore(root)
+    store.apply(store.plan(KeepLast(1)))
+
+
+def _copy(root: Path, saved: Saved) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        sources = [write_sample(Path(elsewhere), epoch=epoch) for epoch in (3, 4, 5)]
+        for path in transfer(sources, root).copied:
+            saved(path)
+
+
+def _resume(root: Path, saved: Saved) -> None:
+    newest = CheckpointStore(root).list()[0]
+    CheckpointStore(root).record_resume(newest.path, newest.meta, run_id=str(uuid.uuid4()))
+
+
+def _protect(root: Path, saved: Saved) -> None:
+    store = CheckpointStore(root)
+    path = store.list()[0].path
+    store.protect(path, "published in the paper")
+    store.unprotect(path)
+
+
+def run_matrix(
+    directory: Path,
+    operations: Sequence[Operation],
+    *,
+    mounts: Sequence[Mount] = MOUNTS,
+    faults: Sequence[Fault] = ALL_FAULTS,
+    every: int = 1,
+) -> Iterator[Result]:
+    """The result of each operation with each fault at every point, or at every so manieth.
+
+    Works in a new directory under `directory`, so on the storage that is there.
+    """
+    with tempfile.TemporaryDirectory(dir=directory, prefix="faults-") as place:
+        for operation in operations:
+            template, root = Path(place) / operation.name / "template", Path(place) / "root"
+            operation.prepare(template)
+            for mount in mounts:
+                yield strike(operation, template, root, mount=mount)
+                points = points_of(operation, template, root, mount)
+                for number, (fault, point) in enumerate(_cases(faults, points)):
+                    if number % every == 0:
+                        yield strike(
+                            operation, template, root, point=point, fault=fault, mount=mount
+                        )
+
+
+def _cases(faults: Sequence[Fault], points: Sequence[Point]) -> Iterator[tuple[Fault, Point]]:
+    for fault in faults:
+        for point in points:
+            if fault.effect != "tear" or point.op == "write":
+                yield fault, point
+
+
+def table(results: Iterable[Result]) -> str:
+    """The matrix as a Markdown table: a line for each operation, mount and fault."""
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for result in results:
+        fault = result.fault.name if result.fault else "none"
+        counted = counts.setdefault((result.operation, result.mount, fault), Counter())
+        counted["points"] += 1
+        counted[result.outcome] += 1
+        counted["halves"] += bool(result.halves)
+        counted["broken"] += bool(result.violations)
+    heads = ["operation", "mount", "fault", "points", "completed", "refused", "killed"]
+    heads += ["half left", "promise broken"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (len(heads) - 3)]
+    columns = ("points", "completed", "refused", "killed", "halves", "broken")
+    for key, counted in counts.items():
+        cells = [*key, *(str(counted[column]) for column in columns)]
+        lines.append(f"| {' | '.join(cells)} |")
+    total = sum(counted["points"] for counted in counts.values())
+    broken = sum(counted["broken"] for counted in counts.values())
+    lines += ["", f"{total:,} points tried, {broken:,} broken promises."]
+    return "\n".join(lines)
+
+
+def worst(results: Iterable[Result]) -> list[str]:
+    """A line for each broken promise."""
+    return [
+        f"{result.operation} on {result.mount}, "
+        f"{result.fault.name if result.fault else 'no fault'} at {result.point}: {violation}"
+        for result in results
+        for violation in result.violations
+    ]
+
+
+def quick(directory: Path, *, every: int = 1) -> Iterator[Result]:
+    """A part of the matrix: kills on all mounts, the commonest failures on a local one."""
+    yield from run_matrix(directory, operations(), mounts=[LOCAL], faults=QUICK_FAULTS, every=every)
+    others = [mount for mount in MOUNTS if mount is not LOCAL]
+    yield from run_matrix(directory, operations(), mounts=others, faults=[KILL], every=every)
+
+
+def fast_directory() -> Path:
+    """Where a matrix takes seconds: in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def full(directory: Path, *, every: int = 1) -> Iterator[Result]:
+    """Every operation on every mount with every fault at every point."""
+    return run_matrix(directory, operations(), every=every)
