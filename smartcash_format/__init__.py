@@ -10,6 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smartcash_format.disk.observe import (
+        validate,
+    )
+    from smartcash_format.disk.read import (
+        read_meta,
+    )
     from smartcash_format.errors import (
         CheckpointError,
         CheckpointExistsError,
@@ -22,27 +28,90 @@ if TYPE_CHECKING:
         UnsavableStateError,
         UnsupportedVersionError,
     )
-    from smartcash_format.spec.problems import Depth, Problem
+    from smartcash_format.manager.checkpoint_manager import (
+        CheckpointManager,
+    )
+    from smartcash_format.manager.functions import (
+        save_checkpoint,
+    )
+    from smartcash_format.spec.problems import (
+        Depth,
+        Problem,
+        Report,
+    )
+    from smartcash_format.store.catalog import (
+        Listing,
+    )
+    from smartcash_format.store.checkpoint_store import (
+        CheckpointStore,
+        find_roots,
+    )
+    from smartcash_format.store.entry import (
+        Broken,
+        Entry,
+    )
+    from smartcash_format.store.retention import (
+        DropResumeState,
+        KeepBest,
+        KeepEvery,
+        KeepFlagged,
+        KeepLast,
+        KeepTagged,
+        KeepUnflagged,
+        KeepWithin,
+    )
+    from smartcash_format.torch_io.load import (
+        load_checkpoint,
+    )
+    from smartcash_format.torch_io.preflight import (
+        preflight,
+    )
+    from smartcash_format.torch_io.read_state import (
+        load_tensors,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Broken",
     "CheckpointError",
     "CheckpointExistsError",
+    "CheckpointManager",
     "CheckpointNotFoundError",
+    "CheckpointStore",
     "CheckpointWriteError",
     "Depth",
+    "DropResumeState",
+    "Entry",
     "InsufficientSpaceError",
     "InvalidCheckpointError",
+    "KeepBest",
+    "KeepEvery",
+    "KeepFlagged",
+    "KeepLast",
+    "KeepTagged",
+    "KeepUnflagged",
+    "KeepWithin",
+    "Listing",
     "Problem",
+    "Report",
     "StateMismatchError",
     "UnsafeCheckpointError",
     "UnsavableStateError",
     "UnsupportedVersionError",
     "__version__",
+    "find_roots",
+    "load_checkpoint",
+    "load_tensors",
+    "preflight",
+    "read_meta",
+    "save_checkpoint",
+    "validate",
 ]
 
 _MODULES = {
+    "disk.observe": ("validate",),
+    "disk.read": ("read_meta",),
     "errors": (
         "CheckpointError",
         "CheckpointExistsError",
@@ -55,7 +124,35 @@ _MODULES = {
         "UnsavableStateError",
         "UnsupportedVersionError",
     ),
-    "spec.problems": ("Depth", "Problem"),
+    "manager.checkpoint_manager": ("CheckpointManager",),
+    "manager.functions": ("save_checkpoint",),
+    "spec.problems": (
+        "Depth",
+        "Problem",
+        "Report",
+    ),
+    "store.catalog": ("Listing",),
+    "store.checkpoint_store": (
+        "CheckpointStore",
+        "find_roots",
+    ),
+    "store.entry": (
+        "Broken",
+        "Entry",
+    ),
+    "store.retention": (
+        "DropResumeState",
+        "KeepBest",
+        "KeepEvery",
+        "KeepFlagged",
+        "KeepLast",
+        "KeepTagged",
+        "KeepUnflagged",
+        "KeepWithin",
+    ),
+    "torch_io.load": ("load_checkpoint",),
+    "torch_io.preflight": ("preflight",),
+    "torch_io.read_state": ("load_tensors",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -1,0 +1,83 @@
+"""One checkpoint at a path of the caller's choosing, without a manager, a root or a history."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from smartcash_format.manager import choosing
+from smartcash_format.manager.results import SaveResult
+from smartcash_format.torch_io.save import Facts, is_writer, save
+
+_logger = logging.getLogger("smartcash_format")
+
+
+def save_checkpoint(
+    path: choosing.PathLike,
+    model: object,
+    optimizer: object = None,
+    scheduler: object = None,
+    config: object = None,
+    epoch: int = 0,
+    metrics: object = None,
+    is_best: bool = False,
+    *,
+    step: int | None = None,
+    tags: Iterable[str] = (),
+    backbone: str | None = None,
+    dataset: str | None = None,
+    notes: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
+    rng: bool = True,
+) -> SaveResult:
+    """A new checkpoint of these live objects at `path`, published whole before the call returns.
+
+    The words mean what they mean for `CheckpointManager.save_checkpoint`. Raises
+    CheckpointExistsError when the path is taken, UnsavableStateError before anything is written,
+    CheckpointWriteError when the system refuses.
+    """
+    if not is_writer():
+        return SaveResult(path=None, type="skipped")
+    started = time.perf_counter()
+    described = choosing.describe(
+        config, metrics, notes, backbone=backbone, dataset=dataset, tags=tags
+    )
+    facts = Facts(
+        checkpoint_id=str(uuid.uuid4()),
+        run_id=str(uuid.uuid4()),
+        parent_id=None,
+        saved_at=datetime.now(UTC),
+        epoch=choosing.whole_epoch(epoch),
+        step=choosing.whole_step(step),
+        is_best=bool(is_best),
+        metrics=described.metrics,
+        backbone=described.backbone,
+        dataset=described.dataset,
+        tags=described.tags,
+        config=described.config,
+        notes=described.notes,
+    )
+    saved = save(
+        Path(path),
+        facts,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        extra=extra,
+        rng=rng,
+    )
+    warnings = (*described.warnings, *saved.warnings)
+    for warning in warnings:
+        _logger.warning(warning)
+    return SaveResult(
+        path=saved.path,
+        type="best" if is_best else "latest",
+        checkpoint_id=facts.checkpoint_id,
+        bytes=saved.size_bytes,
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )

@@ -1,0 +1,67 @@
+"""What the manager's calls give back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from smartcash_format.disk.transfer import Skipped
+
+SaveType = Literal["best", "latest", "emergency", "skipped"]
+
+
+class SaveResult(Mapping[str, Any]):
+    """A save: a mapping with `path`, `type`, `checkpoint_id`, `bytes`, `seconds`, `removed`.
+
+    `path` is a Path, or None for type "skipped" (another rank writes). `warnings` are what was
+    logged as warnings.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path | None,
+        type: SaveType,
+        checkpoint_id: str | None = None,
+        bytes: int = 0,
+        seconds: float = 0.0,
+        removed: Iterable[Path] = (),
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self._values: dict[str, Any] = {
+            "path": path,
+            "type": type,
+            "checkpoint_id": checkpoint_id,
+            "bytes": bytes,
+            "seconds": seconds,
+            "removed": tuple(removed),
+            "warnings": tuple(warnings),
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"SaveResult({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
+
+
+class CopyResult(list[Path]):
+    """The paths that this call copied.
+
+    `skipped` has what was there already, or was not whole, with the reason; `note` what is still
+    going on, such as Drive's upload.
+    """
+
+    def __init__(
+        self, copied: Iterable[Path] = (), *, skipped: Iterable[Skipped] = (), note: str = ""
+    ) -> None:
+        super().__init__(copied)
+        self.skipped: tuple[Skipped, ...] = tuple(skipped)
+        self.note = note

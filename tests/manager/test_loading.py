@@ -1,0 +1,227 @@
+"""load_checkpoint: which one, what comes back, and when nothing changes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from smartcash_format.errors import (
+    CheckpointNotFoundError,
+    InvalidCheckpointError,
+    StateMismatchError,
+    UnsupportedVersionError,
+)
+from smartcash_format.spec.digest import seal
+from smartcash_format.spec.documents import parse_json
+from tests.manager.training import Training, manager, said, same, training
+
+pytestmark = pytest.mark.torch
+
+
+def three_epochs(root: Path) -> Training:
+    """Three checkpoints, the second one flagged best; the live objects stand after the third."""
+    made, _ = manager(root)
+    live = training()
+    for epoch in (1, 2, 3):
+        live.step()
+        made.save_checkpoint(
+            **live.live(), epoch=epoch, is_best=epoch == 2, metrics={"loss": 1.0 / epoch}
+        )
+    return live
+
+
+def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    live = three_epochs(tmp_path)
+    ahead = [live.step() for _ in range(5)]
+    end = live.state()
+    other = training(seed=9)
+    made, _ = manager(tmp_path)
+    result = made.load_checkpoint("latest", **other.live())
+    assert result["epoch"] == 3
+    assert [other.step() for _ in range(5)] == ahead
+    assert same(other.state(), end)
+
+
+def test_none_is_the_best_and_says_which_is_newer(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    result = made.load_checkpoint()
+    assert result["epoch"] == 2
+    assert 'load_checkpoint("latest")' in said(log, "info")
+    latest = made.find_latest_checkpoint()
+    assert latest is not None
+    assert latest.name in said(log, "info")
+
+
+def test_none_is_the_newest_when_nothing_ranks_and_it_is_said(tmp_path: Path) -> None:
+    made, log = manager(tmp_path)
+    live = training()
+    made.save_checkpoint(live.model, epoch=1)
+    made.save_checkpoint(live.model, epoch=2)
+    assert made.load_checkpoint()["epoch"] == 2
+    assert "taking the newest" in said(log, "info")
+    with pytest.raises(CheckpointNotFoundError, match="none is marked"):
+        made.load_checkpoint("best")
+
+
+def test_an_epoch_a_name_and_a_path_each_choose(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    entry = made.find_checkpoint_by_epoch(1)
+    assert entry is not None
+    for chosen in (1, entry, entry.path, str(entry), entry.name):
+        assert made.load_checkpoint(chosen)["epoch"] == 1
+    with pytest.raises(CheckpointNotFoundError) as caught:
+        made.load_checkpoint(7)
+    assert caught.value.nearest == "3"
+
+
+def test_weights_alone_change_nothing_but_the_model(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    other = training(seed=9)
+    before = other.state()
+    made, _ = manager(tmp_path)
+    lines = (tmp_path / "training_history.yaml").read_text()
+    made.load_checkpoint("latest", model=other.model)
+    after = other.state()
+    assert not same(before["model"], after["model"])
+    for part in ("optimizer", "scheduler", "rng"):
+        assert same(before[part], after[part])
+    assert (tmp_path / "training_history.yaml").read_text() == lines
+
+
+def test_an_empty_root_raises_with_the_idiom_and_missing_ok_starts_fresh(tmp_path: Path) -> None:
+    made, log = manager(tmp_path / "nowhere")
+    with pytest.raises(CheckpointNotFoundError, match="missing_ok=True"):
+        made.load_checkpoint()
+    result = made.load_checkpoint("latest", model=training().model, missing_ok=True)
+    assert not result.found
+    assert result.get("epoch", 0) == 0
+    assert "fresh start" in said(log, "info")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_broken_ones_never_become_a_fresh_start(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    for path in tmp_path.glob("epoch-*"):
+        (path / "model.safetensors").unlink()
+    made, log = manager(tmp_path)
+    with pytest.raises(InvalidCheckpointError) as caught:
+        made.load_checkpoint("latest", missing_ok=True)
+    assert {problem.code for problem in caught.value.problems} == {"file-missing"}
+    assert len(made.list_checkpoints().broken) == 3
+    assert "3 in" in said(log, "warning")
+
+
+def test_a_root_of_foreign_files_is_empty_and_counts_old_pickles(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"\x80\x02.")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "images").mkdir()
+    made, _ = manager(tmp_path)
+    assert len(made.list_checkpoints()) == 0
+    with pytest.raises(CheckpointNotFoundError, match="smartcash-format convert"):
+        made.load_checkpoint()
+    with pytest.raises(InvalidCheckpointError, match="convert"):
+        made.load_checkpoint(tmp_path / "best.pt")
+    valid, info = made.validate_checkpoint(tmp_path / "best.pt")
+    assert not valid
+    assert "convert" in info["message"]
+
+
+def rewritten(path: Path, **fields: Any) -> None:
+    document, problems = parse_json((path / "meta.json").read_bytes(), where="", max_bytes=1 << 20)
+    assert not problems
+    (path / "meta.json").write_bytes(seal({**document, **fields}))
+
+
+def test_a_newer_version_is_named_and_refuses_best_and_latest(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    newest = made.find_latest_checkpoint()
+    assert newest is not None
+    rewritten(newest.path, format_version="2.0")
+    for asked in ("latest", "best", None):
+        with pytest.raises(UnsupportedVersionError, match=newest.name):
+            made.load_checkpoint(asked)
+    assert made.load_checkpoint(1)["epoch"] == 1
+    with pytest.raises(UnsupportedVersionError) as caught:
+        made.load_checkpoint(newest.path)
+    assert caught.value.found == "2.0"
+
+
+def test_a_load_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    other = training(seed=9, width=7)
+    before = other.state()
+    made, _ = manager(tmp_path)
+    with pytest.raises(StateMismatchError) as caught:
+        made.load_checkpoint("latest", **other.live())
+    assert {problem.code for problem in caught.value.problems} >= {"shape-mismatch"}
+    assert same(other.state(), before)
+
+
+def test_a_truncated_or_missing_part_changes_nothing(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    newest = made.find_latest_checkpoint()
+    assert newest is not None
+    other = training(seed=9)
+    before = other.state()
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "extra.pt", "tensors.json"):
+        copy = tmp_path / "copies" / name.replace(".", "-")
+        shutil.copytree(newest.path, copy)
+        data = (copy / name).read_bytes()
+        (copy / name).write_bytes(data[:-1])
+        with pytest.raises(InvalidCheckpointError, match=name):
+            made.load_checkpoint(copy, **other.live())
+        (copy / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(InvalidCheckpointError, match=name):
+            made.load_checkpoint(copy, **other.live())
+        (copy / name).unlink()
+        with pytest.raises(InvalidCheckpointError, match=name):
+            made.load_checkpoint(copy, **other.live())
+        assert same(other.state(), before)
+
+
+def test_what_was_not_saved_is_missed_by_name(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    live = training()
+    made.save_checkpoint(**live.live(), epoch=1, save_optimizer=False)
+    with pytest.raises(StateMismatchError, match="optimizer=None"):
+        made.load_checkpoint("latest", **live.live())
+    assert made.load_checkpoint("latest", model=live.model)["epoch"] == 1
+
+
+def test_the_result_has_the_seeds_keys_and_reads_states_when_asked(tmp_path: Path) -> None:
+    live = three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    result = made.load_checkpoint("latest")
+    assert result["metrics"] == {"loss": 1.0 / 3}
+    assert result["loaded_from"] == made.find_latest_checkpoint().path  # type: ignore[union-attr]
+    assert same(dict(result["model_state_dict"]), dict(live.model.state_dict()))
+    assert same(result["scheduler_state_dict"], live.scheduler.state_dict())
+    assert torch.equal(
+        result["optimizer_state_dict"]["state"][0]["exp_avg"],
+        live.optimizer.state_dict()["state"][0]["exp_avg"],
+    )
+
+
+def test_history_notes_saves_and_resumes_but_no_looking(tmp_path: Path) -> None:
+    live = three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    assert made.get_training_history()["total_runs"] == 1
+    made.load_checkpoint("latest", **live.live())
+    history = made.get_training_history()
+    assert history["total_runs"] == 1
+    newest = made.find_latest_checkpoint()
+    assert newest is not None
+    assert history["last_resume"]["checkpoint"] == newest.name
+    made.save_checkpoint(**live.live(), epoch=4)
+    history = made.get_training_history()
+    assert history["total_runs"] == 2
+    assert history["runs"][1]["resumed_from"] == newest.name
+    assert history["best"]["epoch"] == 2
