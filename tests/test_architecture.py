@@ -24,8 +24,6 @@ MOVES = {
     *("os.rename", "os.renames", "os.replace", "os.link", "os.symlink", "os.unlink", "os.remove"),
     *("os.rmdir", "os.removedirs", "shutil.rmtree", "shutil.move", "shutil.copytree"),
 }
-# They write their own small files of a root, which are no checkpoints.
-BESIDE_CHECKPOINTS = ("store.history", "store.pins")
 MOVING_METHODS = {"rename", "unlink", "rmdir", "symlink_to", "hardlink_to", "touch"}
 
 
@@ -116,8 +114,8 @@ def test_a_pure_module_opens_prints_and_asks_for_nothing(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(TREES))
-def test_checkpoints_appear_and_vanish_only_in_the_room_disk(module: str) -> None:
-    if any(_in_room(module, room) for room in ("disk", *BESIDE_CHECKPOINTS, "testing")):
+def test_files_appear_and_vanish_only_in_the_room_disk(module: str) -> None:
+    if any(_in_room(module, room) for room in ("disk", "testing")):
         return
     moved = {
         name
@@ -132,7 +130,7 @@ def test_a_directory_is_renamed_by_publish_and_removed_by_leftovers() -> None:
     called = {module: {name for name, _ in _calls(module)} for module in modules}
     renames = {module for module, names in called.items() if "os.rename" in names}
     removes = {module for module, names in called.items() if "os.rmdir" in names}
-    assert renames <= {"disk.publish", *BESIDE_CHECKPOINTS}
+    assert renames <= {"disk.publish"}
     assert removes <= {"disk.leftovers"}
 
 
@@ -151,4 +149,9 @@ def test_pickle_writes_and_never_reads() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
     }
-    assert used <= {"pickle.Pickler", "pickle.PicklingError", "pickle.HIGHEST_PROTOCOL"}
+    assert used <= {
+        "pickle.Pickler",
+        "pickle.PicklingError",
+        "pickle.UnpicklingError",
+        "pickle.HIGHEST_PROTOCOL",
+    }

@@ -19,7 +19,7 @@ from smartcash_format.disk import peek
 from smartcash_format.disk.read import NotPlainFileError
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import parse_meta
-from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import Glance, glance
 from smartcash_format.store.query import Criteria, filter_entries
@@ -175,34 +175,31 @@ def _read(directory: str) -> bytes | Broken | None:
 
 def _judge(parent: str, name: str, data: bytes, seen: Glance | None) -> _Seen:
     directory = f"{parent}/{name}"
-    if seen is None:
-        return Broken(path=Path(directory), problems=_meta_problems(data))
-    sizes = zip(seen.names, seen.sizes, strict=True)
-    if peek.sizes_hold(directory, sizes):
+    if seen is not None and peek.sizes_hold(directory, zip(seen.names, seen.sizes, strict=True)):
         return Entry(parent, name, data, seen)
-    problems = peek.size_problems(directory, zip(seen.names, seen.sizes, strict=True))
+    try:
+        problems = _problems(directory, data)
+    except OSError as error:
+        return _broken(directory, "file-unreadable", f"cannot be looked at: {error.strerror}")
     if not os.path.lexists(f"{directory}/{layout.META}"):
         return None  # removed by another process since its meta.json was read
+    if seen is not None and not problems:
+        return Entry(parent, name, data, seen)  # its last file came while we looked
     return Broken(path=Path(directory), problems=problems)
+
+
+def _problems(directory: str, data: bytes) -> tuple[Problem, ...]:
+    """All that a validation at META would find."""
+    from smartcash_format.spec.rules import Observed, check  # only what is broken needs the rules
+
+    meta, problems = parse_meta(data)
+    if meta is None:
+        return problems
+    names = [name for name in meta.files if layout.is_plain_name(name)]
+    found, odd = peek.sizes(directory, names)
+    return check(meta, Observed(depth=Depth.META, sizes=found, odd=odd))
 
 
 def _broken(directory: str, code: Code, message: str) -> Broken:
     problem = Problem(code=code, where=layout.META, message=message)
     return Broken(path=Path(directory), problems=(problem,))
-
-
-def _meta_problems(data: bytes) -> tuple[Problem, ...]:
-    meta, problems = parse_meta(data)
-    if meta is None:
-        return problems
-    # Every field is well-formed, so a listed name is what the glance refused.
-    return tuple(
-        Problem(
-            code="file-name",
-            where=f"{layout.META}: files",
-            message="lists a name that is no plain file name",
-            found=repr(name[:80]),
-        )
-        for name in meta.files
-        if not layout.is_plain_name(name)
-    )

@@ -43,7 +43,8 @@ class _Storage:
 
 class _Pickler(pickle.Pickler):
     def __init__(self, target: io.BytesIO) -> None:
-        super().__init__(target, PROTOCOL)
+        # Without fix_imports names stay those of Python 3.
+        super().__init__(target, PROTOCOL, fix_imports=False)
         self.storages: list[StorageSource] = []
         self._known: dict[tuple[Any, ...], tuple[Callable[..., Any], tuple[Any, ...]]] = {}
         self._alive: list[torch.Tensor] = []

@@ -7,7 +7,7 @@ parameters of one shape each other's moments without an error (pytorch#1489).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from smartcash_format.spec.problems import Problem
@@ -17,63 +17,20 @@ from smartcash_format.torch_io.hyperparameters import (
     hyperparameter_problems,
     torch_only,
 )
+from smartcash_format.torch_io.optimizer_form import (
+    LiveGroup,
+    LiveOptimizer,
+    StoredGroup,
+    StoredOptimizer,
+)
 from smartcash_format.torch_io.optimizer_state import (
     FLAT_OPTIMIZERS,
     TABLE,
-    ParameterForm,
-    Shape,
     flat_elements,
     state_problems,
 )
 
-Names = Sequence[Sequence[str | None]]
 _NAMES_SHOWN: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredGroup:
-    """A parameter group of a state dict: the ids of its parameters and the rest."""
-
-    ids: tuple[int, ...]
-    hyperparameters: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOptimizer:
-    """An optimizer's state dict, read: groups, and state by parameter id.
-
-    `names` has each group's parameter names as tensors.json lists them, None where unknown;
-    `shapes` what is known of the shapes of the parameters, by name.
-    """
-
-    class_name: str | None
-    groups: tuple[StoredGroup, ...]
-    state: Mapping[object, object]
-    names: Names
-    shapes: Mapping[str, Shape] = field(default_factory=dict)
-    key: str = "optimizer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveGroup:
-    """A parameter group of a live optimizer."""
-
-    parameters: tuple[ParameterForm, ...]
-    hyperparameters: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveOptimizer:
-    """A live optimizer as far as a stored state has to fit it.
-
-    `torch_class` is its name in torch.optim, or None for a class of anyone else's, a subclass
-    included; `defaults` are the hyperparameters its class has.
-    """
-
-    class_name: str | None
-    torch_class: str | None
-    groups: tuple[LiveGroup, ...]
-    defaults: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,56 +49,11 @@ class OptimizerFit:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
-
-def read_stored(
-    value: object,
-    *,
-    class_name: str | None,
-    names: Names | None,
-    shapes: Mapping[str, Shape],
-    key: str = "optimizer",
-) -> tuple[StoredOptimizer | None, tuple[Problem, ...]]:
-    """The state dict as values, or what keeps it from being one. Data only, nothing is decoded."""
-
-    def broken(message: str) -> tuple[None, tuple[Problem, ...]]:
-        return None, (Problem(code="optimizer-state", where=key, message=message),)
-
-    if not isinstance(value, Mapping):
-        return broken("is no state dict")
-    state, listed = value.get("state"), value.get("param_groups")
-    if not isinstance(state, Mapping) or not isinstance(listed, list | tuple):
-        return broken("has no 'state' and 'param_groups' as torch's state dicts have")
-    groups = tuple(group for item in listed if (group := _stored_group(item)) is not None)
-    if len(groups) != len(listed):
-        return broken("has a parameter group without a list of parameter numbers")
-    ids = [i for group in groups for i in group.ids]
-    if len(set(ids)) != len(ids):
-        return broken("lists a parameter number twice")
-    counts = [len(group.ids) for group in groups]
-    unnamed: Names = [[None] * count for count in counts]
-    if names is not None and [len(group) for group in names] != counts:
-        return broken("has other group sizes than tensors.json says")
-    return (
-        StoredOptimizer(
-            class_name=class_name,
-            groups=groups,
-            state=state,
-            names=unnamed if names is None else names,
-            shapes=shapes,
-            key=key,
-        ),
-        (),
-    )
-
-
-def _stored_group(item: object) -> StoredGroup | None:
-    if not isinstance(item, Mapping):
-        return None
-    ids = item.get("params")
-    if not isinstance(ids, list | tuple) or any(type(i) is not int for i in ids):
-        return None
-    rest = {k: v for k, v in item.items() if isinstance(k, str) and k != "params"}
-    return StoredGroup(ids=tuple(ids), hyperparameters=rest)
+    @property
+    def takes_anything(self) -> bool:
+        """Whether the live optimizer gets any state or hyperparameters at all."""
+        given = (*self.groups, *_flat(self.sources))
+        return any(source is not None for source in given)
 
 
 def fit_optimizer(
@@ -149,15 +61,15 @@ def fit_optimizer(
     live: LiveOptimizer,
     *,
     strict: bool,
-    loaded: frozenset[str] | None = None,
+    not_loaded: frozenset[str] = frozenset(),
 ) -> OptimizerFit:
     """How the stored state fits the live optimizer.
 
     With strict=False what does not fit is left: state fresh, hyperparameters as they are here.
-    `loaded` names the parameters whose tensors a load restores; None says nothing about them.
+    `not_loaded` names the parameters whose tensors a load leaves as they are.
     """
     same = _same_class(stored.class_name, live.class_name)
-    found = _Matched(stored, live, loaded if not strict else None)
+    found = _Matched(stored, live, not_loaded)
     if not same:
         found.problem(
             "optimizer-class",
@@ -175,11 +87,11 @@ class _Matched:
     """One comparison in progress: what each live parameter gets, and what was found on the way."""
 
     def __init__(
-        self, stored: StoredOptimizer, live: LiveOptimizer, loaded: frozenset[str] | None
+        self, stored: StoredOptimizer, live: LiveOptimizer, not_loaded: frozenset[str]
     ) -> None:
         self.stored = stored
         self.live = live
-        self.loaded = loaded
+        self.not_loaded = not_loaded
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.by_position = False
@@ -315,14 +227,25 @@ class _Matched:
                 )
             )
             foreign = torch_only(theirs.hyperparameters, ours.hyperparameters) if defaults else ()
+            unusable = self._unusable(where, theirs, ours) if defaults else frozenset()
             refused = {
                 name
                 for name in theirs.hyperparameters
                 if any(problem.where == f"{where}[{name!r}]" for problem in problems)
             }
             self.problems += problems
-            self.left[index] = frozenset(refused | set(foreign))
+            self.left[index] = frozenset(refused | unusable | set(foreign))
             self._note_hyperparameters(where, theirs, ours, foreign)
+
+    def _unusable(self, where: str, theirs: StoredGroup, ours: LiveGroup) -> frozenset[str]:
+        """Flags of the implementation that fail at the first step where the parameters are now."""
+        name = "capturable"
+        if ours.accelerated or theirs.hyperparameters.get(name) is not True:
+            return frozenset()
+        if ours.hyperparameters.get(name) is True:
+            return frozenset()
+        self.notes.append(f"{where}: {name} stays as here, it needs parameters on an accelerator")
+        return frozenset({name})
 
     def _note_hyperparameters(
         self, where: str, theirs: StoredGroup, ours: LiveGroup, foreign: Sequence[str]
@@ -400,11 +323,9 @@ class _Matched:
             self.sources = [[None] * len(group) for group in self.sources]
 
     def _leave_fresh(self) -> None:
-        if self.loaded is None:
-            return
         for index, group in enumerate(self.live.groups):
             for position, parameter in enumerate(group.parameters):
-                if parameter.name is not None and parameter.name not in self.loaded:
+                if parameter.name in self.not_loaded:
                     self.sources[index][position] = None
         if self.live.torch_class in FLAT_OPTIMIZERS and None in _flat(self.sources):
             self.sources = [[None] * len(group) for group in self.sources]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from smartcash_format.spec.problems import Problem
+from smartcash_format.torch_io.stored_data import StoredForm
 
 # No training uses a larger one; 1e30 turns every weight into infinity at the first step.
 LEARNING_RATE: Final = 1e6
@@ -218,6 +219,9 @@ def same_kind(stored: object, live: object) -> bool:
     Numbers stand for each other and for tensors of one element; None stands for data, and data for
     None. Sequences of numbers (one for each group) have the live one's length, or either is empty.
     """
+    if isinstance(stored, StoredForm) and stored.shape is None:
+        # It is compared again when it has become what it stands for.
+        return not isinstance(live, bool | int | float | str)
     if stored is None or live is None:
         return _is_data(stored) and _is_data(live)
     if isinstance(live, bool) or isinstance(stored, bool):
@@ -250,6 +254,8 @@ def _is_number(value: object) -> bool:
 
 
 def _is_data(value: object) -> bool:
+    if shape_of(value) is not None:
+        return is_scalar_tensor(value)
     if isinstance(value, tuple | list):
         return all(_is_data(item) for item in value)
     return value is None or isinstance(value, bool | str | bytes | Mapping) or _is_number(value)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+import torch
+
 from smartcash_format.spec.problems import Problem
 from smartcash_format.torch_io.hyperparameters import is_scalar_tensor, number, shape_of
 
@@ -128,7 +130,7 @@ def state_problems(
         spot = f"{where}[{name!r}]"[:200]
         if entry is None:
             # A newer torch may keep another scalar or moment; anything else is not from torch.
-            if not (_is_scalar(value) or _has_shape(value, parameter.shape)):
+            if not (_is_scalar(value) or shape_of(value) == parameter.shape):
                 yield _problem(spot, "is no entry that this optimizer has")
         elif not _allowed(entry.form, value, parameter, flat_elements):
             yield _problem(spot, f"is {_kind(value)}, not {entry.form.value}{_of(parameter)}")
@@ -166,19 +168,19 @@ def _allowed(form: Form, value: object, parameter: ParameterForm, flat_elements:
         case Form.OPTIONAL_SCALAR:
             return value is None or _is_scalar(value)
         case Form.PARAMETER | Form.VECTOR:
-            return _has_shape(value, shape)
+            return _is_moment(value, shape, parameter)
         case Form.BUFFER:
-            return value is None or _has_shape(value, shape)
+            return value is None or _is_moment(value, shape, parameter)
         case Form.ROW:
-            return _has_shape(value, (*shape[:-1], 1))
+            return _is_moment(value, (*shape[:-1], 1), parameter)
         case Form.COLUMN:
-            return _has_shape(value, (*shape[:-2], 1, shape[-1]))
+            return _is_moment(value, (*shape[:-2], 1, shape[-1]), parameter)
         case Form.FLAT:
-            return value is None or _has_shape(value, (flat_elements,))
+            return value is None or _is_moment(value, (flat_elements,), parameter)
         case Form.FLAT_LIST:
             return value is None or (
                 isinstance(value, list)
-                and all(_has_shape(item, (flat_elements,)) for item in value)
+                and all(_is_moment(item, (flat_elements,), parameter) for item in value)
             )
         case Form.SCALAR_LIST:
             return value is None or (
@@ -198,13 +200,24 @@ def _is_scalar(value: object) -> bool:
     return number(value) is not None
 
 
-def _has_shape(value: object, shape: Shape) -> bool:
-    return shape_of(value) == shape
+def _is_moment(value: object, shape: Shape, parameter: ParameterForm) -> bool:
+    """A tensor of this shape that a step can add to: floating, or complex beside a complex one."""
+    if shape_of(value) != shape:
+        return False
+    dtype = getattr(value, "dtype", None)
+    if isinstance(dtype, torch.dtype):
+        is_complex, is_floating = dtype.is_complex, dtype.is_floating_point
+    else:
+        spelled = str(dtype)
+        is_complex, is_floating = spelled.startswith("C"), spelled.startswith(("F", "BF"))
+    return is_floating or (is_complex and parameter.is_complex)
 
 
 def _kind(value: object) -> str:
     shape = shape_of(value)
-    return type(value).__name__ if shape is None else f"a tensor of shape {list(shape)}"
+    if shape is None:
+        return type(value).__name__
+    return f"a tensor of shape {list(shape)} and dtype {getattr(value, 'dtype', None)}"
 
 
 def _of(parameter: ParameterForm) -> str:

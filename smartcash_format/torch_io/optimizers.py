@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import torch
 
-from smartcash_format.spec import layout
+from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, ParameterGroup
 from smartcash_format.spec.plain import to_json
-from smartcash_format.torch_io.weights import unwrap
+from smartcash_format.torch_io.weights import bare_named_parameters
 
 GroupNames = list[list[str | None]]
 # What a group says of its parameters; the rest are hyperparameters.
@@ -30,17 +30,19 @@ def parameter_names(optimizer: object, modules: Mapping[str, object]) -> GroupNa
     own `param_names` (torch 2.6, when it was built from named parameters). Names in a set other
     than the model stand behind `<set>:`.
     """
-    names = {id(parameter): name for name, parameter in _named(modules)}
+    names: dict[int, str] = {}
+    for name, parameter in _named(modules):
+        names.setdefault(id(parameter), name)
     return [_group_names(group, names) for group in groups_of(optimizer)]
 
 
 def _named(modules: Mapping[str, object]) -> Iterator[tuple[str, torch.Tensor]]:
-    # The model comes last: a parameter that it shares with another set has the model's name.
-    for weight_set in sorted(modules, key=lambda name: name == layout.MODEL):
-        module = unwrap(modules[weight_set])
+    # The model comes first: a parameter that it shares with another set has the model's name.
+    for weight_set in sorted(modules, key=lambda name: name != layout.MODEL):
+        module = modules[weight_set]
         if isinstance(module, torch.nn.Module):
             prefix = "" if weight_set == layout.MODEL else f"{weight_set}:"
-            for name, parameter in module.named_parameters():
+            for name, parameter in bare_named_parameters(module):
                 yield prefix + name, parameter
 
 
@@ -77,6 +79,7 @@ def describe_optimizer(optimizer: object) -> tuple[OptimizerRecord, tuple[str, .
         plain = to_json(values, name=f"optimizer.{GROUPS}[{index}]")
         warnings += plain.warnings
         settings = plain.value if isinstance(plain.value, dict) else {}
+        settings = {key[: limits.SHORT_TEXT]: value for key, value in settings.items()}
         groups.append(
             ParameterGroup(parameters=len(group.get(PARAMS, ())), hyperparameters=settings)
         )

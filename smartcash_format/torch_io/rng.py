@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+
+from smartcash_format.torch_io.state_decoder import StateFormError
 
 PYTHON, NUMPY, TORCH, ACCELERATOR = "python", "numpy", "torch", "accelerator"
 
@@ -15,43 +18,126 @@ PYTHON, NUMPY, TORCH, ACCELERATOR = "python", "numpy", "torch", "accelerator"
 def capture() -> dict[str, Any]:
     """The state of every global generator that this process uses.
 
-    Python's, torch's on the CPU and on every accelerator of the current kind, and numpy's legacy
-    one where numpy is imported (a program that has not imported it has drawn nothing from it).
-    A numpy Generator is an object of the user's: it comes through `extra=`.
+    Python's, torch's on the CPU and on every device of the accelerator, once it is in use, and
+    numpy's legacy one where numpy is imported (a program that has not imported it has drawn nothing
+    from it). A numpy Generator is an object of the user's: it comes through `extra=`.
     """
     state: dict[str, Any] = {PYTHON: random.getstate(), TORCH: torch.get_rng_state()}
     if (numpy := sys.modules.get("numpy")) is not None:
         state[NUMPY] = numpy.random.get_state(legacy=False)
     kind = accelerator()
-    if kind is not None:
+    if kind is not None and _in_use(kind):
         state[ACCELERATOR] = {"type": kind, "states": _device_states(kind)}
     return state
 
 
+def fault(state: object) -> str | None:
+    """Why `restore` would refuse a stored state; None when it takes it. Nothing is set."""
+    try:
+        _setters(state)
+    except StateFormError as error:
+        return str(error)
+    return None
+
+
 def restore(state: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sets every generator that `state` has; a sentence for each that is not here to be set."""
-    notes = []
-    if PYTHON in state:
-        version, internal, gauss = state[PYTHON]
-        random.setstate((version, tuple(internal), gauss))
-    if NUMPY in state:
-        if (numpy := _numpy()) is not None:
-            numpy.random.set_state(state[NUMPY])
-        else:
-            notes.append("numpy's random state is not restored: numpy is not installed here")
-    if TORCH in state:
-        torch.set_rng_state(state[TORCH].cpu())
-    if ACCELERATOR in state:
-        notes += _restore_devices(state[ACCELERATOR])
-    return tuple(notes)
+    """Sets every generator that `state` has; a sentence for each that is not here to be set.
+
+    Raises StateFormError for a damaged state, before anything is set.
+    """
+    setters, notes = _setters(state)
+    for setter in setters:
+        setter()
+    return notes
+
+
+_Setter = Callable[[], None]
+
+
+def _setters(state: object) -> tuple[list[_Setter], tuple[str, ...]]:
+    """What sets each generator, tried on generators of its own, and what cannot be set here."""
+    setters: list[_Setter] = []
+    notes: list[str] = []
+    if not isinstance(state, Mapping):
+        raise StateFormError("is no mapping of generators to their states")
+    try:
+        # Devices first: only there can something fail that was not tried.
+        if ACCELERATOR in state:
+            _add_devices(state[ACCELERATOR], setters, notes)
+        if TORCH in state:
+            torch.Generator().set_state(state[TORCH])
+            setters.append(lambda: torch.set_rng_state(state[TORCH]))
+        if NUMPY in state:
+            _add_numpy(state[NUMPY], setters, notes)
+        if PYTHON in state:
+            random.Random().setstate(state[PYTHON])
+            setters.append(lambda: random.setstate(state[PYTHON]))
+    except (TypeError, ValueError, LookupError, RuntimeError, AttributeError) as error:
+        raise StateFormError(f"has a state that no generator takes: {error}") from error
+    return setters, tuple(notes)
+
+
+def _add_numpy(state: Any, setters: list[_Setter], notes: list[str]) -> None:
+    try:
+        import numpy
+    except ImportError:
+        notes.append("numpy's random state is not restored: numpy is not installed here")
+        return
+    here = numpy.random.get_state(legacy=False)["bit_generator"]
+    if here != state["bit_generator"]:
+        notes.append(
+            f"numpy's random state is not restored: it is of {state['bit_generator']!s:.40}, and "
+            f"the global generator here is {here}"
+        )
+        return
+    numpy.random.RandomState(getattr(numpy.random, here)()).set_state(state)
+    setters.append(lambda: numpy.random.set_state(state))
+
+
+def fault(state: object) -> str | None:
+    """Why a stored state cannot be restored; None when it can. Tried on generators of its own."""
+    if not isinstance(state, Mapping):
+        return "is no mapping of generators to their states"
+    try:
+        if PYTHON in state:
+            version, internal, gauss = state[PYTHON]
+            random.Random().setstate((version, tuple(internal), gauss))
+        if NUMPY in state and (numpy := _numpy()) is not None:
+            # Of the kind in use here, which need not be numpy's default.
+            kind = type(numpy.random.get_bit_generator())
+            numpy.random.RandomState(kind()).set_state(state[NUMPY])
+        if TORCH in state:
+            torch.Generator().set_state(state[TORCH].cpu())
+        if ACCELERATOR in state:
+            _check_devices(state[ACCELERATOR])
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        return f"has a state that no generator takes: {error}"
+    return None
+
+
+def _check_devices(saved: Mapping[str, Any]) -> None:
+    states = saved["states"]
+    if not isinstance(saved["type"], str) or not isinstance(states, list | tuple):
+        raise TypeError("accelerator is no kind of device and states")
+    if not states or not all(s.dtype == torch.uint8 and s.dim() == 1 for s in states):
+        raise TypeError("accelerator has a state that is no tensor of bytes")
 
 
 def accelerator() -> str | None:
-    """The kind of accelerator in use ("cuda", "mps", "xpu", ...); None without one."""
+    """The kind of accelerator that is here ("cuda", "mps", "xpu", ...); None without one."""
     if not torch.accelerator.is_available():
         return None
     device = torch.accelerator.current_accelerator()
     return None if device is None else device.type
+
+
+def _in_use(kind: str) -> bool:
+    """Asking a device for its state starts it: seconds and memory for a run that has no use for it.
+
+    Kinds that cannot be asked count as in use.
+    """
+    is_initialized = getattr(torch.get_device_module(kind), "is_initialized", None)
+    return not callable(is_initialized) or bool(is_initialized())
 
 
 def _device_states(kind: str) -> list[Any]:
@@ -61,26 +147,29 @@ def _device_states(kind: str) -> list[Any]:
     return [module.get_rng_state().cpu()]
 
 
-def _restore_devices(saved: Mapping[str, Any]) -> list[str]:
+def _add_devices(saved: Mapping[str, Any], setters: list[_Setter], notes: list[str]) -> None:
     kind, states = saved["type"], saved["states"]
+    if not isinstance(states, Sequence) or not all(_is_bytes(state) for state in states):
+        raise TypeError("a device's state is a tensor of bytes")
     here = accelerator()
     if here != kind:
-        return [f"the random state of {kind} is not restored: this process runs on {here or 'CPU'}"]
+        notes.append(
+            f"the random state of {kind!s:.40} is not restored: this process runs on "
+            f"{here or 'the CPU'}"
+        )
+        return
     module = torch.get_device_module(kind)
     if not hasattr(module, "set_rng_state_all"):
-        module.set_rng_state(states[0])
-        return []
+        setters += [partial(module.set_rng_state, state) for state in states[:1]]
+        return
     devices = torch.accelerator.device_count()
     for index, state in enumerate(states[:devices]):
-        module.set_rng_state(state, index)
-    if len(states) == devices:
-        return []
-    return [f"random states of {len(states)} {kind} devices were saved; {devices} are here"]
+        setters.append(partial(module.set_rng_state, state, index))
+    if len(states) != devices:
+        notes.append(
+            f"random states of {len(states)} {kind} devices were saved, and {devices} are here"
+        )
 
 
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError:
-        return None
-    return numpy
+def _is_bytes(state: object) -> bool:
+    return isinstance(state, torch.Tensor) and state.dtype == torch.uint8

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartcash_format.disk import peek
+from smartcash_format.disk.observe import validate
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.digest import seal
 from smartcash_format.spec.meta import encode_meta, parse_meta
+from smartcash_format.spec.problems import Depth
 from smartcash_format.store import catalog
 from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken
@@ -176,6 +178,7 @@ def test_a_listed_file_that_is_missing_or_short_or_no_file_makes_it_broken(tmp_p
     (path / "scheduler.pt").unlink()
     (path / "scheduler.pt").symlink_to(path / "tensors.json")
     broken = only_broken(tmp_path)
+    assert broken.problems == validate(path, Depth.META).problems
     assert {problem.where: problem.code for problem in broken.problems} == {
         "optimizer.pt": "file-missing",
         "model.safetensors": "file-size",
@@ -237,6 +240,14 @@ def test_a_checkpoint_removed_while_it_is_looked_at_is_not_there(
     listing = scan(tmp_path)
     assert [found.epoch for found in listing] == [1]
     assert [*listing.broken, *listing.foreign] == []
+
+
+def test_a_checkpoint_whose_last_file_comes_while_it_is_looked_at_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    monkeypatch.setattr(peek, "sizes_hold", lambda directory, sizes: False)
+    assert [found.epoch for found in scan(tmp_path)] == [1]
 
 
 def test_a_slow_mount_is_read_by_threads_to_the_same_listing(

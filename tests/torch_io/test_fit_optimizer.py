@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from smartcash_format.torch_io.fit_optimizer import (
+from smartcash_format.torch_io.fit_optimizer import OptimizerFit, fit_optimizer
+from smartcash_format.torch_io.optimizer_form import (
     LiveGroup,
     LiveOptimizer,
     Names,
-    OptimizerFit,
     StoredOptimizer,
-    fit_optimizer,
     read_stored,
 )
 from smartcash_format.torch_io.optimizer_state import ParameterForm
@@ -177,7 +176,7 @@ def test_one_vector_over_all_parameters_needs_their_order() -> None:
 
 def test_not_strict_leaves_fresh_what_was_not_loaded_and_says_so() -> None:
     fit = fit_optimizer(
-        stored([["a", "head"]]), live([["a", "head"]]), strict=False, loaded=frozenset({"a"})
+        stored([["a", "head"]]), live([["a", "head"]]), strict=False, not_loaded=frozenset({"head"})
     )
     assert fit.problems == ()
     assert fit.sources == ((0, None),)

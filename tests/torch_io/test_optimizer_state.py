@@ -85,6 +85,33 @@ def test_a_moment_that_would_be_broadcast_in_silence_is_named(name: str) -> None
                 assert [where for where, _ in found] == [f"state[{entry!r}]"]
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
+def test_a_moment_of_a_dtype_that_takes_no_fraction_is_named(dtype: torch.dtype) -> None:
+    training = stepped("Adam", steps=1)
+    (form, state), *_ = states(training)
+    moment = torch.zeros(form.shape, dtype=dtype)
+    ((where, message),) = problems("Adam", {**state, "exp_avg": moment}, form, training)
+    assert where == "state['exp_avg']"
+    assert str(dtype) in message
+
+
+def test_a_complex_parameter_has_complex_moments() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    parameter.grad = torch.ones(2, dtype=torch.complex64)
+    optimizer = torch.optim.Adam([parameter])
+    optimizer.step()
+    form = ParameterForm(name="c", shape=(2,), is_complex=True)
+    found = state_problems(
+        optimizer.state[parameter],
+        form,
+        table=TABLE["Adam"],
+        hyperparameters=optimizer.param_groups[0],
+        flat_elements=4,
+        where="state",
+    )
+    assert list(found) == []
+
+
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n not in ("LBFGS", "SGD")])
 def test_state_that_lacks_what_a_step_needs_is_named(name: str) -> None:
     training = stepped(name, steps=1)

@@ -1,0 +1,149 @@
+"""The components of a load: each compares first, then gets ready, and only then restores.
+
+`compare` reads headers and inert data; `prepare` reads and decodes values, and is the last that may
+fail for the checkpoint's sake; `restore` fills the live object; `finish` is what only the user's
+own code can fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from smartcash_format.spec import layout
+from smartcash_format.spec.problems import Problem
+from smartcash_format.torch_io.fill_weights import Target
+from smartcash_format.torch_io.fit_tensors import TensorFit, fit_tensors
+from smartcash_format.torch_io.hints import likely_cause
+from smartcash_format.torch_io.parts import Parts
+from smartcash_format.torch_io.report import FitReport
+
+# Where extra.pt keeps what modules have besides tensors, by weight set and name.
+MODULES: Final = "modules"
+
+
+class Component(Protocol):
+    """One live object, and where its state lies in the checkpoint."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_late(self) -> bool:
+        """Whether all of it is the user's own code: then it is `finish` that restores."""
+
+    def compare(self, *, strict: bool) -> FitReport:
+        """How the stored state fits, from headers and inert data alone."""
+
+    def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
+        """Reads and decodes; what only the values show, as problems."""
+
+    def restore(self) -> None:
+        """Fills the live object, unless it is late."""
+
+    def finish(self) -> tuple[str, ...]:
+        """Runs what only the user's own code can fail; notes for the report."""
+
+
+class Weights:
+    """A weight set and the module, object or state dict that it goes into."""
+
+    def __init__(self, parts: Parts, target: Target, *, name: str) -> None:
+        self.name = name
+        self.is_late = target.is_late
+        self._parts = parts
+        self._target = target
+        self.fit: TensorFit | None = None
+        self._state_names: frozenset[str] = frozenset()
+        self._states: dict[str, Any] = {}
+
+    def compare(self, *, strict: bool) -> FitReport:
+        stored = self._parts.forms(self.name)
+        fit = self.fit = fit_tensors(stored, self._target.forms(), weight_set=self.name)
+        states = frozenset(self._stored_states(self._parts.data))
+        live_states = self._target.states()
+        self._state_names = states & live_states
+        missing = (*fit.missing, *sorted(live_states - states))
+        unexpected = (*fit.unexpected, *sorted(states - live_states))
+        problems = [*fit.problems, *self._state_problems(states, live_states)]
+        some_fit = bool(fit.fitting) or not (stored or missing)
+        if not strict and some_fit:
+            problems = []
+        problems += [*self._target.problems(), *_uncastable(fit)]
+        return FitReport(
+            restored=(self.name,),
+            cast=fit.cast,
+            missing=tuple(fit.qualified(name) for name in missing),
+            unexpected=tuple(fit.qualified(name) for name in unexpected),
+            mismatched=fit.mismatched,
+            problems=tuple(problems),
+            hint=likely_cause(fit, origin=self._origin()) if problems else "",
+        )
+
+    def _state_problems(self, stored: frozenset[str], live: frozenset[str]) -> list[Problem]:
+        assert self.fit is not None
+        return [
+            Problem(
+                code="tensor-missing",
+                where=self.fit.qualified(name),
+                message="the model has this state, the checkpoint does not",
+            )
+            for name in sorted(live - stored)
+        ] + [
+            Problem(
+                code="tensor-unexpected",
+                where=self.fit.qualified(name),
+                message="the checkpoint has this state, the model does not",
+            )
+            for name in sorted(stored - live)
+        ]
+
+    def _stored_states(self, read: Any) -> Mapping[str, Any]:
+        if not self._parts.has(layout.EXTRA):
+            return {}
+        found: Mapping[str, Any] = read(layout.EXTRA).get(MODULES, {}).get(self.name, {})
+        return found
+
+    def _origin(self) -> str:
+        meta = self._parts.meta
+        saved = meta.weights[self.name].class_name or "a plain state dict"
+        backbone = f", backbone {meta.backbone}" if meta.backbone else ""
+        return f"{saved}{backbone}, epoch {meta.epoch}"
+
+    @property
+    def not_loaded(self) -> frozenset[str]:
+        """The live names whose tensors a load leaves as they are, as tensors.json spells them."""
+        assert self.fit is not None
+        reshaped = (item.name for item in self.fit.mismatched)
+        return frozenset(map(self.fit.qualified, (*self.fit.missing, *reshaped)))
+
+    def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
+        if self._state_names:
+            states = self._stored_states(self._parts.value)
+            self._states = {name: states[name] for name in self._state_names}
+        return ()
+
+    def restore(self) -> None:
+        assert self.fit is not None
+        tensors = self._parts.tensors(self.name, self.fit.fitting)
+        self._target.fill(tensors, self._states, self._parts.weight_set(self.name).modules)
+        self._target.drop_views(self._parts.ranges())
+
+    def finish(self) -> tuple[str, ...]:
+        if self.is_late:
+            self.restore()
+        self._target.finish(self._states)
+        return ()
+
+
+def _uncastable(fit: TensorFit) -> list[Problem]:
+    """Casts that torch cannot do, or would do by dropping the imaginary part."""
+    return [
+        Problem(
+            code="tensor-dtype",
+            where=fit.qualified(cast.name),
+            message=f"is {cast.stored} in the checkpoint, which cannot become {cast.live}",
+        )
+        for cast in fit.cast
+        if cast.stored == "C64" and not cast.live.startswith("C")
+    ]

@@ -1,0 +1,117 @@
+"""A checkpoint into live objects: nothing is touched until everything fits.
+
+path -> meta.json -> version gate -> sizes and structure -> preflight -> digests of all parts that
+will be read -> values decoded -> live objects filled, what is the user's own code last, RNG after
+that. What is hashed, scanned and decoded are the same mapped bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.errors import CheckpointError, StateMismatchError
+from smartcash_format.spec.problems import Problem
+from smartcash_format.torch_io.components import Component
+from smartcash_format.torch_io.preflight import compared, live_objects
+from smartcash_format.torch_io.read_state import Device, StateReader
+from smartcash_format.torch_io.result import LoadResult
+
+
+def load_checkpoint(
+    checkpoint_path: str | os.PathLike[str],
+    device: Device = None,
+    model: Any = None,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    *,
+    strict: bool = True,
+    components: Collection[str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    verify: bool = True,
+) -> LoadResult:
+    """The checkpoint at this path, in the live objects that are passed, or as state dicts.
+
+    `model`, `optimizer`, `scheduler` and the values of `extra` are live objects with
+    load_state_dict (wrappers such as DistributedDataParallel come off by type), or plain state
+    dicts, which are filled in place. A load is a resume when an optimizer is passed: only then are
+    the random number generators restored, last of all. `components`, a set of "model",
+    "optimizer", "scheduler", "extra" and "rng", says otherwise.
+
+    `strict=False` loads every tensor whose name and shape fit, lists and leaves the rest, and
+    leaves fresh the optimizer state of what was not loaded. `verify` compares every byte that is
+    read with its digest. `device` is where the state dicts of the result go; None means the CPU.
+    Live objects stay where they are.
+
+    Raises CheckpointNotFoundError, UnsupportedVersionError, InvalidCheckpointError,
+    UnsafeCheckpointError or StateMismatchError, all before anything live is touched, and
+    CheckpointError naming what had been restored when the user's own code fails.
+    """
+    live = live_objects(model, optimizer, scheduler, extra=extra, components=components)
+    with open_checkpoint(checkpoint_path) as opened:
+        parts, restored, report = compared(opened, live, strict=strict)
+        _raise_for(opened, report.problems, report.hint)
+        if verify:
+            parts.verify()
+        for component in restored:
+            _raise_for(opened, component.prepare(strict=strict))
+        notes = _fill(opened, restored)
+        return LoadResult(
+            meta=opened.meta,
+            path=opened.path,
+            report=replace(report, notes=(*report.notes, *notes)),
+            read_state=StateReader(opened, verify=verify, device=device),
+        )
+
+
+def _raise_for(opened: Opened, problems: Sequence[Problem], hint: str = "") -> None:
+    if problems:
+        raise StateMismatchError(
+            f"{opened.path.name} does not fit the live objects; nothing was changed",
+            problems=problems,
+            hint=hint,
+        )
+
+
+def _fill(opened: Opened, components: Sequence[Component]) -> list[str]:
+    done: list[str] = []
+    notes: list[str] = []
+    for component in components:
+        if not component.is_late:
+            with _Restoring(opened, component.name, done):
+                component.restore()
+            done.append(component.name)
+    for component in components:
+        with _Restoring(opened, component.name, done):
+            notes += component.finish()
+        if component.is_late:
+            done.append(component.name)
+    return notes
+
+
+class _Restoring:
+    """One live object being filled: an error of its own code names what had been restored."""
+
+    def __init__(self, opened: Opened, name: str, done: Sequence[str]) -> None:
+        self._opened = opened
+        self._name = name
+        self._done = done
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            done = ", ".join(self._done) or "nothing"
+            raise CheckpointError(
+                f"{self._opened.path.name}: {self._name} did not take its state "
+                f"({type(error).__name__}: {error}); restored by then: {done}"
+            ) from error

@@ -1,0 +1,302 @@
+"""Whether a checkpoint fits live objects: found from headers and inert data, nothing is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.errors import CheckpointError
+from smartcash_format.spec import layout
+from smartcash_format.spec.meta import Meta
+from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.torch_io.component_states import (
+    OBJECTS,
+    RNG,
+    ObjectState,
+    OptimizerState,
+    RandomState,
+    SchedulerState,
+    Source,
+)
+from smartcash_format.torch_io.components import Component, Weights
+from smartcash_format.torch_io.fill_weights import target_of
+from smartcash_format.torch_io.optimizers import parameter_names
+from smartcash_format.torch_io.parts import Parts, files_of
+from smartcash_format.torch_io.report import FitReport
+
+MODEL: Final = layout.MODEL
+OPTIMIZER: Final = "optimizer"
+SCHEDULER: Final = "scheduler"
+EXTRA: Final = "extra"
+COMPONENTS: Final = frozenset({MODEL, OPTIMIZER, SCHEDULER, EXTRA, RNG})
+# What to do about a component that the checkpoint was saved without.
+_ABSENT: Final[Mapping[str, str]] = {
+    MODEL: "saved with model=None; pass model=None to load the rest",
+    OPTIMIZER: "saved with save_optimizer=False or without an optimizer; pass optimizer=None to "
+    "load the weights alone",
+    SCHEDULER: "saved with save_optimizer=False or without a scheduler; pass scheduler=None to "
+    "load the rest",
+    RNG: "saved with rng=False; leave rng out of components",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """The live objects of one load, and what of them is wanted.
+
+    `extra` is None where the caller said nothing about extra state. `wanted` are the components to
+    restore; `explicit` those that the caller named in so many words.
+    """
+
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    extra: Mapping[str, Any] | None
+    wanted: frozenset[str]
+    explicit: frozenset[str]
+
+    @property
+    def extras(self) -> Mapping[str, Any]:
+        """The named live objects to restore."""
+        return (self.extra or {}) if EXTRA in self.wanted else {}
+
+    @property
+    def is_resume(self) -> bool:
+        """Whether training goes on from here: an optimizer is restored."""
+        return OPTIMIZER in self.wanted
+
+
+def live_objects(
+    model: Any = None,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    components: Collection[str] | None = None,
+) -> Live:
+    """What a load is asked for: what was passed, and RNG on a resume, or exactly `components`.
+
+    Raises CheckpointError for a component that does not exist or has no live object to go into.
+    """
+    given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}
+    passed = {name for name, live in given.items() if live is not None}
+    if components is None:
+        wanted = passed | ({RNG} if OPTIMIZER in passed else set())
+        explicit: frozenset[str] = frozenset(passed)
+    else:
+        wanted = {components} if isinstance(components, str) else set(components)
+        explicit = frozenset(wanted)
+    if unknown := wanted - COMPONENTS:
+        raise CheckpointError(
+            f"components has {', '.join(sorted(unknown))}; it takes {', '.join(sorted(COMPONENTS))}"
+        )
+    if without := wanted - passed - {RNG}:
+        names = ", ".join(sorted(without))
+        raise CheckpointError(f"components names {names}, and no live object was passed for it")
+    for name in sorted(wanted - {RNG, EXTRA}):
+        _require_loadable(name, given[name])
+    for name, live in (extra or {}).items() if EXTRA in wanted else ():
+        _require_loadable(f"extra[{name!r}]", live)
+    return Live(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        extra=extra,
+        wanted=frozenset(wanted),
+        explicit=explicit,
+    )
+
+
+def _require_loadable(where: str, live: Any) -> None:
+    if target_of(live) is None:
+        raise CheckpointError(
+            f"{where} is {type(live).__name__}, which has no load_state_dict: pass a live object "
+            "that has one, or a state dict to be filled"
+        )
+
+
+def preflight(
+    path: str | os.PathLike[str],
+    model: Any = None,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    *,
+    strict: bool = True,
+    extra: Mapping[str, Any] | None = None,
+) -> FitReport:
+    """How the checkpoint at `path` fits these live objects; `problems` is empty where it fits.
+
+    Reads meta.json, tensors.json, headers and the programs of torch files, no tensor. It never
+    raises for what does not fit; an unreadable checkpoint raises as load_checkpoint does.
+    """
+    live = live_objects(model, optimizer, scheduler, extra=extra)
+    with open_checkpoint(path) as opened:
+        _, _, report = compared(opened, live, strict=strict)
+        return report
+
+
+def compared(
+    opened: Opened, live: Live, *, strict: bool
+) -> tuple[Parts, tuple[Component, ...], FitReport]:
+    """The parts that a load reads, what it restores in order, and how all of it fits."""
+    meta = opened.meta
+    parts = Parts(opened, _files(meta, live))
+    components = tuple(_components(parts, live))
+    reports = [component.compare(strict=strict) for component in components]
+    return parts, components, _merged([*reports, _presence(meta, live, strict=strict)])
+
+
+def _files(meta: Meta, live: Live) -> frozenset[str]:
+    sets = {name for name in live.extras if name in meta.weights}
+    torch_files = set()
+    if MODEL in live.wanted:
+        sets.add(MODEL)
+        torch_files.add(layout.EXTRA)  # a model's state that is no tensor lies there
+    if live.extras or RNG in live.wanted:
+        torch_files.add(layout.EXTRA)
+    if OPTIMIZER in live.wanted:
+        torch_files.add(layout.OPTIMIZER)
+    if SCHEDULER in live.wanted:
+        torch_files.add(layout.SCHEDULER)
+    return files_of(meta, sets=sets, torch_files=torch_files)
+
+
+def _components(parts: Parts, live: Live) -> list[Component]:
+    """What both sides have, in the order of restoring: RNG last."""
+    meta = parts.meta
+    weights = {
+        name: Weights(parts, target, name=name)
+        for name, object_ in _weight_sets(meta, live).items()
+        if (target := target_of(object_)) is not None
+    }
+    found: list[Component] = [weights[MODEL]] if MODEL in weights else []
+    modules = _modules(live)
+    if OPTIMIZER in live.wanted and meta.optimizer is not None:
+        source = Source(parts=parts, file=layout.OPTIMIZER)
+        class_name = meta.optimizer.class_name
+        found.append(_optimizer(source, live.optimizer, OPTIMIZER, class_name, weights, modules))
+    if SCHEDULER in live.wanted and meta.scheduler is not None:
+        found.append(_scheduler(Source(parts=parts, file=layout.SCHEDULER), live.scheduler))
+    for name, object_ in live.extras.items():
+        if name in weights:
+            found.append(weights[name])
+        elif name in meta.extra:
+            source = Source(parts=parts, file=layout.EXTRA, keys=(OBJECTS, name))
+            found.append(_extra(source, object_, name, weights, modules))
+    if RNG in live.wanted and meta.rng:
+        found.append(RandomState(Source(parts=parts, file=layout.EXTRA, keys=(RNG,))))
+    return found
+
+
+def _weight_sets(meta: Meta, live: Live) -> dict[str, Any]:
+    wanted = {MODEL: live.model} if MODEL in live.wanted else {}
+    return {name: o for name, o in {**live.extras, **wanted}.items() if name in meta.weights}
+
+
+def _modules(live: Live) -> dict[str, nn.Module]:
+    """The live modules by weight set, whose parameters' names an optimizer's groups have."""
+    everything = {**(live.extra or {}), MODEL: live.model}
+    return {name: o for name, o in everything.items() if isinstance(o, nn.Module)}
+
+
+def _optimizer(
+    source: Source,
+    live: Any,
+    name: str,
+    class_name: str | None,
+    weights: Mapping[str, Weights],
+    modules: Mapping[str, nn.Module],
+) -> Component:
+    if not hasattr(live, "param_groups"):
+        return ObjectState(source, live, name=name)
+    return OptimizerState(
+        source,
+        live,
+        name=name,
+        names=parameter_names(live, modules),
+        class_name=class_name,
+        weights=weights.values(),
+    )
+
+
+def _scheduler(source: Source, live: Any, name: str = SCHEDULER) -> Component:
+    if not hasattr(live, "state_dict"):
+        return ObjectState(source, live, name=name)
+    return SchedulerState(source, live, name=name)
+
+
+def _extra(
+    source: Source,
+    live: Any,
+    name: str,
+    weights: Mapping[str, Weights],
+    modules: Mapping[str, nn.Module],
+) -> Component:
+    if isinstance(live, Optimizer):
+        return _optimizer(source, live, name, None, weights, modules)
+    if isinstance(live, LRScheduler):
+        return _scheduler(source, live, name)
+    return ObjectState(source, live, name=name)
+
+
+def _presence(meta: Meta, live: Live, *, strict: bool) -> FitReport:
+    """What was asked for and is not there, and extra state that one side lacks."""
+    there = {
+        MODEL: MODEL in meta.weights,
+        OPTIMIZER: meta.optimizer is not None,
+        SCHEDULER: meta.scheduler is not None,
+        RNG: meta.rng,
+    }
+    absent = [name for name in there if name in live.wanted and not there[name]]
+    stored = {*meta.extra, *meta.weights} - {MODEL}
+    missing = [name for name in live.extras if name not in stored]
+    asked = EXTRA in live.wanted
+    unexpected = sorted(stored - live.extras.keys())
+    problems = [
+        Problem(code="component-absent", where=name, message=f"is not there: {_ABSENT[name]}")
+        for name in absent
+        if name in live.explicit
+    ]
+    problems += _extra_problems("extra-missing", missing, "was not saved with this checkpoint")
+    if asked:
+        message = "is in the checkpoint and no live object was passed for it"
+        problems += _extra_problems("extra-unexpected", unexpected, message)
+    notes = [f"{name} is not in the checkpoint" for name in absent if name not in live.explicit]
+    if unexpected and not asked and live.is_resume:
+        notes.append(f"the checkpoint also has {', '.join(unexpected)}: extra={{...}} restores it")
+    if not strict:
+        notes += [f"{problem.where} {problem.message}" for problem in problems]
+    return FitReport(
+        absent=(*absent, *missing),
+        notes=tuple(notes),
+        problems=tuple(problems) if strict else (),
+    )
+
+
+def _extra_problems(code: Code, names: Collection[str], message: str) -> list[Problem]:
+    return [Problem(code=code, where=f"extra[{name!r}]", message=message) for name in names]
+
+
+def _merged(reports: list[FitReport]) -> FitReport:
+    def joined(attribute: str) -> tuple[Any, ...]:
+        return tuple(item for report in reports for item in getattr(report, attribute))
+
+    hints = [report.hint for report in reports if report.hint]
+    return FitReport(
+        restored=joined("restored"),
+        absent=joined("absent"),
+        cast=joined("cast"),
+        missing=joined("missing"),
+        unexpected=joined("unexpected"),
+        mismatched=joined("mismatched"),
+        notes=joined("notes"),
+        problems=joined("problems"),
+        hint="\n".join(dict.fromkeys(hints)),
+    )

@@ -1,0 +1,118 @@
+"""State dicts and single tensors out of a checkpoint, without live objects."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import torch
+
+from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.errors import CheckpointNotFoundError
+from smartcash_format.spec import layout
+from smartcash_format.torch_io.components import MODULES
+from smartcash_format.torch_io.parts import Parts, files_of
+from smartcash_format.torch_io.result import MODEL_STATE, OPTIMIZER_STATE, SCHEDULER_STATE
+
+Device = torch.device | str | int | None
+_FILES: Final[Mapping[str, str]] = {
+    OPTIMIZER_STATE: layout.OPTIMIZER,
+    SCHEDULER_STATE: layout.SCHEDULER,
+}
+
+
+class StateReader:
+    """Reads a state dict of the checkpoint that was loaded, each time it is asked for one.
+
+    Raises CheckpointNotFoundError when another checkpoint stands at the path by then.
+    """
+
+    def __init__(self, opened: Opened, *, verify: bool, device: Device) -> None:
+        self._path = opened.path
+        self._meta_digest = opened.meta.meta_digest
+        self._verify = verify
+        self._device = torch.device("cpu" if device is None else device)
+
+    def __call__(self, key: str) -> Any:
+        with open_checkpoint(self._path) as opened:
+            if opened.meta.meta_digest != self._meta_digest:
+                raise CheckpointNotFoundError(
+                    f"{self._path}: another checkpoint stands here than the one that was loaded",
+                    root=self._path.parent,
+                )
+            if key == MODEL_STATE:
+                return self._model(opened)
+            return self._torch_file(opened, _FILES[key])
+
+    def _torch_file(self, opened: Opened, file: str) -> Any:
+        parts = Parts(opened, files_of(opened.meta, sets=(), torch_files=(file,)))
+        if self._verify:
+            parts.verify()
+        return _moved(parts.value(file), self._device)
+
+    def _model(self, opened: Opened) -> OrderedDict[str, Any]:
+        sets, torch_files = (layout.MODEL,), (layout.EXTRA,)
+        parts = Parts(opened, files_of(opened.meta, sets=sets, torch_files=torch_files))
+        if self._verify:
+            parts.verify()
+        return model_state(parts, layout.MODEL, self._device)
+
+
+def model_state(parts: Parts, weight_set: str, device: torch.device) -> OrderedDict[str, Any]:
+    """A weight set as a module's state dict: in memory of its own, tied tensors one object.
+
+    The versions of modules are where torch's load_state_dict looks for them.
+    """
+    views = parts.tensors(weight_set, parts.stored_names(weight_set))
+    owned = {id(view): view.to(device, copy=True) for view in views.values()}
+    state: Any = OrderedDict((name, owned[id(view)]) for name, view in views.items())
+    if parts.has(layout.EXTRA) and weight_set in parts.data(layout.EXTRA).get(MODULES, {}):
+        state.update(parts.value(layout.EXTRA)[MODULES][weight_set])
+    versions = parts.weight_set(weight_set).modules
+    paths = {name.rpartition(".")[0] for name in state} | versions.keys()
+    state._metadata = OrderedDict((path, {"version": versions.get(path, 1)}) for path in paths)
+    return state  # type: ignore[no-any-return]
+
+
+def load_tensors(
+    path: str | os.PathLike[str],
+    pattern: str = "*",
+    *,
+    weight_set: str = layout.MODEL,
+    device: Device = None,
+    verify: bool = True,
+) -> dict[str, torch.Tensor]:
+    """The tensors whose names match a shell pattern, by name; only their bytes are read.
+
+    `pattern` is matched case-sensitively, `*` also across dots: "head.*", "*.bias". `verify`
+    compares each tensor with its own digest in tensors.json. The tensors have memory of their own;
+    names of a tied tensor share it. A checkpoint without the weight set gives none.
+    """
+    target = torch.device("cpu" if device is None else device)
+    with open_checkpoint(path) as opened:
+        parts = Parts(opened, files_of(opened.meta, sets=(weight_set,), torch_files=()))
+        if weight_set not in opened.meta.weights:
+            return {}
+        names = [name for name in parts.stored_names(weight_set) if fnmatchcase(name, pattern)]
+        if verify:
+            parts.verify((layout.TENSORS,))
+            parts.verify_tensors(weight_set, names)
+        views = parts.tensors(weight_set, names)
+        owned = {id(view): view.to(target, copy=True) for view in views.values()}
+        return {name: owned[id(view)] for name, view in views.items()}
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """The same state with its tensors on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _moved(item, device)
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
