@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -120,7 +119,7 @@ class Parts:
                 self._decoded[file] = decode(load_data(self.opened.stream(file)))
             except StateFormError as error:
                 self.refuse("pickle-structure", file, str(error), error)
-            except (RuntimeError, pickle.UnpicklingError) as error:
+            except RuntimeError as error:
                 first = str(error).partition("\n")[0][:200]
                 self.refuse("archive-structure", file, f"torch does not read it: {first}", error)
         return self._decoded[file]

@@ -94,35 +94,6 @@ def _add_numpy(state: Any, setters: list[_Setter], notes: list[str]) -> None:
     setters.append(lambda: numpy.random.set_state(state))
 
 
-def fault(state: object) -> str | None:
-    """Why a stored state cannot be restored; None when it can. Tried on generators of its own."""
-    if not isinstance(state, Mapping):
-        return "is no mapping of generators to their states"
-    try:
-        if PYTHON in state:
-            version, internal, gauss = state[PYTHON]
-            random.Random().setstate((version, tuple(internal), gauss))
-        if NUMPY in state and (numpy := _numpy()) is not None:
-            # Of the kind in use here, which need not be numpy's default.
-            kind = type(numpy.random.get_bit_generator())
-            numpy.random.RandomState(kind()).set_state(state[NUMPY])
-        if TORCH in state:
-            torch.Generator().set_state(state[TORCH].cpu())
-        if ACCELERATOR in state:
-            _check_devices(state[ACCELERATOR])
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-        return f"has a state that no generator takes: {error}"
-    return None
-
-
-def _check_devices(saved: Mapping[str, Any]) -> None:
-    states = saved["states"]
-    if not isinstance(saved["type"], str) or not isinstance(states, list | tuple):
-        raise TypeError("accelerator is no kind of device and states")
-    if not states or not all(s.dtype == torch.uint8 and s.dim() == 1 for s in states):
-        raise TypeError("accelerator has a state that is no tensor of bytes")
-
-
 def accelerator() -> str | None:
     """The kind of accelerator that is here ("cuda", "mps", "xpu", ...); None without one."""
     if not torch.accelerator.is_available():
