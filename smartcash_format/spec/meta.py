@@ -267,12 +267,16 @@ def _unknown(value: object, loc: tuple[str | int, ...]) -> Iterator[tuple[str | 
 
 
 def _problem(item: dict[str, Any], where: str) -> Problem:
-    absent = item["type"] == "missing"
+    place = f"{where}: {_path(item['loc'])}"
+    if item["type"] == "missing":
+        return Problem(code="field-missing", where=place, message="is missing, and required")
+    # Worded by pydantic, as "Input should be ..." or "Value error, ...": a part of our sentence.
+    text = item["msg"].removeprefix("Value error, ")
     return Problem(
-        code="field-missing" if absent else "field-invalid",
-        where=f"{where}: {_path(item['loc'])}",
-        message=item["msg"],
-        found=None if absent else _shown(item["input"]),
+        code="field-invalid",
+        where=place,
+        message=text[:1].lower() + text[1:],
+        found=_shown(item["input"]),
     )
 
 

@@ -42,7 +42,6 @@ Code = Literal[
     "header-metadata",
     "tensor-count",
     "tensor-name",
-    "tensor-duplicate",
     "tensor-dtype",
     "tensor-shape",
     "tensor-size",

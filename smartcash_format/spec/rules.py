@@ -6,6 +6,7 @@ went. Save publishes only when it finds nothing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def check(meta: Meta, observed: Observed) -> tuple[Problem, ...]:
 
 
 def _file(name: str) -> str:
-    return f'{META}: files["{name}"]'
+    return f"{META}: files[{name[:80]!r}]"
 
 
 def _names(meta: Meta) -> Iterator[Problem]:
@@ -64,7 +65,7 @@ def _names(meta: Meta) -> Iterator[Problem]:
         if not layout.is_plain_name(name):
             yield Problem(
                 code="file-name",
-                where=_file(name[:80]),
+                where=_file(name),
                 message="is not a plain file name: no path, no device, no odd characters",
                 found=repr(name[:80]),
             )
@@ -137,6 +138,8 @@ def _shards(meta: Meta, weight_set: str, names: list[str]) -> Iterator[Problem]:
 
 def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
     for name, record in meta.files.items():
+        if not layout.is_plain_name(name):
+            continue  # never looked for; its name is the problem
         if (odd := observed.odd.get(name)) is not None:
             yield Problem(
                 code="file-kind", where=name, message=f"is {odd}, not a plain file", found=odd
@@ -191,6 +194,9 @@ def _weight_set(
     dtypes = Counter(dtype for _, dtype, _, _ in found.lines())
     if names != stated.tensors or dtypes != stated.dtypes:
         yield _disagree(f"counts of {name} differ from meta.json", names, stated.tensors)
+    finite = all(math.isfinite(r.l2) for r in found.tensors.values() if r.l2 is not None)
+    if finite != stated.finite:
+        yield _disagree(f"the norms of {name} say otherwise of finite", finite, stated.finite)
     if digest.algorithm_of(stated.weights_digest) != digest.ALGORITHM:
         return  # under another algorithm not comparable
     if found.weights_digest != stated.weights_digest:
