@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from smartcash_format.disk.leftovers import leftovers
-from smartcash_format.disk.read import try_open
+from smartcash_format.disk.observe import validate
 from smartcash_format.errors import CheckpointError
-from smartcash_format.spec import digest, layout
+from smartcash_format.spec import layout
+from smartcash_format.spec.problems import Depth
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing.faults import LOCAL, Fault, Layer, Mount, Point
 
@@ -202,14 +203,4 @@ def visible(root: Path) -> list[Path]:
 
 def is_whole(path: Path) -> bool:
     """Whether a checkpoint passes at CONTENT."""
-    opened, _ = try_open(path)
-    if opened is None:
-        return False
-    with opened:
-        try:
-            return all(
-                digest.digest_of(opened.buffer(name)) == record.digest
-                for name, record in opened.meta.files.items()
-            )
-        except OSError:
-            return False
+    return validate(path, Depth.CONTENT).valid
