@@ -7,11 +7,12 @@ over after it, and what was raised is an error of our tree or of the system.
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,8 @@ from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.testing.faults import LOCAL, Fault, Layer, Mount, Point
+from smartcash_format.testing import power
+from smartcash_format.testing.faults import LOCAL, POWER, Event, Fault, Layer, Mount, Point
 
 Saved = Callable[[Path], None]
 """Called by an operation with what its caller would now believe to be saved."""
@@ -129,6 +131,48 @@ def strike(
         halves=halves,
         violations=(*violations, *found),
     )
+
+
+def lose_power(
+    operation: Operation, template: Path, root: Path, *, draws: int, every: int = 1
+) -> Iterator[Result]:
+    """Looks at what every power cut during an operation may leave, as `power.states` draws it."""
+    shutil.copytree(template, root)
+    events, saved = _events_of(operation, root)
+    shutil.rmtree(root)
+    earlier = [root / path.name for path in visible(template)]
+    for number, done in enumerate(power.states(template, events, root, draws=draws)):
+        if number % every == 0:
+            reported = [Path(path) for count, path in saved if count <= done]
+            found, halves = look(root, earlier, reported, operation)
+            yield Result(
+                operation=operation.name,
+                mount=LOCAL.name,
+                fault=POWER,
+                point=Point(events[done].op, events[done].path) if done < len(events) else None,
+                outcome="killed",
+                halves=halves,
+                violations=tuple(found),
+            )
+        shutil.rmtree(root)
+
+
+def _events_of(operation: Operation, root: Path) -> tuple[list[Event], list[tuple[int, str]]]:
+    """What an operation does, and after how many events it reported what as saved."""
+
+    def run(tell: Callable[[str], None]) -> None:
+        saved: list[tuple[int, str]] = []
+        with Layer(root) as layer:
+            operation.run(root, lambda path: saved.append((len(layer.events), str(path))))
+        fields = [(e.op, e.path, e.target, e.offset, e.data) for e in layer.events]
+        tell(repr((fields, saved)))
+
+    # In a process of its own, so that the writer is dead, as it is after a power cut.
+    status, lines = in_child(run)
+    assert status == 0, "\n".join(lines)
+    fields, saved = ast.literal_eval(lines[0])
+    names = ("op", "path", "target", "offset", "data")
+    return [Event(**dict(zip(names, values, strict=True))) for values in fields], saved
 
 
 def in_child(run: Callable[[Callable[[str], None]], None]) -> tuple[int, list[str]]:

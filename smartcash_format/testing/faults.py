@@ -49,10 +49,10 @@ class Fault:
 
     kill: the process gets SIGKILL instead of the call; tear: half of a write is made first;
     fail: the call fails with `errno`, or `lasting`ly every later one fails too, as on a full disk,
-    on a mount that turned read-only, or on a device that is gone.
+    on a mount that turned read-only, or on a device that is gone. Power loss strikes elsewhere.
     """
 
-    effect: Literal["kill", "tear", "fail"]
+    effect: Literal["kill", "tear", "fail", "power"]
     errno: int = 0
     lasting: bool = False
 
@@ -60,9 +60,14 @@ class Fault:
     def name(self) -> str:
         """What a table calls it."""
         if self.effect != "fail":
-            return "SIGKILL" if self.effect == "kill" else "SIGKILL in a write"
+            return _EFFECTS[self.effect]
         name = errno.errorcode[self.errno]
         return f"{name} from there on" if self.lasting else name
+
+
+_EFFECTS: Final = {"kill": "SIGKILL", "tear": "SIGKILL in a write", "power": "power loss"}
+# Not a call that fails: the whole of what power.py replays.
+POWER: Final = Fault(effect="power")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from smartcash_format.testing.crash import (
     Operation,
     Result,
     Saved,
+    lose_power,
     points_of,
     strike,
 )
@@ -184,19 +185,34 @@ def worst(results: Iterable[Result]) -> list[str]:
     ]
 
 
+def run_power_loss(
+    directory: Path, operations: Sequence[Operation], *, draws: int, every: int = 1
+) -> Iterator[Result]:
+    """The result of each state that a power cut during an operation may leave."""
+    with tempfile.TemporaryDirectory(dir=directory, prefix="power-") as place:
+        for operation in operations:
+            template = Path(place) / operation.name
+            operation.prepare(template)
+            yield from lose_power(
+                operation, template, Path(place) / "root", draws=draws, every=every
+            )
+
+
 def quick(directory: Path, *, every: int = 1) -> Iterator[Result]:
     """A part of the matrix: kills on all mounts, the commonest failures on a local one."""
     yield from run_matrix(directory, operations(), mounts=[LOCAL], faults=QUICK_FAULTS, every=every)
     others = [mount for mount in MOUNTS if mount is not LOCAL]
     yield from run_matrix(directory, operations(), mounts=others, faults=[KILL], every=every)
+    yield from run_power_loss(directory, operations(), draws=1, every=every)
+
+
+def full(directory: Path, *, every: int = 1) -> Iterator[Result]:
+    """Every operation on every mount with every fault at every point, and power lost anywhere."""
+    yield from run_matrix(directory, operations(), every=every)
+    yield from run_power_loss(directory, operations(), draws=20, every=every)
 
 
 def fast_directory() -> Path:
     """Where a matrix takes seconds: in memory where the system has such a place."""
     memory = Path("/dev/shm")
     return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
-
-
-def full(directory: Path, *, every: int = 1) -> Iterator[Result]:
-    """Every operation on every mount with every fault at every point."""
-    return run_matrix(directory, operations(), every=every)
