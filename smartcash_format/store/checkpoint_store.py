@@ -6,15 +6,18 @@ every change of a checkpoint to disk.
 
 from __future__ import annotations
 
+import builtins
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
 from smartcash_format.disk.publish import remove
+from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.strip import Stripped, strip
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     CheckpointWriteError,
@@ -33,13 +36,19 @@ from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
 
 PathLike = str | os.PathLike[str]
+# A checkpoint, the path that is gone or new, and the bytes that it freed.
+_Done = tuple[Entry, Path, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What was done of a plan: the paths removed, oldest first, and what could not be done."""
+    """What was done of a plan: the paths removed, oldest first, and what could not be done.
+
+    `stripped` are the paths that stand where a checkpoint with its resume state stood.
+    """
 
     paths: tuple[Path, ...] = ()
+    stripped: tuple[Path, ...] = ()
     freed_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -138,15 +147,29 @@ class CheckpointStore:
         )
 
     def apply(self, plan: Plan) -> Applied:
-        """Removes what the plan dooms, oldest first, and notes it in the history.
+        """Removes what the plan dooms, oldest first, then strips, and notes it in the history.
 
         What is no longer as the plan saw it, or protected since, stays, with a warning; what
         another process has removed is passed over.
         """
-        paths = []
-        warnings = []
-        freed_bytes = 0
-        for entry in plan.doomed:
+        warnings: list[str] = []
+        removed = self._each(plan.doomed, _remove, warnings)
+        stripped = self._each(plan.stripped, _strip, warnings)
+        done = [*removed, *stripped]
+        if done:
+            warnings += self._note("cleanup", checkpoints=[entry.name for entry, _, _ in done])
+        return Applied(
+            paths=tuple(path for _, path, _ in removed),
+            stripped=tuple(path for _, path, _ in stripped),
+            freed_bytes=sum(size_bytes for _, _, size_bytes in done),
+            warnings=tuple(warnings),
+        )
+
+    def _each(
+        self, entries: Iterable[Entry], act: Callable[[Entry], _Done], warnings: builtins.list[str]
+    ) -> builtins.list[_Done]:
+        done = []
+        for entry in entries:
             found = read_entry(entry)
             if found is None:
                 continue
@@ -154,14 +177,30 @@ class CheckpointStore:
                 warnings.append(f"{entry.name} stays: it was changed or protected since the plan")
                 continue
             try:
-                freed_bytes += remove(entry.path)
-            except CheckpointWriteError as error:
+                done.append(act(entry))
+            except (CheckpointWriteError, InvalidCheckpointError) as error:
                 warnings.append(str(error))
-            else:
-                paths.append(entry.path)
-        if paths:
-            warnings += self._note("cleanup", checkpoints=[path.name for path in paths])
-        return Applied(paths=tuple(paths), freed_bytes=freed_bytes, warnings=tuple(warnings))
+        return done
+
+    def strip(self, path: PathLike) -> Stripped:
+        """Replaces a checkpoint by one without optimizer, scheduler and extra state.
+
+        Also where somebody deleted those files by hand. Protection goes over to the new one.
+        Raises as `disk.strip` does.
+        """
+        where = self._where(path)
+        old_id, new_id = read_meta(where).checkpoint_id, str(uuid.uuid4())
+        pin = pins.read_pin(self._root, old_id)
+        if pin is not None:
+            pins.write_pin(self._root, new_id, pin)
+        stays = old_id
+        try:
+            stripped = strip(where, checkpoint_id=new_id)
+            stays = stripped.checkpoint_id
+        finally:
+            if pin is not None:
+                pins.lift_pin(self._root, new_id if stays == old_id else old_id)
+        return stripped
 
     # -- history --------------------------------------------------------------------------------
 
@@ -211,10 +250,13 @@ class CheckpointStore:
         """The entries, listed only if somebody asks: a history that is there needs none."""
         yield from scan(self._root)
 
-    def _find(self, path: PathLike) -> Entry:
+    def _where(self, path: PathLike) -> Path:
         given = Path(path)
         under = self._root / given
-        where = under if not os.path.lexists(given) and os.path.lexists(under) else given
+        return under if not os.path.lexists(given) and os.path.lexists(under) else given
+
+    def _find(self, path: PathLike) -> Entry:
+        where = self._where(path)
         found = read_entry(where)
         if isinstance(found, Broken):
             raise InvalidCheckpointError(
@@ -225,6 +267,15 @@ class CheckpointStore:
                 f"{where}: no such checkpoint", root=self._root, query=str(path)
             )
         return found
+
+
+def _remove(entry: Entry) -> _Done:
+    return entry, entry.path, remove(entry.path)
+
+
+def _strip(entry: Entry) -> _Done:
+    stripped = strip(entry.path, checkpoint_id=str(uuid.uuid4()))
+    return entry, stripped.path, stripped.freed_bytes
 
 
 def find_roots(tree: PathLike) -> Iterator[Path]:

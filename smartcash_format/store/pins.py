@@ -45,6 +45,15 @@ def _pins(directory: Path) -> Iterator[tuple[str, Pin]]:
             yield checkpoint_id, Pin(reason=f"its pin cannot be read: {error.strerror}")
 
 
+def read_pin(root: Path, checkpoint_id: str) -> Pin | None:
+    """The pin that `write_pin` wrote for a checkpoint; None when there is none."""
+    try:
+        data = read_note(root / layout.PINS / layout.pin_file(checkpoint_id), limits.PIN_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    return parse_pin(data)
+
+
 def write_pin(root: Path, checkpoint_id: str, pin: Pin) -> None:
     """Protects a checkpoint of the root, or replaces the reason of its protection.
 

@@ -17,7 +17,8 @@ from smartcash_format.errors import (
 from smartcash_format.spec import layout
 from smartcash_format.store import checkpoint_store
 from smartcash_format.store.checkpoint_store import CheckpointStore, find_roots, search
-from smartcash_format.store.retention import KeepLast, KeepTagged
+from smartcash_format.store.retention import DropResumeState, KeepLast, KeepTagged
+from smartcash_format.testing.sample import write_sample
 from tests.store.checkpoints import OTHER_RUN, RUN, START, build_meta, identifier, write_checkpoint
 
 
@@ -121,6 +122,38 @@ def test_what_cannot_be_removed_is_a_warning_and_the_others_go(
     applied = store.apply(store.plan(KeepLast(1)))
     assert applied.paths == (second,)
     assert applied.warnings == ("it was not removed: busy",)
+
+
+def test_a_plan_strips_what_keeps_its_weights_alone(tmp_path: Path) -> None:
+    for epoch in range(1, 5):
+        write_sample(tmp_path, epoch=epoch, saved_at=START + timedelta(minutes=epoch))
+    store = CheckpointStore(tmp_path)
+    plan = store.plan(KeepLast(3) | DropResumeState(older_than=1))
+    applied = store.apply(plan)
+    assert applied.warnings == ()
+    assert [path.name for path in applied.paths] == [plan.doomed[0].name]
+    assert [(found.epoch, found.has_optimizer) for found in store.list()] == [
+        (4, True),
+        (3, False),
+        (2, False),
+    ]
+    assert applied.stripped == tuple(found.path for found in reversed(store.list()[1:]))
+    assert [found.derived_from for found in store.list()[1:]] == [
+        found.checkpoint_id for found in reversed(plan.stripped)
+    ]
+    assert store.plan(DropResumeState(older_than=1)).stripped == ()
+
+
+def test_stripping_by_name_carries_the_protection_over(tmp_path: Path) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    store = CheckpointStore(tmp_path)
+    store.protect(path, "table 2")
+    (path / layout.OPTIMIZER).unlink()
+    stripped = store.strip(path.name)
+    assert store.protected() == {stripped.checkpoint_id: "protected: table 2"}
+    assert [found.path for found in store.list()] == [stripped.path]
+    assert store.strip(stripped.path).path == stripped.path
+    assert store.protected() == {stripped.checkpoint_id: "protected: table 2"}
 
 
 def test_what_was_just_published_is_never_planned_away(tmp_path: Path) -> None:
