@@ -13,7 +13,6 @@ from typing import Final
 
 from smartcash_format.disk.read import NotPlainFileError, kind_of
 from smartcash_format.spec import layout, limits
-from smartcash_format.spec.problems import Problem
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -69,29 +68,20 @@ def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]]) -> bool:
     return True
 
 
-def size_problems(directory: str, sizes: Iterable[tuple[str, int]]) -> tuple[Problem, ...]:
-    """The listed files that are missing, no plain files, or of another size than listed."""
-    return tuple(
-        problem
-        for name, size in sizes
-        if (problem := _size_problem(directory, name, size)) is not None
-    )
+def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """The sizes of those names that are plain files, and what stands under the others, if anything.
 
-
-def _size_problem(directory: str, name: str, size: int) -> Problem | None:
-    try:
-        facts = os.lstat(f"{directory}/{name}")
-    except FileNotFoundError:
-        return Problem(code="file-missing", where=name, message="is listed and is not there")
-    if not stat.S_ISREG(facts.st_mode):
-        kind = kind_of(facts.st_mode)
-        return Problem(code="file-kind", where=name, message=f"is {kind}, not a plain file")
-    if facts.st_size == size:
-        return None
-    return Problem(
-        code="file-size",
-        where=name,
-        message=f"has {facts.st_size:,} bytes; meta.json lists {size:,}",
-        found=str(facts.st_size),
-        expected=str(size),
-    )
+    The names have to be plain ones.
+    """
+    found: dict[str, int] = {}
+    odd: dict[str, str] = {}
+    for name in names:
+        try:
+            facts = os.lstat(f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(facts.st_mode):
+            found[name] = facts.st_size
+        else:
+            odd[name] = kind_of(facts.st_mode)
+    return found, odd
