@@ -13,17 +13,21 @@ import torch
 
 from smartcash_format.disk.write import ArchivePart, Part, WeightsPart
 from smartcash_format.errors import UnsavableStateError
-from smartcash_format.spec import layout
+from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
+from smartcash_format.spec.pickles import read_program
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
-from smartcash_format.torch_io.rng import capture
+from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.state import encode
 from smartcash_format.torch_io.weights import WeightSetSource, weight_set
 
 # The keys of extra.pt (FORMAT.md, Torch files).
 RNG, OBJECTS, MODULES = "rng", "objects", "modules"
 MAIN_OPTIMIZER: Final = "optimizer"
+SCHEDULER: Final = "scheduler"
+# What reports and tensors.json call the parts that are not in extra.
+_RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, RNG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +71,17 @@ def collect(
     if optimizer is not None:
         record, warnings = describe_optimizer(optimizer)
         groups[MAIN_OPTIMIZER] = parameter_names(optimizer, live)
-        parts.append(_archive(layout.OPTIMIZER, state_of(optimizer, MAIN_OPTIMIZER), "optimizer"))
+        state = encode(_mapping_of(optimizer, MAIN_OPTIMIZER), MAIN_OPTIMIZER)
+        parts.append(_archive(layout.OPTIMIZER, state, MAIN_OPTIMIZER))
     if scheduler is not None:
-        parts.append(_archive(layout.SCHEDULER, state_of(scheduler, "scheduler"), "scheduler"))
+        state = encode(_mapping_of(scheduler, SCHEDULER), SCHEDULER)
+        parts.append(_archive(layout.SCHEDULER, state, SCHEDULER))
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = parameter_names(value, live)
     rest = _extra_state(sets, others, rng)
     if rest:
-        program, storages = to_archive(rest)
-        parts.append(ArchivePart(name=layout.EXTRA, program=program, storages=storages))
+        parts.append(_archive(layout.EXTRA, rest, "extra"))
     return Collected(
         sets=tuple(sets),
         parts=tuple(parts),
@@ -90,12 +95,15 @@ def collect(
 
 
 def state_of(value: object, where: str) -> object:
-    """The state dict of anything that has one, or the plain dict that already is one.
+    """The state dict of anything that has one, the plain dict that already is one, or the state
+    of a random number generator.
 
     Raises UnsavableStateError for anything else.
     """
     if isinstance(value, Mapping):
         return value
+    if (state := generator_state(value)) is not None:
+        return state
     method = getattr(value, "state_dict", None)
     if not callable(method) or isinstance(value, type):
         raise UnsavableStateError(
@@ -105,6 +113,19 @@ def state_of(value: object, where: str) -> object:
             hint="pass the object that has one, or a dict with its state",
         )
     return method()
+
+
+def _mapping_of(value: object, where: str) -> Mapping[Any, Any]:
+    """The state dict of an optimizer or scheduler, which torch's own are dicts of."""
+    state = state_of(value, where)
+    if isinstance(state, Mapping):
+        return state
+    raise UnsavableStateError(
+        f"the state_dict() of {where} gives {type(state).__name__}, not a dict",
+        where=where,
+        kind=type(state).__name__,
+        hint="pass it through extra=, or a dict with its state",
+    )
 
 
 def _some_model(model: object) -> object:
@@ -119,23 +140,47 @@ def _some_model(model: object) -> object:
 
 
 def _checked_names(extra: Mapping[str, object] | None) -> dict[str, object]:
-    # Python checks no annotation: a name may be anything.
-    given: dict[Any, object] = dict(extra or {})
-    for name in given:
-        if not isinstance(name, str) or layout.SET_NAME.fullmatch(name) is None:
-            hint = "a name is a lower-case letter and up to 31 letters, digits and underscores"
-        elif name in (layout.MODEL, MAIN_OPTIMIZER, "scheduler", RNG):
-            hint = f"{name} has a place of its own"
-        else:
-            continue
+    given = dict(extra or {})
+    for name, value in given.items():
+        if hint := _name_fault(name, value):
+            raise UnsavableStateError(
+                f"extra has the name {name!r:.80}", where="extra", kind="name", hint=hint
+            )
+    if len(given) > limits.TAGS:
         raise UnsavableStateError(
-            f"extra has the name {name!r}", where=f"extra[{name!r}]", kind="name", hint=hint
+            f"extra has {len(given):,} objects; at most {limits.TAGS} are allowed",
+            where="extra",
+            kind="dict",
+            hint="put several into one dict",
         )
     return given
 
 
-def _archive(file: str, state: object, where: str) -> ArchivePart:
-    program, storages = to_archive(encode(state, where))
+def _name_fault(name: object, value: object) -> str | None:
+    """What a name in extra should have been, or None: it names a file where a module has it."""
+    if not isinstance(name, str) or not 0 < len(name) <= limits.SHORT_TEXT:
+        return f"a name is text of at most {limits.SHORT_TEXT} characters"
+    if not name.isprintable():
+        return "a name has no control characters"
+    if name in _RESERVED:
+        return f"{name} has a place of its own"
+    if isinstance(value, torch.nn.Module) and layout.SET_NAME.fullmatch(name) is None:
+        return (
+            "a module's name is that of its file: a lower-case letter and up to 31 letters, digits "
+            "and underscores"
+        )
+    return None
+
+
+def _archive(file: str, form: object, where: str) -> ArchivePart:
+    """The part of an encoded state, once its reader is known to take it."""
+    program, storages = to_archive(form)
+    sizes = {storage.key: storage.size_bytes for storage in storages}
+    _, problems = read_program(program, where=where, storages=sizes)
+    if problems:
+        raise UnsavableStateError(
+            f"{where} {problems[0].message}", where=where, kind="state", hint=problems[0].fix
+        )
     return ArchivePart(name=file, program=program, storages=storages)
 
 

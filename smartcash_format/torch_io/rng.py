@@ -51,6 +51,43 @@ def restore(state: Mapping[str, Any]) -> tuple[str, ...]:
     return notes
 
 
+def generator_state(value: object) -> dict[str, Any] | None:
+    """The state of a generator of the user's: numpy's, torch's or Python's; None of anything else.
+
+    None of them has a state_dict().
+    """
+    if isinstance(value, torch.Generator):
+        return {"state": value.get_state()}
+    if isinstance(value, random.Random):
+        return {"state": value.getstate()}
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if isinstance(value, numpy.random.Generator):
+        return dict(value.bit_generator.state)
+    if isinstance(value, numpy.random.RandomState):
+        return dict(value.get_state(legacy=False))
+    return None
+
+
+def set_generator(live: Any, state: Mapping[str, Any]) -> bool:
+    """Gives a generator the state that `generator_state` gave; False for anything else.
+
+    Raises what the generator raises for a state of another kind.
+    """
+    if isinstance(live, torch.Generator):
+        live.set_state(state["state"])
+    elif isinstance(live, random.Random):
+        live.setstate(state["state"])
+    elif generator_state(live) is None:
+        return False
+    elif hasattr(live, "set_state"):
+        live.set_state(state)
+    else:
+        live.bit_generator.state = state
+    return True
+
+
 _Setter = Callable[[], None]
 
 

@@ -192,3 +192,37 @@ assert rng.NUMPY not in rng.capture()
 assert "numpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def generators() -> list[Any]:
+    kinds = (np.random.PCG64, np.random.Philox, np.random.MT19937, np.random.SFC64)
+    numpy = [np.random.Generator(kind(7)) for kind in kinds]
+    return [*numpy, np.random.RandomState(7), random.Random(7), torch.Generator().manual_seed(7)]
+
+
+def draw(live: Any) -> Any:
+    if isinstance(live, torch.Generator):
+        return torch.rand(3, generator=live).tolist()
+    return live.random() if isinstance(live, random.Random) else live.standard_normal(3).tolist()
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_a_generator_of_the_users_goes_on_where_it_was(index: int) -> None:
+    live, other = generators()[index], generators()[index]
+    draw(live)
+    state = decode(encode(rng.generator_state(live), "state"))
+    expected = draw(live)
+    assert rng.set_generator(other, state)
+    assert draw(other) == expected
+
+
+def test_what_is_no_generator_has_no_such_state() -> None:
+    assert rng.generator_state(torch.nn.Linear(1, 1)) is None
+    assert not rng.set_generator(torch.nn.Linear(1, 1), {})
+
+
+def test_a_state_of_another_kind_of_generator_is_refused() -> None:
+    state = rng.generator_state(np.random.Generator(np.random.PCG64(1)))
+    assert state is not None
+    with pytest.raises(ValueError, match="PRNG"):
+        rng.set_generator(np.random.Generator(np.random.MT19937(1)), state)
