@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch.serialization import load as torch_load
 
 from smartcash_format.disk.observe import observe
@@ -31,7 +30,8 @@ from smartcash_format.disk.write import (
     write_parts,
 )
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
-from smartcash_format.spec import layout
+from smartcash_format.spec import layout, limits
+from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.rules import check
@@ -43,40 +43,16 @@ from smartcash_format.spec.tensors import (
 )
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.environment import describe_environment
+from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.weights import WeightSetSource
 
-# What a tensor's record takes in tensors.json beside its names and shape: the digest, the keys, and
-# two norms of at most 24 characters.
-_RECORD_BYTES: Final = 190
-# meta.json without the user's own values, and an entry of its list of files.
-_META_BYTES: Final = 1_400
-_FILE_BYTES: Final = 170
+__all__ = ["Facts", "Saved", "is_writer", "save", "size_bound"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a checkpoint says of itself beside its state: decided before the save begins."""
-
-    checkpoint_id: str
-    run_id: str
-    parent_id: str | None
-    saved_at: datetime
-    epoch: int
-    step: int | None
-    is_best: bool
-    metrics: Mapping[str, int | float]
-    backbone: str | None
-    dataset: str | None
-    tags: tuple[str, ...]
-    config: Any
-    notes: Mapping[str, Any]
-
-    @property
-    def directory_name(self) -> str:
-        """The name of the checkpoint's directory."""
-        return layout.directory_name(
-            epoch=self.epoch, step=self.step, checkpoint_id=self.checkpoint_id
-        )
+# The most that a tensor's record takes in tensors.json beside its name and shape: the keys, dtype
+# and file, the digest, two norms of 24 characters, counts of NaN and infinity.
+_RECORD_BYTES: Final = 290
+# An entry of meta.json's list of files.
+_FILE_BYTES: Final = 190
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +90,7 @@ def save(
     byte; CheckpointWriteError or CheckpointExistsError with nothing left behind.
     """
     collected = collect(model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng)
+    facts, collected = _with_room(facts, collected)
     require_space(final.parent, size_bound(collected, facts))
     with stage(final) as staged:
         written = write_parts(staged, collected.parts, progress=progress)
@@ -133,17 +110,53 @@ def save(
     )
 
 
+def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected]:
+    """Both, cut where meta.json would be larger than its readers allow.
+
+    Raises UnsavableStateError where tensors.json would be.
+    """
+    if (size_bytes := _manifest_bound(collected)) > limits.TENSORS_BYTES:
+        raise UnsavableStateError(
+            f"tensors.json would have up to {size_bytes:,} bytes for the names of the tensors; at "
+            f"most {limits.TENSORS_BYTES:,} are allowed",
+            where=layout.TENSORS,
+            kind="names",
+            hint="give the modules shorter names",
+        )
+    facts, optimizer, warnings = cut_to_fit(
+        facts,
+        collected.optimizer,
+        lambda facts, record: _meta_bound(facts, replace(collected, optimizer=record)),
+    )
+    return facts, replace(collected, optimizer=optimizer, warnings=(*collected.warnings, *warnings))
+
+
 def size_bound(collected: Collected, facts: Facts) -> int:
     """At least what the save will take, and little more: known before a byte is written."""
-    data = size_of(collected.parts)
+    return size_of(collected.parts) + _manifest_bound(collected) + _meta_bound(facts, collected)
+
+
+def _manifest_bound(collected: Collected) -> int:
     records = sum(
-        _RECORD_BYTES + len(tensor.name.encode()) + 12 * len(tensor.shape)
+        _RECORD_BYTES + len(dump_json(tensor.name)) + 12 * len(tensor.shape)
         for each in collected.sets
         for tensor in each.tensors
     )
-    names = len(encode_tensors(Tensors(optimizer_groups=dict(collected.optimizer_groups))))
+    rest = Tensors(
+        weights={
+            each.name: WeightSetTensors(
+                tensors={}, aliases=dict(each.aliases), modules=dict(each.modules)
+            )
+            for each in collected.sets
+        },
+        optimizer_groups=dict(collected.optimizer_groups),
+    )
+    return records + len(encode_tensors(rest))
+
+
+def _meta_bound(facts: Facts, collected: Collected) -> int:
     own = len(encode_meta(_meta(facts, collected, Tensors(), [])))
-    return data + records + names + own + _FILE_BYTES * (len(collected.parts) + 1)
+    return own + _FILE_BYTES * (len(collected.parts) + 1)
 
 
 def _tensors(collected: Collected, written: list[WrittenFile]) -> Tensors:
@@ -242,15 +255,28 @@ def _prove(directory: Path, meta: Meta) -> None:
         if role in layout.TORCH_ROLES:
             _prove_torch(directory / name, role)
         elif role == "weights":
-            with safe_open(os.fspath(directory / name), framework="pt") as weights:
-                weights.keys()
+            _prove_weights(os.fspath(directory / name))
+
+
+def _prove_weights(path: str) -> None:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            weights.keys()
+    except (OSError, SafetensorError):
+        # Some mounts map no files.
+        with safe_open(path, framework="pt", backend="pread") as weights:
+            weights.keys()
 
 
 def _prove_torch(path: Path, role: str) -> None:
     # torch.serialization.load, taken at import: a program may have replaced torch.load, and
     # weights_only is passed because an environment variable overrides a default.
     try:
-        torch_load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            torch_load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, RuntimeError):
+            # Some mounts map no files.
+            torch_load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UnsavableStateError(
             f"the state of {role} was written, but torch does not load it again: {error}",
