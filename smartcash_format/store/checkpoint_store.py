@@ -32,6 +32,7 @@ from smartcash_format.store import pins, query, retention
 from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history
+from smartcash_format.store.lineage import Branch, lineage
 from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
 
@@ -211,6 +212,13 @@ class CheckpointStore:
     def history(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume."""
         return self.events().summary()
+
+    def lineage(self) -> tuple[Branch, ...]:
+        """The branches that the checkpoints form; what was removed is bridged by the history."""
+        listing = self.list()
+        saves = [line for line in read_history(self._root, listing).lines if line.event == "save"]
+        removed = {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
+        return lineage(listing, removed)
 
     def export_history(self, path: PathLike | None = None) -> Path:
         """Writes the same as strict JSON to `path`, or into the root; the path."""

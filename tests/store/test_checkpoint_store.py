@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,6 +203,23 @@ def test_saves_resumes_and_copies_stand_in_the_history(tmp_path: Path) -> None:
     ]
     assert store.history()["total_runs"] == 1
     assert "MyDrive" not in (tmp_path / layout.HISTORY).read_text()
+
+
+def test_branches_are_told_apart_after_a_resume_and_a_cleanup(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for number, parent, run in [(1, 0, RUN), (2, 1, RUN), (3, 2, RUN), (4, 2, OTHER_RUN)]:
+        fields: dict[str, Any] = {
+            "run_id": run,
+            "parent_id": identifier(parent) if parent else None,
+        }
+        path = write_checkpoint(tmp_path, number, **fields)
+        store.record_save(path, build_meta(number, **fields))
+    remove_plan = store.plan(KeepTagged("none"), published=[identifier(1), identifier(3)])
+    assert [found.epoch for found in remove_plan.doomed] == [2]
+    store.apply(remove_plan)
+    branches = store.lineage()
+    assert [[found.epoch for found in branch.entries] for branch in branches] == [[1, 3], [4]]
+    assert branches[1].forked_from == branches[0].entries[0]
 
 
 def test_a_tree_gives_its_roots_and_one_listing_of_them_all(tmp_path: Path) -> None:

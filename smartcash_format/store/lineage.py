@@ -1,0 +1,101 @@
+"""Which checkpoint came from which: after a resume from epoch 10 of 20 there are two branches.
+
+Told by parent_id, which a save has from what its run resumed from or saved before; never by epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from smartcash_format.store.entry import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """Checkpoints that came one from the other, oldest first.
+
+    `forked_from` is the checkpoint of another branch that the first came from, `is_current` says
+    that the newest checkpoint is in it.
+    """
+
+    entries: tuple[Entry, ...]
+    forked_from: Entry | None
+    is_current: bool
+
+
+def lineage(
+    entries: Iterable[Entry], removed: Mapping[str, str | None] | None = None
+) -> tuple[Branch, ...]:
+    """The branches that the checkpoints form, in the order in which they began.
+
+    A resume from the end of a branch goes on with it; one from anywhere else begins another.
+    `removed` maps the ids of checkpoints that are gone to their parents, as a history tells them.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.order)
+    parents = _parents(ordered, {} if removed is None else removed)
+    branches: list[list[Entry]] = []
+    branch_of_tip: dict[Entry, list[Entry]] = {}
+    for entry in ordered:
+        parent = parents[entry]
+        branch = branch_of_tip.pop(parent, None) if parent is not None else None
+        if branch is None:
+            branch = []
+            branches.append(branch)
+        branch.append(entry)
+        branch_of_tip[entry] = branch
+    return tuple(
+        Branch(
+            entries=tuple(branch),
+            forked_from=parents[branch[0]],
+            is_current=branch[-1] is ordered[-1],
+        )
+        for branch in branches
+    )
+
+
+def ancestors(
+    entry: Entry, entries: Iterable[Entry], removed: Mapping[str, str | None] | None = None
+) -> tuple[Entry, ...]:
+    """What a checkpoint came from, the nearest first."""
+    ordered = sorted(entries, key=lambda each: each.order)
+    parents = _parents(ordered, {} if removed is None else removed)
+    found: list[Entry] = []
+    parent = parents.get(entry)
+    while parent is not None:
+        found.append(parent)
+        parent = parents[parent]
+    return tuple(found)
+
+
+def _parents(
+    ordered: Sequence[Entry], removed: Mapping[str, str | None]
+) -> dict[Entry, Entry | None]:
+    """The nearest ancestor that is still there, for each; always one saved before it."""
+    by_id: dict[str, Entry] = {}
+    last_of_run: dict[str, Entry] = {}
+    parents: dict[Entry, Entry | None] = {}
+    for entry in ordered:
+        found, is_known = _nearest(entry.parent_id, by_id, removed)
+        if found is None and not is_known:
+            # Its parent is gone and nobody knows whose child that was: its run went on.
+            found = last_of_run.get(entry.run_id)
+        parents[entry] = found
+        by_id[entry.checkpoint_id] = last_of_run[entry.run_id] = entry
+        if entry.derived_from is not None:
+            # It stands in the place of what it was stripped from.
+            by_id.setdefault(entry.derived_from, entry)
+    return parents
+
+
+def _nearest(
+    checkpoint_id: str | None, by_id: Mapping[str, Entry], removed: Mapping[str, str | None]
+) -> tuple[Entry | None, bool]:
+    """The first of a chain of ids that is there, and whether the chain is known to its end."""
+    passed: set[str] = set()
+    while checkpoint_id is not None and checkpoint_id not in by_id:
+        if checkpoint_id in passed or checkpoint_id not in removed:
+            return None, False
+        passed.add(checkpoint_id)
+        checkpoint_id = removed[checkpoint_id]
+    return (None, True) if checkpoint_id is None else (by_id[checkpoint_id], True)
