@@ -447,6 +447,22 @@ def test_extra_objects_come_back_and_a_module_among_them_is_a_weight_set(tmp_pat
     assert result.restored == ("model", "ema", "counter", "plain")
 
 
+def test_an_optimizer_and_averaged_weights_come_back_together(tmp_path: Path) -> None:
+    saved, live = stepped("Adam"), fresh("Adam")
+    parts = handmade.of(saved.model, saved.optimizer)
+    parts["weights"]["ema"] = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    average = nn.Linear(2, 2)
+    result = load_checkpoint(
+        handmade.write(tmp_path / "c", **parts),
+        model=live.model,
+        optimizer=live.optimizer,
+        extra={"ema": average},
+    )
+    assert result.restored == ("model", "optimizer", "ema")
+    assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
+    assert_same(average.state_dict(), parts["weights"]["ema"])
+
+
 def test_names_in_extra_that_one_side_lacks_raise_unless_not_strict(tmp_path: Path) -> None:
     path = handmade.write(
         tmp_path / "c",
