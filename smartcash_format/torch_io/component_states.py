@@ -154,7 +154,9 @@ class SchedulerState:
 
 
 class ObjectState:
-    """Any object with load_state_dict, or a state dict: what it was is what it gets."""
+    """Any object with load_state_dict, a state dict or a random number generator: what it was is
+    what it gets.
+    """
 
     is_late = True
 
@@ -178,7 +180,7 @@ class ObjectState:
         if isinstance(self._live, MutableMapping):
             self._live.clear()
             self._live.update(self._state)
-        else:
+        elif not rng.set_generator(self._live, self._state):
             self._live.load_state_dict(self._state)
         return ()
 

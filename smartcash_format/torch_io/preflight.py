@@ -30,6 +30,7 @@ from smartcash_format.torch_io.fill_weights import target_of
 from smartcash_format.torch_io.optimizers import parameter_names
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.report import FitReport
+from smartcash_format.torch_io.rng import generator_state
 
 MODEL: Final = layout.MODEL
 OPTIMIZER: Final = "optimizer"
@@ -103,7 +104,8 @@ def live_objects(
     for name in sorted(wanted - {RNG, EXTRA}):
         _require_loadable(name, given[name])
     for name, live in (extra or {}).items() if EXTRA in wanted else ():
-        _require_loadable(f"extra[{name!r}]", live)
+        if generator_state(live) is None:
+            _require_loadable(f"extra[{name!r}]", live)
     return Live(
         model=model,
         optimizer=optimizer,
