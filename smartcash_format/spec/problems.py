@@ -60,6 +60,7 @@ Code = Literal[
     "pickle-structure",
     "pickle-tensor",
     "pickle-bounds",
+    "extra-mismatch",
     # a checkpoint against live objects
     "component-absent",
     "tensor-missing",

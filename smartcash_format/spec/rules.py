@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from smartcash_format.spec import digest, layout
 from smartcash_format.spec.header import Header
@@ -50,6 +50,8 @@ def check(meta: Meta, observed: Observed) -> tuple[Problem, ...]:
     found += observed.problems
     if observed.depth >= Depth.STRUCTURE and observed.tensors is not None:
         found += _manifest(meta, observed, observed.tensors)
+    if (extra := observed.torch_files.get(layout.EXTRA)) is not None:
+        found += _extra(meta, extra.value)
     if observed.depth >= Depth.CONTENT:
         found += _digests(meta, observed)
     return tuple(found)
@@ -239,6 +241,37 @@ def _aliases(name: str, found: WeightSetTensors) -> Iterator[Problem]:
             yield _disagree(
                 f"alias {alias!r} of {name} must be no tensor and name one", target, "a tensor"
             )
+
+
+def _extra(meta: Meta, value: Any) -> Iterator[Problem]:
+    """extra.pt holds what meta.json says of it, so that who lists need not open it."""
+    if not isinstance(value, dict):
+        yield _other_extra(layout.EXTRA, [type(value).__name__])
+        return
+    odd: dict[str, set[object]] = {
+        "rng": {"rng"} if ("rng" in value) != meta.rng else set(),
+        "objects": _keys(value, "objects") ^ {*meta.extra},
+        "modules": _keys(value, "modules") - {*meta.weights},
+        "parts": {*value} - {"rng", "objects", "modules"},
+    }
+    for part, names in odd.items():
+        if names:
+            yield _other_extra(f"{layout.EXTRA}: {part}", names)
+
+
+def _keys(parts: dict[Any, Any], name: str) -> set[object]:
+    found = parts.get(name, {})
+    return {*found} if isinstance(found, dict) else {type(found).__name__}
+
+
+def _other_extra(where: str, names: Iterable[object]) -> Problem:
+    shown = ", ".join(sorted(repr(name)[:80] for name in names)[:5])
+    return Problem(
+        code="extra-mismatch",
+        where=where,
+        message=f"stands on one side only, in the file or in meta.json: {shown}",
+        found=shown,
+    )
 
 
 def _same_names(what: str, found: Iterable[str], expected: Iterable[str]) -> Iterator[Problem]:

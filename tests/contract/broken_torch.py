@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from tests.contract.broken_meta import deep
 from tests.contract.build import (
@@ -197,3 +198,28 @@ def _shared() -> Files:
     for level in range(1, 11):
         lists += b"](" + bytes([ord("h"), level - 1]) * 10 + b"eq" + bytes([level])
     return code(b"\x80\x02(" + lists + b"t.")()
+
+
+def extra(value: object, **fields: Any) -> Callable[[], Files]:
+    """A checkpoint with this extra.pt, and with fields that say what it holds."""
+
+    def make() -> Files:
+        made = draft()
+        made.parts["extra.pt"] = archive(program(value), {})
+        made.meta |= fields
+        return made.files()
+
+    return make
+
+
+SCALER = {"objects": {"scaler": {"scale": 2.0}}}
+breach("extra-mismatch--no-random-state", STRUCTURE, extra(SCALER, extra=["scaler"], rng=True))
+breach(
+    "extra-mismatch--random-state-of-which-nothing-is-said",
+    STRUCTURE,
+    extra(SCALER | {"rng": {}}, extra=["scaler"]),
+)
+breach("extra-mismatch--object-of-another-name", STRUCTURE, extra(SCALER, extra=["ema"]))
+breach("extra-mismatch--of-no-weight-set", STRUCTURE, extra({"modules": {"ema": {}}}))
+breach("extra-mismatch--unknown-part", STRUCTURE, extra({"rng": {}, "more": 1}, rng=True))
+breach("extra-mismatch--a-list", STRUCTURE, extra([1]))

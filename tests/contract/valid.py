@@ -118,7 +118,7 @@ def two_optimizers() -> Files:
     groups = [{"lr": 0.01, "params": [0]}]
     state = {"objects": {"critic_opt": {"state": {}, "param_groups": groups}}}
     made.parts["extra.pt"] = archive(program(state), {})
-    made.meta["extra"] = ["critic", "critic_opt"]
+    made.meta["extra"] = ["critic_opt"]
     made.manifest["optimizer_groups"]["critic_opt"] = [["critic:net.weight"]]
     return made.files()
 
