@@ -1,12 +1,38 @@
-"""The command `smartcash-format`: its parser and its start."""
+"""The command `smartcash-format`: its parser, and the edge where errors become exit codes."""
 
-from typing import Annotated
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
 
 import typer
 
 from smartcash_format import __version__
+from smartcash_format.cli import exits
+from smartcash_format.cli.commands import (
+    best,
+    diff,
+    doctor,
+    history,
+    ls,
+    prune,
+    schema,
+    show,
+    tensors,
+    validate,
+)
+from smartcash_format.errors import CheckpointError
 
-app = typer.Typer(name="smartcash-format", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    name="smartcash-format",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
+    epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; 3 cannot read.",
+)
+for command in (ls, show, tensors, best, validate, diff, prune, history, doctor, schema):
+    command.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -23,10 +49,31 @@ def start(
             "--version", callback=_print_version, is_eager=True, help="Show the version and stop."
         ),
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
 ) -> None:
     """Look at checkpoints: list, find, validate, compare."""
 
 
+# typer carries a click of its own since 0.27 and names few of its errors: this is the root of them.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
     """Run the command with the arguments of this process."""
-    app()
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        exits.complain("stopped")
+        sys.exit(130)
+    except _UsageError as error:
+        error.show()
+        sys.exit(exits.USAGE)
+    except BrokenPipeError:
+        exits.leave_quietly()
+    except (CheckpointError, OSError, ValueError) as error:
+        if debug:
+            raise
+        exits.complain(str(error))
+        sys.exit(exits.code_of(error))
+    sys.exit(code if isinstance(code, int) else exits.FINE)

@@ -22,10 +22,11 @@ def diff(before: PathLike, after: PathLike) -> Diff:
     Raises CheckpointNotFoundError, UnsupportedVersionError, or InvalidCheckpointError where
     meta.json or tensors.json is not what it was when it was saved.
     """
-    return _diff(_read(before), _read(after))
+    return _diff(read_documents(before), read_documents(after))
 
 
-def _read(path: PathLike) -> tuple[Meta, Tensors]:
+def read_documents(path: PathLike) -> tuple[Meta, Tensors]:
+    """meta.json and tensors.json of a checkpoint, and nothing else of it. Raises as `diff`."""
     with open_checkpoint(path) as opened:
         tensors, problems = _tensors(opened)
         if tensors is None:

@@ -141,6 +141,15 @@ def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -
     return notes
 
 
+def rewrite_history(root: Path) -> int:
+    """Writes the history anew without the lines that cannot be read; how many those were."""
+    found = read_history(root, ())
+    if found.skipped:
+        text = "".join(encode_line(line) for line in found.lines)
+        replace_note(root / layout.HISTORY, text.encode("utf-8"))
+    return found.skipped
+
+
 def _make_way(path: Path) -> tuple[str, ...]:
     try:
         if _is_ours(read_note(path, _FIRST_BYTES)):

@@ -21,8 +21,8 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.view import words
 
-# A terminal of 80 columns has room for the name and three metrics.
-METRICS_SHOWN: Final = 3
+# A terminal of 80 columns has room for the name and two metrics.
+METRICS_SHOWN: Final = 2
 _PARTS: Final = (("weights", "W"), ("optimizer", "O"), ("scheduler", "S"), ("extra", "X"))
 _BEST, _SECOND, _BAD = "bold green", "green", "red"
 
@@ -33,6 +33,8 @@ def display(listing: Listing, *, best: Entry | None, root: Path) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
     console.print(listing_table(listing, best=best, now=datetime.now(UTC), title=str(root)))
+    if listing.broken:
+        console.print(reasons(listing))
     console.print(Text(summary(listing, best=best)))
 
 
@@ -68,14 +70,22 @@ def listing_table(
     for name in names:
         table.add_column(Text(words.harmless(name, 24)), justify="right", no_wrap=True)
     for heading in ("size", "parts", "age"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading) + 1)
     ranks = {name: _extremes(listing, name) for name in names}
     for entry in listing:
         table.add_row(*_row(entry, names, ranks, best=best, now=now, step=_has_step(listing)))
     for broken in listing.broken:
-        table.add_row(Text("!", style=_BAD), _name(broken), Text(""))
-        table.add_row("", Text(f"  {words.harmless(broken.reason, 300)}", style=_BAD))
+        table.add_row(Text("!", style=_BAD), _name(broken))
     return table
+
+
+def reasons(listing: Listing) -> Text:
+    """Why each broken one cannot be read, a line each; empty when none is broken."""
+    lines = [
+        f"! {words.harmless(broken.path.name)}: {words.harmless(broken.reason, 300)}"
+        for broken in listing.broken
+    ]
+    return Text("\n".join(lines), style=_BAD)
 
 
 def common_metrics(listing: Sequence[Entry], most: int = METRICS_SHOWN) -> list[str]:

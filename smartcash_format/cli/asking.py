@@ -1,0 +1,70 @@
+"""What several commands ask for alike: roots, conditions, a metric with its mode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartcash_format.store import query
+from smartcash_format.store.catalog import Listing, merge, scan
+from smartcash_format.store.checkpoint_store import search
+from smartcash_format.store.query import Mode
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]i?)?B)", re.IGNORECASE)
+
+Root = Annotated[Path, typer.Argument(help="A directory of checkpoints.", metavar="ROOT")]
+Roots = Annotated[list[Path], typer.Argument(help="Directories of checkpoints.", metavar="ROOT...")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint directory.", metavar="CHECKPOINT")]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Search the whole tree below each ROOT.")
+]
+Wheres = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="FIELD OPERATOR VALUE, such as 'metrics.val_map>=0.5'; all of several must hold.",
+    ),
+]
+
+
+def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:
+    """The checkpoints of all roots. Raises FileNotFoundError for a root that is not there."""
+    for root in roots:
+        if not root.exists():
+            raise FileNotFoundError(f"{root}: no such directory")
+    return merge(search(root) if recursive else scan(root) for root in roots)
+
+
+def filtered(listing: Listing, wheres: Iterable[str] | None) -> Listing:
+    """Those of a listing that meet every condition. Raises ValueError that shows the form."""
+    conditions = [query.parse_where(text) for text in wheres or ()]
+    return listing.only(
+        entry for entry in listing if all(condition(entry) for condition in conditions)
+    )
+
+
+def parse_metric(text: str | None) -> tuple[str | None, Mode | None]:
+    """The metric and mode of `val_map:max`. Raises ValueError that shows the form."""
+    if text is None:
+        return None, None
+    name, _, mode = text.rpartition(":")
+    if mode == "max" and name:
+        return name, "max"
+    if mode == "min" and name:
+        return name, "min"
+    raise ValueError(f"{text!r} names no metric and mode; it is METRIC:max or METRIC:min")
+
+
+def parse_size(text: str) -> int:
+    """The bytes of `500MB` or `2GiB`. Raises ValueError that shows the form."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size; it is a number and a unit, such as 500MB or 2GiB")
+    unit = match[2].upper()
+    base = 1024 if "I" in unit else 1000
+    return int(float(match[1]) * base ** " KMGT".index(unit[0] if unit[0] != "B" else " "))

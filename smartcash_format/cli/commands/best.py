@@ -1,0 +1,54 @@
+"""`best`: the one checkpoint to use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from smartcash_format.cli import asking, exits, output
+from smartcash_format.store import query
+
+EXAMPLES = """Examples:
+
+  smartcash-format best runs/train/weights --metric val_map:max
+
+  cp -r "$(smartcash-format best runs/train/weights)" release/"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("best", epilog=EXAMPLES)(best)
+
+
+def best(
+    roots: asking.Roots,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="METRIC:MODE", help="Without it, the last one flagged."),
+    ] = None,
+    where: asking.Wheres = None,
+    recursive: asking.Recursive = False,
+    form: Annotated[output.Format, typer.Option("--format")] = output.Format.PATHS,
+) -> None:
+    """Print the path of the best checkpoint."""
+    listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
+    name, mode = asking.parse_metric(metric)
+    chosen = query.best(listing, name, mode)
+    if chosen is None:
+        exits.stop(_why_none(len(listing), name), exits.FOUND)
+    match form:
+        case output.Format.JSON:
+            output.write_json("best", checkpoint=output.entry_document(chosen))
+        case output.Format.CSV:
+            output.write_csv([output.entry_row(chosen)])
+        case _:
+            output.write_paths([chosen])
+
+
+def _why_none(count: int, metric: str | None) -> str:
+    if not count:
+        return "there is no checkpoint"
+    if metric is None:
+        return f"none of {count} checkpoints is flagged best: name a metric, --metric val_map:max"
+    return f"none of {count} checkpoints has a number in the metric {metric!r}"

@@ -1,0 +1,128 @@
+"""`doctor`: what is wrong in a root, and whether the newest checkpoint can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from smartcash_format.cli import asking, exits, output
+from smartcash_format.disk.leftovers import Leftover, discard, leftovers
+from smartcash_format.disk.observe import validate
+from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import Listing
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.history import rewrite_history
+from smartcash_format.view import words
+
+EXAMPLES = """Examples:
+
+  smartcash-format doctor runs/train/weights
+
+  smartcash-format doctor runs/train/weights --fix"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a person should know; `fixable` by --fix."""
+
+    kind: Literal["newest", "broken", "leftover", "history", "legacy"]
+    path: Path
+    message: str
+    fixable: bool = False
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("doctor", epilog=EXAMPLES)(doctor)
+
+
+def doctor(
+    root: asking.Root,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Clear leftovers of writers that are not alive; drop torn history lines."
+        ),
+    ] = False,
+    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+) -> None:
+    """Look for leftovers and broken checkpoints, and whether the newest can be resumed."""
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such directory")
+    store = CheckpointStore(root)
+    listing = store.list()
+    findings = list(_findings(store, listing))
+    answer = _newest(listing)
+    if form is output.Document.JSON:
+        documents = [
+            {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
+            for f in findings
+        ]
+        output.write_json("doctor", newest=answer, findings=documents)
+    else:
+        output.show(Text(answer))
+        for finding in findings:
+            line = f"{finding.kind}  {finding.path.name}: {finding.message}"
+            output.show(Text(words.harmless(line, 2_000)))
+    if fix:
+        _fix(root)
+    if findings and not (fix and all(finding.fixable for finding in findings)):
+        raise typer.Exit(exits.FOUND)
+
+
+def _newest(listing: Listing) -> str:
+    if not len(listing):
+        return "there is no checkpoint that can be read"
+    newest = listing[0]
+    report = validate(newest.path, Depth.STRUCTURE)
+    name = words.harmless(newest.name)
+    if not report.valid:
+        return f"the newest, {name}, cannot be loaded: {words.harmless(report.message)}"
+    if not newest.has_optimizer:
+        return f"the newest, {name}, has weights but no optimizer state: it cannot be resumed"
+    return f"the newest, {name}, can be resumed at epoch {newest.epoch}"
+
+
+def _findings(store: CheckpointStore, listing: Listing) -> Iterator[Finding]:
+    root = store.root
+    if len(listing):
+        report = validate(listing[0].path, Depth.STRUCTURE)
+        for problem in report.problems:
+            message = f"{problem.where}: {problem.message} [{problem.code}]"
+            yield Finding(kind="newest", path=listing[0].path, message=message)
+    for broken in listing.broken:
+        yield Finding(kind="broken", path=broken.path, message=broken.reason)
+    for leftover in leftovers(root):
+        yield Finding(
+            kind="leftover",
+            path=leftover.path,
+            message=_about(leftover),
+            fixable=leftover.life != "alive",
+        )
+    if skipped := store.events().skipped:
+        message = f"{skipped} lines cannot be read"
+        yield Finding(kind="history", path=root, message=message, fixable=True)
+    for path in listing.legacy:
+        message = "an old pickle: smartcash-format convert brings it in"
+        yield Finding(kind="legacy", path=path, message=message)
+
+
+def _about(leftover: Leftover) -> str:
+    owner = {
+        "alive": "its writer is at work: leave it",
+        "dead": "its writer is dead",
+        "unknown": "of another machine or boot",
+    }[leftover.life]
+    hours = leftover.age_s / 3600
+    return f"{leftover.kind}, {words.size(leftover.size_bytes)}, {hours:.1f} h old, {owner}"
+
+
+def _fix(root: Path) -> None:
+    freed = sum(discard(each.path) for each in leftovers(root) if each.life != "alive")
+    dropped = rewrite_history(root)
+    exits.complain(f"{words.size(freed)} of leftovers cleared, {dropped} history lines dropped")

@@ -1,0 +1,63 @@
+"""`ls`: the checkpoints of some roots."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from smartcash_format.cli import asking, exits, output
+from smartcash_format.store import query
+from smartcash_format.view.table import listing_table, reasons, summary
+
+EXAMPLES = """Examples:
+
+  smartcash-format ls runs/train/weights
+
+  smartcash-format ls runs -r --where 'metrics.val_map>=0.5' --best val_map:max
+
+  smartcash-format ls runs/train/weights --format csv > checkpoints.csv"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("ls", epilog=EXAMPLES)(ls)
+
+
+def ls(
+    roots: asking.Roots,
+    where: asking.Wheres = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="FIELD", help="Order by a field; -FIELD descends.")
+    ] = "-saved_at",
+    best: Annotated[
+        str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the star.")
+    ] = None,
+    recursive: asking.Recursive = False,
+    form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
+) -> None:
+    """List checkpoints, newest first; the best one bears a star."""
+    listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
+    metric, mode = asking.parse_metric(best)
+    chosen = query.best(listing, metric, mode)
+    listing = listing.only(query.sort_entries(listing, sort))
+    match form:
+        case output.Format.JSON:
+            star = None if chosen is None else str(chosen)
+            output.write_json("list", best=star, **output.listing_document(listing))
+        case output.Format.CSV:
+            output.write_csv([output.entry_row(entry) for entry in listing])
+        case output.Format.PATHS:
+            output.write_paths(listing)
+        case output.Format.TABLE:
+            title = " ".join(map(str, roots))
+            table = listing_table(listing, best=chosen, now=datetime.now(UTC), title=title)
+            parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
+            output.show(*parts, Text(summary(listing, best=chosen)))
+    if listing.broken and form in (output.Format.CSV, output.Format.PATHS):
+        exits.complain(f"{len(listing.broken)} cannot be read: smartcash-format doctor ROOT")
+    if not len(listing):
+        raise typer.Exit(exits.FOUND)

@@ -1,0 +1,38 @@
+"""`show`: one checkpoint, from its documents alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from smartcash_format.cli import asking, output
+from smartcash_format.disk.read import open_checkpoint
+from smartcash_format.view.checkpoint import checkpoint_tree
+
+EXAMPLES = """Examples:
+
+  smartcash-format show runs/train/weights/epoch-0010-3f9a2c1b
+
+  smartcash-format show CHECKPOINT --format json | jq .meta.config"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("show", epilog=EXAMPLES)(show)
+
+
+def show(
+    checkpoint: asking.Checkpoint,
+    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+) -> None:
+    """Show what a checkpoint says of itself: epoch, metrics, config, files."""
+    with open_checkpoint(checkpoint) as opened:
+        if form is output.Document.JSON:
+            output.write_json(
+                "checkpoint", path=str(checkpoint), meta=json.loads(opened.meta_bytes)
+            )
+            return
+        output.show(checkpoint_tree(checkpoint, opened.meta, now=datetime.now(UTC)))

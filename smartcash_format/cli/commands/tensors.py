@@ -1,0 +1,86 @@
+"""`tensors`: names, shapes and norms, from tensors.json; the weights stay closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from smartcash_format.cli import asking, output
+from smartcash_format.spec.tensors import TensorRecord
+from smartcash_format.spec.values import number_to_json
+from smartcash_format.store.compare import read_documents
+from smartcash_format.view import words
+from smartcash_format.view.layers import layer_tree
+
+EXAMPLES = """Examples:
+
+  smartcash-format tensors CHECKPOINT --tree
+
+  smartcash-format tensors CHECKPOINT --format csv > tensors.csv"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("tensors", epilog=EXAMPLES)(tensors)
+
+
+def tensors(
+    checkpoint: asking.Checkpoint,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="As a tree of modules, repeated layers collapsed.")
+    ] = False,
+    form: Annotated[output.Sheet, typer.Option("--format")] = output.Sheet.TABLE,
+) -> None:
+    """List the tensors of a checkpoint."""
+    _, manifest = read_documents(checkpoint)
+    rows = [
+        _row(name, tensor, record)
+        for name, found in manifest.weights.items()
+        for tensor, record in found.tensors.items()
+    ]
+    match form:
+        case output.Sheet.JSON:
+            output.write_json("tensors", path=str(checkpoint), tensors=rows)
+        case output.Sheet.CSV:
+            output.write_csv(rows)
+        case output.Sheet.TABLE if tree:
+            for name, found in manifest.weights.items():
+                output.show(layer_tree(name, found.tensors))
+        case output.Sheet.TABLE:
+            output.show(_table(rows, checkpoint))
+
+
+def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
+    return {
+        "set": weight_set,
+        "name": name,
+        "dtype": record.dtype,
+        "shape": "x".join(map(str, record.shape)) or "scalar",
+        "l2": None if record.l2 is None else number_to_json(record.l2),
+        "absmax": None if record.absmax is None else number_to_json(record.absmax),
+        "file": record.file,
+        "digest": record.digest,
+    }
+
+
+def _table(rows: list[dict[str, Any]], checkpoint: Path) -> Table:
+    title = Text(words.harmless(str(checkpoint)))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading, justify in (("name", "left"), ("dtype", "left"), ("shape", "right")):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for heading in ("l2", "absmax"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = [row["l2"], row["absmax"]]
+        shown = [
+            words.number(value) if isinstance(value, int | float) else str(value or "")
+            for value in numbers
+        ]
+        table.add_row(
+            Text(words.harmless(row["name"])), Text(row["dtype"]), Text(row["shape"]), *shown
+        )
+    return table

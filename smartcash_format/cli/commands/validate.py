@@ -1,0 +1,189 @@
+"""`validate`: is it whole, and is it good enough? For people, and for CI as a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli.ci import github_lines, junit_xml, step_summary
+from smartcash_format.disk.observe import validate as look
+from smartcash_format.spec import layout
+from smartcash_format.spec.problems import Depth, Report
+from smartcash_format.store import query
+from smartcash_format.store.catalog import read_entry, scan
+from smartcash_format.store.entry import Entry
+from smartcash_format.view import words
+
+EXAMPLES = """Examples:
+
+  smartcash-format validate runs/train/weights --depth content
+
+  smartcash-format validate release/ --require 'metrics.val_map>=0.4' --max-size 500MB
+
+  smartcash-format validate runs/train/weights --format junit > report.xml"""
+
+
+class DepthName(StrEnum):
+    """How hard to look."""
+
+    META = "meta"
+    STRUCTURE = "structure"
+    CONTENT = "content"
+
+
+class ValidateFormat(StrEnum):
+    """How the findings are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JUNIT = "junit"
+    GITHUB = "github"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A report, and the requirements that the checkpoint does not meet."""
+
+    path: Path
+    report: Report
+    unmet: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.report.valid and not self.unmet
+
+    def lines(self) -> Iterator[str]:
+        """Every finding in a line."""
+        for problem in self.report.problems:
+            fix = f" -> {problem.fix}" if problem.fix else ""
+            yield f"{problem.where}: {problem.message} [{problem.code}]{fix}"
+        yield from self.unmet
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("validate", epilog=EXAMPLES)(validate)
+
+
+def validate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Checkpoints, their meta.json, or directories of checkpoints.",
+        ),
+    ],
+    depth: Annotated[
+        DepthName, typer.Option("--depth", help="meta: names and sizes; content: every byte.")
+    ] = DepthName.STRUCTURE,
+    require: Annotated[
+        list[str] | None,
+        typer.Option("--require", metavar="CONDITION", help="Also fail unless this holds."),
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Such as 500MB or 2GiB.")
+    ] = None,
+    form: Annotated[ValidateFormat, typer.Option("--format")] = ValidateFormat.TABLE,
+) -> None:
+    """Check that checkpoints are whole; exit 1 when one is not."""
+    conditions = [query.parse_where(text) for text in require or ()]
+    most = None if max_size is None else asking.parse_size(max_size)
+    verdicts = [_judge(path, Depth[depth.name], conditions, most) for path in _checkpoints(paths)]
+    _print(verdicts, form)
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(exits.FOUND)
+
+
+def _checkpoints(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        where = path.parent if path.name == layout.META else path
+        if not where.exists():
+            raise FileNotFoundError(f"{where}: no such file or directory")
+        if (where / layout.META).exists() or not where.is_dir():
+            yield where
+            continue
+        listing = scan(where)
+        found = [*(entry.path for entry in listing), *(broken.path for broken in listing.broken)]
+        if not found:
+            yield where  # what it is instead of a checkpoint is the finding
+        yield from sorted(found)
+
+
+def _judge(
+    path: Path, depth: Depth, conditions: list[query.Where], max_size: int | None
+) -> Verdict:
+    report = look(path, depth)
+    entry = read_entry(path) if report.meta is not None else None
+    unmet = []
+    if isinstance(entry, Entry):
+        unmet = [
+            f"{condition} does not hold: {_found(entry, condition.field)}"
+            for condition in conditions
+            if not condition(entry)
+        ]
+        if max_size is not None and entry.size_bytes > max_size:
+            unmet.append(f"takes {words.size(entry.size_bytes)}, over {words.size(max_size)}")
+    return Verdict(path=path, report=report, unmet=tuple(unmet))
+
+
+def _found(entry: Entry, field: str) -> str:
+    value = query.field_value(entry, field) if field != "tags" else " ".join(entry.tags)
+    return "it says nothing there" if value is None else f"it is {value}"
+
+
+def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
+    cases = [(str(verdict.path), list(verdict.lines())) for verdict in verdicts]
+    match form:
+        case ValidateFormat.JSON:
+            output.write_json("validation", reports=[_document(each) for each in verdicts])
+        case ValidateFormat.JUNIT:
+            typer.echo(junit_xml(cases))
+        case ValidateFormat.GITHUB:
+            for line in github_lines(cases):
+                typer.echo(line)
+            step_summary(cases)
+        case ValidateFormat.TABLE:
+            for verdict in verdicts:
+                _show(verdict)
+
+
+def _show(verdict: Verdict) -> None:
+    name = words.harmless(str(verdict.path))
+    if verdict.passed:
+        output.show(Text.assemble(("ok  ", "green"), name, f": {verdict.report.message}"))
+    else:
+        output.show(Text.assemble(("BAD ", "bold red"), name))
+        for line in verdict.lines():
+            output.show(Text(f"    {words.harmless(line)}"))
+    for notice in verdict.report.notices:
+        output.show(Text(f"    note: {words.harmless(notice)}", style="dim"))
+
+
+def _document(verdict: Verdict) -> dict[str, object]:
+    return {
+        "path": str(verdict.path),
+        "valid": verdict.report.valid,
+        "passed": verdict.passed,
+        "depth": verdict.report.depth.name,
+        "message": verdict.report.message,
+        "problems": [
+            {
+                "code": problem.code,
+                "where": problem.where,
+                "message": problem.message,
+                "found": problem.found,
+                "expected": problem.expected,
+                "fix": problem.fix,
+            }
+            for problem in verdict.report.problems
+        ],
+        "unmet": list(verdict.unmet),
+        "notices": list(verdict.report.notices),
+    }

@@ -1,0 +1,49 @@
+"""What the command tells its caller by its exit code, and how an error becomes one line.
+
+0  fine
+1  findings, a difference, or nothing found
+2  usage
+3  cannot read
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final, NoReturn
+
+import typer
+
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
+from smartcash_format.view import words
+
+FINE: Final = 0
+FOUND: Final = 1
+USAGE: Final = 2
+UNREADABLE: Final = 3
+
+
+def complain(message: str) -> None:
+    """One line on standard error; control characters are shown, never sent."""
+    lines = (words.harmless(line, 2_000) for line in message.splitlines())
+    typer.echo("smartcash-format: " + "\n".join(lines), err=True)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Ends the command with one line and this exit code."""
+    complain(message)
+    raise typer.Exit(code)
+
+
+def code_of(error: CheckpointError | OSError | ValueError) -> int:
+    """The exit code of an error that reached the edge."""
+    if isinstance(error, CheckpointNotFoundError):
+        return FOUND
+    return USAGE if isinstance(error, ValueError) else UNREADABLE
+
+
+def leave_quietly() -> NoReturn:
+    """Ends the command when the reader of its output has gone: `ls | head` is no error."""
+    # Python flushes standard output once more at exit and would complain there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(FINE)

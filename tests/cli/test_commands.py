@@ -1,0 +1,232 @@
+"""The command line: what it prints, where, and with which exit code; no torch in any of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from smartcash_format.cli.main import main
+from smartcash_format.testing.sample import write_sample
+from tests.processes import run_python
+from tests.store.checkpoints import write_checkpoint
+
+
+class Ran:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["smartcash-format", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        code = stopped.value.code
+        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in (1, 2, 3):
+        write_checkpoint(
+            tmp_path / "root", number, is_best=number == 2, metrics={"val_map": number / 10}
+        )
+    return tmp_path / "root"
+
+
+def test_ls_lists_newest_first_with_a_star_for_the_best(run: Run, root: Path) -> None:
+    ran = run("ls", root)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert next(line for line in lines if line.startswith("★")).split()[2] == "2"
+    assert sum("epoch-" in line for line in lines[:-1]) == 3
+    assert "3 checkpoints" in lines[-1]
+
+
+def test_ls_filters_sorts_and_prints_paths(run: Run, root: Path) -> None:
+    ran = run("ls", root, "--where", "metrics.val_map>=0.2", "--sort", "epoch", "--format", "paths")
+    assert [Path(line).name[:10] for line in ran.out.splitlines()] == ["epoch-0002", "epoch-0003"]
+    ran = run("ls", root, "--where", "epoch>99")
+    assert ran.code == 1
+
+
+def test_ls_json_and_csv_are_machine_readable(run: Run, root: Path) -> None:
+    found = json.loads(run("ls", root, "--format", "json").out)
+    assert found["kind"] == "smartcash-format/list"
+    assert found["version"] == 1
+    assert [each["epoch"] for each in found["checkpoints"]] == [3, 2, 1]
+    assert found["best"].endswith(found["checkpoints"][1]["name"])
+    rows = list(csv.DictReader(io.StringIO(run("ls", root, "--format", "csv").out)))
+    assert [row["metrics.val_map"] for row in rows] == ["0.3", "0.2", "0.1"]
+
+
+def test_a_formula_in_foreign_text_is_text_in_csv(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, backbone="=HYPERLINK(1)", tags=["\x1b[31mred"])
+    printed = run("ls", tmp_path, "--format", "csv").out
+    (row,) = csv.DictReader(io.StringIO(printed))
+    assert row["backbone"] == "'=HYPERLINK(1)"
+    assert "\x1b" not in printed
+
+
+def test_escape_sequences_of_foreign_metadata_are_shown_never_obeyed(
+    run: Run, tmp_path: Path
+) -> None:
+    path = write_checkpoint(
+        tmp_path, 1, metrics={"\x1b[2J\u202e": 1.0}, backbone="\x9b31m", config={"\x07": "\x1b]0;x"}
+    )
+    for arguments in (("ls", tmp_path), ("show", path), ("prune", tmp_path), ("best", tmp_path)):
+        ran = run(*arguments)
+        assert not set(ran.out + ran.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
+def test_best_prints_one_path_or_says_why_not(run: Run, root: Path) -> None:
+    assert "epoch-0002" in run("best", root).out
+    assert "epoch-0003" in run("best", root, "--metric", "val_map:max").out
+    ran = run("best", root, "--metric", "loss:min")
+    assert ran.code == 1
+    assert "loss" in ran.err
+
+
+def test_validate_names_every_finding_and_gates(run: Run, tmp_path: Path) -> None:
+    good = write_sample(tmp_path, epoch=1)
+    bad = write_sample(tmp_path, epoch=2)
+    (bad / "model.safetensors").write_bytes(b"short")
+    ran = run("validate", tmp_path)
+    assert ran.code == 1
+    assert "file-size" in ran.out
+    assert run("validate", good, "--depth", "content").code == 0
+    assert run("validate", good / "meta.json").code == 0
+    ran = run("validate", good, "--require", "epoch>=9", "--max-size", "10B")
+    assert ran.code == 1
+    assert "epoch>=9 does not hold: it is 1" in ran.out
+    assert "over 10 B" in ran.out
+
+
+def test_validate_speaks_to_ci(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = write_sample(tmp_path / "root", epoch=2)
+    (bad / "model.safetensors").unlink()
+    report = run("validate", bad, "--format", "junit").out
+    suite = ElementTree.fromstring(report)
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    lines = run("validate", bad, "--format", "github").out.splitlines()
+    assert lines[0].startswith("::error file=")
+    assert "file-missing" in summary.read_text()
+    found = json.loads(run("validate", bad, "--format", "json").out)
+    assert found["reports"][0]["problems"][0]["code"] == "file-missing"
+
+
+def test_diff_tells_the_same_from_the_different(run: Run, tmp_path: Path) -> None:
+    first, second = write_sample(tmp_path, epoch=1), write_sample(tmp_path, epoch=2)
+    assert run("diff", first, first).code == 0
+    ran = run("diff", first, second)
+    assert ran.code == 1
+    assert "other weights" in ran.out
+    found = json.loads(run("diff", first, second, "--format", "json").out)
+    assert found["weights"][0]["verdict"] == "different"
+
+
+def test_prune_removes_nothing_until_it_is_told_to(run: Run, tmp_path: Path) -> None:
+    for epoch in range(1, 5):
+        write_sample(tmp_path, epoch=epoch)
+    ran = run("prune", tmp_path, "--keep-last", "2")
+    assert ran.out.count("remove ") == 2
+    assert len(list(tmp_path.glob("epoch-*"))) == 4
+    ran = run("prune", tmp_path, "--keep-last", "2", "--apply", "--format", "json")
+    assert len(list(tmp_path.glob("epoch-*"))) == 2
+    assert [d["action"] for d in json.loads(ran.out)["decisions"]].count("remove") == 2
+
+
+def test_doctor_tells_whether_the_newest_can_be_resumed(run: Run, tmp_path: Path) -> None:
+    write_sample(tmp_path, epoch=1)
+    newest = write_sample(tmp_path, epoch=2)
+    (tmp_path / ".staging-00000000-1-1-00000000").mkdir()
+    (tmp_path / "training_history.yaml").write_text("- {torn\n")
+    ran = run("doctor", tmp_path)
+    assert ran.code == 1
+    assert "can be resumed at epoch 2" in ran.out
+    assert "leftover" in ran.out
+    assert "1 lines cannot be read" in ran.out
+    assert run("doctor", tmp_path, "--fix").code == 0
+    assert run("doctor", tmp_path).code == 0
+    (newest / "optimizer.pt").write_bytes(b"rotten")
+    assert run("doctor", tmp_path).code == 1
+
+
+def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    assert "files" in run("show", path).out
+    assert json.loads(run("show", path, "--format", "json").out)["meta"]["epoch"] == 1
+    assert "stem" in run("tensors", path, "--tree").out
+    rows = json.loads(run("tensors", path, "--format", "json").out)["tensors"]
+    assert {row["name"] for row in rows} == {"head.bias", "head.weight", "stem.weight"}
+    assert run("history", tmp_path).code == 0
+    names = run("schema").out.split()
+    assert "meta-v1.schema.json" in names
+    assert json.loads(run("schema", "meta-v1.schema.json").out)["$schema"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("ls", "nowhere"), 3, "no such directory"),
+        (("ls", ".", "--where", "nonsense"), 2, "no comparison"),
+        (("ls", ".", "--best", "val_map"), 2, "METRIC:max"),
+        (("bogus",), 2, "bogus"),
+        (("show", "nowhere"), 1, "no such checkpoint"),
+        (("show", "."), 3, "meta.json"),
+        (("validate", ".", "--max-size", "big"), 2, "500MB"),
+        (("schema", "none"), 2, "there are"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_with_its_exit_code(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], code: int, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    ran = run(*arguments)
+    assert ran.code == code
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert not ran.out
+
+
+def test_no_command_imports_torch_or_numpy(root: Path, tmp_path: Path) -> None:
+    path = write_sample(tmp_path / "sample", epoch=1)
+    for arguments in (
+        ["ls", root], ["best", root], ["show", path], ["validate", path, "--depth", "content"],
+        ["diff", path, path], ["prune", root], ["history", root], ["doctor", root],
+        ["tensors", path],
+    ):  # fmt: skip
+        text = [str(argument) for argument in arguments]
+        run_python(
+            "import sys\n"
+            f"sys.argv = ['smartcash-format', *{text!r}]\n"
+            "from smartcash_format.cli.main import main\n"
+            "try:\n    main()\nexcept SystemExit:\n    pass\n"
+            "assert not {'torch', 'numpy'} & sys.modules.keys()\n"
+        )
+
+
+def test_a_closed_pipe_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
