@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.pickle_machine import NAMES, PART, REBUILD
+from smartcash_format.spec.pickle_machine import NAMES, REBUILD
 from smartcash_format.spec.rebuilds import TensorMachine as Machine
 from smartcash_format.spec.refusal import Refused, shown
 
@@ -78,8 +78,6 @@ def _run(machine: Machine, at: int) -> int:
                 index, at = _U32.unpack_from(data, at + 1)[0], at + 5
             value = memo[index]
             end = machine.read_tensor(at) if value is REBUILD else 0
-            if value is PART:
-                raise Refused("pickle-structure", f"fetches memo {index:,}, part of a tensor")
             if not end:
                 machine.stack.append(value)
             at = end or at

@@ -27,6 +27,7 @@ _TENSORS: Final = 2 * limits.TENSORS
 # A dict hashes its keys. Long integers and tuples can be made to have one hash all, and then a
 # dict of n of them takes n * n steps; nobody keeps state under many of them.
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_INT_KEYS: Final = 1 << 63
 _TUPLE_KEYS: Final = 1_000
 _TUPLE_KEY_ITEMS: Final = 64
 
@@ -48,9 +49,6 @@ COUNTER: Final = Name("collections", "Counter")
 STORAGES: Final = frozenset(Name("torch", name) for name in STORAGE_TYPES)
 NAMES: Final = frozenset({REBUILD, ORDERED_DICT, COUNTER}) | STORAGES
 
-# In the memo for what is memoised and never fetched: the parts that a tensor was made of.
-PART: Final = object()
-
 
 class Machine:
     """One run of one program: what is on its stack, what it has memoised, what it has named.
@@ -65,8 +63,9 @@ class Machine:
         self.marked: list[list[Any]] = []
         self.memo: list[Any] = []
         self.names: set[Name] = set()
+        # Of every tensor made: empty then, and once more looked at when all is done.
+        self.hooks: list[dict[Any, Any]] = []
         self._tensors = 0
-        self._hooks: list[dict[Any, Any]] = []
         self._copied = 0
         self._tuple_keys = 0
 
@@ -96,7 +95,7 @@ class Machine:
         if type(target) is not dict or len(items) % 2:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
         for key in keys:
-            if type(key) is not str:
+            if type(key) is not str and (type(key) is not int or not -_INT_KEYS < key < _INT_KEYS):
                 self._check_key(key)
         due = len(target) + len(keys)
         target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
@@ -113,7 +112,7 @@ class Machine:
         for item in items:
             if type(item) not in _SCALARS:
                 raise Refused("pickle-structure", f"has a key of the type {type(item).__name__}")
-            if type(item) is int and not limits.INTEGER_MIN <= item <= limits.INTEGER_MAX:
+            if type(item) is int and not -_INT_KEYS < item < _INT_KEYS:
                 raise Refused("pickle-bounds", "has a key beyond 64 bits")
 
     def name_storage(self, asked: object) -> Storage:
@@ -132,8 +131,7 @@ class Machine:
             raise Refused("pickle-structure", f"calls {shown(name)}, which is no name")
         if name is REBUILD:
             tensor = rebuild(args)
-            # Whoever has these hooks could still fill them: looked at again when all is done.
-            self._hooks.append(args[-1])
+            self.hooks.append(args[-1])
             self.count_tensors(1)
             return tensor
         if name is ORDERED_DICT and not args:
@@ -157,6 +155,6 @@ class Machine:
         value = self.stack.pop()
         if self.stack or self.marked:
             raise Refused("pickle-structure", "stops with more than its result on the stack")
-        if any(self._hooks):
+        if any(self.hooks):
             raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
         return value

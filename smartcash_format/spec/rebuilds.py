@@ -13,9 +13,10 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from smartcash_format.spec.pickle_machine import ORDERED_DICT, PART, STORAGES, Machine, Name
+from smartcash_format.spec.pickle_machine import ORDERED_DICT, STORAGES, Machine, Name
 from smartcash_format.spec.refusal import Refused
 from smartcash_format.spec.tensor_refs import (
+    Storage,
     StorageForm,
     Storages,
     TensorRef,
@@ -31,7 +32,7 @@ _INT: Final = rb"(?:K.|M..|J.{4})"
 _SIZES: Final = rb"(?:\)|I(?:\x85|I(?:\x86|I\x87))|\(I{4,64}t)".replace(b"I", _INT)
 _TENSOR: Final = re.compile(
     # the persistent id: word, storage type, key, location, numel
-    rb"\(\((%b%b)X(.)\0\0\0([0-9]+)%b(%b%b)t%bQ" % (_GET, _GET, _PUT, _GET, _INT, _PUT)
+    rb"\(\((%b%b)X(.)\0\0\0([0-9]{1,10})%b(%b%b)t%bQ" % (_GET, _GET, _PUT, _GET, _INT, _PUT)
     # offset and shape, stride, requires_grad and an empty OrderedDict of hooks
     + rb"(%b%b)%b?(%b)%b?\x89(%b)\)R%b" % (_INT, _SIZES, _PUT, _SIZES, _PUT, _GET, _PUT)
     # the tuple of these, the tensor
@@ -40,8 +41,9 @@ _TENSOR: Final = re.compile(
 )
 # Groups of the match: the memos, and what else is looked at for many tensors together.
 _PUTS: Final = itemgetter(3, 5, 7, 9, 11, 12, 13)
-_LENGTH_AND_KEY: Final = itemgetter(1, 2)
-_NUMBER: Final = struct.Struct("<xL")
+_PUT_BYTES: Final = 5
+_LENGTH: Final = itemgetter(1)
+_KEY: Final = itemgetter(2)
 # Tensors looked at together: bounds what is kept of them.
 _TOGETHER: Final = 2_000
 _GETS: Final = re.compile(_GET, re.DOTALL)
@@ -51,13 +53,14 @@ _INTS: Final = re.compile(_INT, re.DOTALL)
 class _Form(NamedTuple):
     """What is the same for all tensors of one dtype, shape and place."""
 
+    kind: Name
     storage: StorageForm
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
     numel: int
-    # What is memoised between the storage's key and the tensor, and the bytes for the two shapes.
-    memos: tuple[Any, ...]
+    # An empty tuple is not memoised.
+    memoised: tuple[tuple[int, ...], ...]
     puts_bytes: int
 
 
@@ -81,20 +84,25 @@ class TensorMachine(Machine):
         if match is None:
             return 0
         groups = match.groups(b"")
-        gets, _, digits, _, place, _, window, shape_put, stride, stride_put, hooks, _, _, _ = groups
-        opcodes = gets, place, window, stride, hooks
+        (
+            gets, _, digits, _, place, _, window, shape_put, stride, stride_put, hooks_at, _, _, _,
+        ) = groups  # fmt: skip
+        opcodes = gets, place, window, stride, hooks_at
         form = self._forms.get(opcodes) or self._form(opcodes)
         if form is None or len(shape_put) + len(stride_put) != form.puts_bytes:
             return 0
-        storage, shape, strides, offset, numel, memos, _ = form
+        kind, storage, shape, strides, offset, numel, memoised, _ = form
         key = digits.decode()
         self.storages.name(key, storage)
+        hooks: dict[Any, Any] = {}
+        self.hooks.append(hooks)
+        asked = "storage", kind, key, storage.location, storage.numel
+        args = Storage(key, storage), offset, shape, strides, False, hooks
         tensor = TensorRef(storage.dtype, shape, strides, offset, key, numel)
-        memo = self.memo
-        first = len(memo)
-        memo += (key, *memos, tensor)
+        first = len(self.memo)
+        self.memo += (key, asked, *memoised, hooks, args, tensor)
+        self._numbers.append(range(first, len(self.memo)))
         self.stack.append(tensor)
-        self._numbers.append(range(first, len(memo)))
         self._groups.append(groups)
         if len(self._groups) == _TOGETHER:
             self._look()
@@ -109,10 +117,11 @@ class TensorMachine(Machine):
         """Looks at what read_tensor took for granted: the memos' numbers, the keys' lengths."""
         self.count_tensors(len(self._groups))
         puts = b"".join(chain.from_iterable(map(_PUTS, self._groups)))
-        numbers = [number for (number,) in _NUMBER.iter_unpack(puts)]
-        if numbers != list(chain.from_iterable(self._numbers)):
+        numbers = struct.unpack("<" + "xL" * (len(puts) // _PUT_BYTES), puts)
+        if numbers != tuple(chain.from_iterable(self._numbers)):
             raise Refused("pickle-structure", "memoises parts of a tensor out of turn")
-        if any(length[0] != len(key) for length, key in map(_LENGTH_AND_KEY, self._groups)):
+        lengths = b"".join(map(_LENGTH, self._groups))
+        if lengths != bytes(map(len, map(_KEY, self._groups))):
             raise Refused("pickle-structure", "has the name of a storage with another length")
         self._numbers.clear()
         self._groups.clear()
@@ -124,16 +133,17 @@ class TensorMachine(Machine):
         fetched = self._fetched(*_GETS.findall(gets), location, hooks)
         if fetched is None:
             return None
-        storage = storage_form(*fetched, _integer(numel))
+        kind, device = fetched
+        storage = storage_form(kind.name, device, _integer(numel))
         begin, sizes, strides = _integer(offset), _integers(shape), _integers(stride)
         elements = check_window(storage.numel, begin, sizes, strides)
-        # An empty tuple is not memoised; the persistent id, the hooks and the arguments always are.
-        memos = (PART, sizes, strides, PART, PART) if sizes else (PART, PART, PART)
-        form = _Form(storage, sizes, strides, begin, elements, memos, 10 if sizes else 0)
+        memoised = (sizes, strides) if sizes else ()
+        puts_bytes = _PUT_BYTES * len(memoised)
+        form = _Form(kind, storage, sizes, strides, begin, elements, memoised, puts_bytes)
         self._forms[opcodes] = form
         return form
 
-    def _fetched(self, *gets: bytes) -> tuple[str, str] | None:
+    def _fetched(self, *gets: bytes) -> tuple[Name, str] | None:
         """The storage type and the location around a key, if all that is fetched there is due."""
         numbers = [int.from_bytes(get[1:], "little") for get in gets]
         if max(numbers) >= len(self.memo):
@@ -141,7 +151,7 @@ class TensorMachine(Machine):
         word, kind, location, hooks = (self.memo[number] for number in numbers)
         if word != "storage" or type(location) is not str or hooks is not ORDERED_DICT:
             return None
-        return (kind.name, location) if type(kind) is Name and kind in STORAGES else None
+        return (kind, location) if type(kind) is Name and kind in STORAGES else None
 
 
 def _cut(pattern: re.Pattern[bytes], opcodes: bytes) -> tuple[bytes, bytes]:

@@ -10,7 +10,8 @@ and no gap but the filler that aligns a storage.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from typing import BinaryIO, Final, NamedTuple
 
 from smartcash_format.spec import limits
@@ -61,16 +62,8 @@ class Record(NamedTuple):
     size_bytes: int
 
 
-class _Entry(NamedTuple):
-    name: bytes
-    common: bytes
-    crc: int
-    size_bytes: int
-    offset: int
-
-    @property
-    def is_described(self) -> bool:
-        return bool(self.common[2] & _DESCRIBED)
+# An entry of the directory: name, common, crc, size, offset.
+_Entry = tuple[bytes, bytes, int, int, int]
 
 
 def read_records(stream: BinaryIO, size_bytes: int) -> Mapping[bytes, Record]:
@@ -79,7 +72,7 @@ def read_records(stream: BinaryIO, size_bytes: int) -> Mapping[bytes, Record]:
     Reads the directory and the entries' headers, never their data. Raises Refused.
     """
     count, begin, end = _directory(stream, size_bytes)
-    entries = list(_entries(read_at(stream, begin, end - begin), count))
+    entries = _entries(read_at(stream, begin, end - begin), count)
     return _placed(stream, entries, begin)
 
 
@@ -130,7 +123,8 @@ def _directory_64(tail: bytes, end: int) -> tuple[int, int, int]:
     return count, size, begin
 
 
-def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
+def _entries(directory: bytes, count: int) -> list[_Entry]:
+    entries: list[_Entry] = []
     at = 0
     for _ in range(count):
         if at + _CENTRAL.size > len(directory):
@@ -153,9 +147,10 @@ def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
             at += extra_bytes
         if packed != size:
             raise Refused("archive-compressed", "has two sizes", shown(name))
-        yield _Entry(name, common, crc, size, offset)
+        entries.append((name, common, crc, size, offset))
     if at != len(directory):
         raise Refused("archive-structure", "has more bytes in its directory than its entries take")
+    return entries
 
 
 def _not_stored(name: bytes, common: bytes) -> Refused:
@@ -183,17 +178,18 @@ def _placed(stream: BinaryIO, entries: list[_Entry], end: int) -> dict[bytes, Re
     and nothing lies between them.
     """
     records: dict[bytes, Record] = {}
-    offsets = [entry.offset for entry in entries]
+    offsets = [offset for *_, offset in entries]
     if offsets[:1] != [0]:
         raise Refused("archive-structure", "does not begin with its first entry")
     descriptor, before = b"", b""
     for entry, after in zip(entries, [*offsets[1:], end], strict=True):
+        name, _, _, size_bytes, offset = entry
         begin, own_descriptor = _begin_as_aligned(stream, entry, descriptor, after)
         if not begin:
-            _check_descriptor(stream, descriptor, entry.offset, before)
+            _check_descriptor(stream, descriptor, offset, before)
             begin, own_descriptor = _begin(stream, entry, after)
-        records[entry.name] = Record(begin, entry.size_bytes)
-        descriptor, before = own_descriptor, entry.name
+        records[name] = Record(begin, size_bytes)
+        descriptor, before = own_descriptor, name
     _check_descriptor(stream, descriptor, end, before)
     if len(records) != len(entries):
         raise Refused("archive-structure", "has two entries of one name")
@@ -216,37 +212,56 @@ def _begin_as_aligned(
     name, common, crc, size_bytes, offset = entry
     if size_bytes >= _U32 or offset >= _U32:
         return 0, b""
-    descriptor = b""
-    stated = crc, size_bytes, size_bytes
-    if common[2] & _DESCRIBED:
-        descriptor = _DESCRIPTOR.pack(_DESCRIPTOR_MARK, *stated)
-        stated = 0, 0, 0
-    begin = after - len(descriptor) - size_bytes
-    filler = begin - offset - _LOCAL.size - len(name) - _EXTRA.size
-    if not 0 <= filler <= _U16 - _EXTRA.size:
+    form, name_bytes = _aligned(len(name)), len(name)
+    begin = after - size_bytes
+    described = common[2] & _DESCRIBED
+    if described:
+        begin -= _DESCRIPTOR.size
+    extra = begin - offset - _LOCAL.size - name_bytes
+    filler = extra - _EXTRA.size
+    if filler < 0 or extra > _U16:
         return 0, b""
-    head = _LOCAL.pack(_LOCAL_MARK, common, *stated, len(name), filler + _EXTRA.size)
-    due = b"".join((before, head, name, _EXTRA.pack(_FILLER, filler)))
+    if described:
+        descriptor = _DESCRIPTOR.pack(_DESCRIPTOR_MARK, crc, size_bytes, size_bytes)
+        head = form.pack(_LOCAL_MARK, common, 0, 0, 0, name_bytes, extra, name, _FILLER, filler)
+    else:
+        descriptor = b""
+        head = form.pack(
+            _LOCAL_MARK, common, crc, size_bytes, size_bytes, name_bytes, extra, name, _FILLER,
+            filler,
+        )  # fmt: skip
+    due = before + head
     stream.seek(offset - len(before))
     return (begin, descriptor) if stream.read(len(due)) == due else (0, b"")
+
+
+@cache
+def _aligned(name_bytes: int) -> struct.Struct:
+    """A header with a name of so many bytes and filler, up to the filler's own content."""
+    return struct.Struct(f"{_LOCAL.format}{name_bytes}s2H")
 
 
 def _begin(stream: BinaryIO, entry: _Entry, after: int) -> tuple[int, bytes]:
     """Where an entry's data begins, and the descriptor that must follow the data up to `after`."""
     name, common, crc, size_bytes, offset = entry
+    described = bool(common[2] & _DESCRIBED)
     head = read_at(stream, offset, _LOCAL.size)
     mark, own_common, own_crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(head)
     rest = read_at(stream, offset + len(head), name_bytes + extra_bytes)
-    if (mark, own_common, rest[:name_bytes]) != (_LOCAL_MARK, common, name):
+    # But for the version needed: 45 where a header has 64-bit numbers, and one of the two may.
+    if (mark, own_common[2:], rest[:name_bytes]) != (_LOCAL_MARK, common[2:], name):
         raise _disagrees(name)
-    wide = _is_wide(rest[name_bytes:], entry)
-    stated, due, descriptor = (own_crc, packed, size), (crc, size_bytes, size_bytes), b""
-    if entry.is_described:
+    wide_values = _wide_values(size_bytes, offset, described=described)
+    wide = _is_wide(rest[name_bytes:], name, wide_values)
+    if size_bytes >= _U32 and not wide:
+        raise _disagrees(name)
+    due, descriptor = (crc, size_bytes, size_bytes), b""
+    if described:
         form = _DESCRIPTOR_64 if wide else _DESCRIPTOR
         descriptor, due = form.pack(_DESCRIPTOR_MARK, *due), (0, 0, 0)
     elif wide:
         due = crc, _U32, _U32
-    if stated != due:
+    if (own_crc, packed, size) != due:
         raise _disagrees(name)
     begin = offset + len(head) + len(rest)
     if begin + size_bytes + len(descriptor) != after:
@@ -255,29 +270,30 @@ def _begin(stream: BinaryIO, entry: _Entry, after: int) -> tuple[int, bytes]:
     return begin, descriptor
 
 
-def _is_wide(extra: bytes, entry: _Entry) -> bool:
+def _is_wide(extra: bytes, name: bytes, values: tuple[bytes, ...]) -> bool:
     """Whether an entry's own header has the field for 64 bits; all else must be torch's filler."""
     wide, at = False, 0
     while at < len(extra):
         kind, length = _EXTRA.unpack_from(extra.ljust(at + _EXTRA.size, b"\0"), at)
         value = extra[at + _EXTRA.size : at + _EXTRA.size + length]
         at += _EXTRA.size + length
-        if kind == _EXTRA_64 and not wide and value in _wide_values(entry):
+        if kind == _EXTRA_64 and not wide and value in values:
             wide = True
         elif kind != _FILLER or at > len(extra):
-            raise _disagrees(entry.name)
-    if entry.size_bytes >= _U32 and not wide:
-        raise _disagrees(entry.name)
+            raise _disagrees(name)
     return wide
 
 
-def _wide_values(entry: _Entry) -> tuple[bytes, ...]:
-    """What the 64-bit field may hold: sizes where 32 bits fail, and in torch's the offset."""
-    sizes = struct.pack("<2Q", entry.size_bytes, entry.size_bytes)
-    offset = struct.pack("<Q", entry.offset)
-    if entry.size_bytes < _U32:
-        return (offset,) if entry.offset >= _U32 and entry.is_described else ()
-    return (sizes, sizes + offset) if entry.offset >= _U32 else (sizes,)
+def _wide_values(size_bytes: int, offset: int, *, described: bool) -> tuple[bytes, ...]:
+    """What the 64-bit field may hold: sizes where 32 bits fail.
+
+    Torch's writer adds the offset, and does not know the second size yet when it writes the field.
+    """
+    far = struct.pack("<Q", offset) if offset >= _U32 else b""
+    if size_bytes < _U32:
+        return (far,) if far and described else ()
+    both = struct.pack("<2Q", size_bytes, size_bytes)
+    return (struct.pack("<2Q", size_bytes, 0) + far, both + far) if described else (both,)
 
 
 def _disagrees(name: bytes) -> Refused:

@@ -137,7 +137,8 @@ def check_window(available: int, offset: object, shape: object, stride: object) 
         raise Refused("pickle-tensor", f"{message}; at most {limits.DIMENSIONS} are allowed")
     numel = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True) if n)
-    reached = last + 1 if numel else offset
+    # A slice of an empty tensor begins behind its storage, and shows nothing of it.
+    reached = last + 1 if numel else 0
     if reached > available or numel > available:
         message = f"has a tensor of {numel:,} elements that reaches element {reached:,}"
         raise Refused("pickle-tensor", f"{message} of a storage of {available:,}")
