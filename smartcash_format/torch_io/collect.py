@@ -17,6 +17,9 @@ from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
 from smartcash_format.spec.pickles import read_program
 from smartcash_format.torch_io.archive import to_archive
+from smartcash_format.torch_io.fill_optimizer import live_optimizer
+from smartcash_format.torch_io.fit_optimizer import fit_optimizer
+from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
 from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.state import encode
@@ -71,7 +74,9 @@ def collect(
     if optimizer is not None:
         record, warnings = describe_optimizer(optimizer)
         groups[MAIN_OPTIMIZER] = parameter_names(optimizer, live)
-        state = encode(_mapping_of(optimizer, MAIN_OPTIMIZER), MAIN_OPTIMIZER)
+        given_state = _mapping_of(optimizer, MAIN_OPTIMIZER)
+        state = encode(given_state, MAIN_OPTIMIZER)
+        _check_optimizer(optimizer, given_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
         parts.append(_archive(layout.OPTIMIZER, state, MAIN_OPTIMIZER))
     if scheduler is not None:
         state = encode(_mapping_of(scheduler, SCHEDULER), SCHEDULER)
@@ -79,6 +84,7 @@ def collect(
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = parameter_names(value, live)
+            _check_optimizer(value, value.state_dict(), groups[name], f"extra[{name!r}]")
     rest = _extra_state(sets, others, rng)
     if rest:
         parts.append(_archive(layout.EXTRA, rest, "extra"))
@@ -126,6 +132,25 @@ def _mapping_of(value: object, where: str) -> Mapping[Any, Any]:
         kind=type(state).__name__,
         hint="pass it through extra=, or a dict with its state",
     )
+
+
+def _check_optimizer(
+    optimizer: object, state: Mapping[Any, Any], names: GroupNames, where: str
+) -> None:
+    """Raises UnsavableStateError for what a load into this very optimizer would refuse."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return
+    stored, problems = read_stored(state, class_name=None, names=names, shapes={}, key=where)
+    if stored is not None:
+        problems = fit_optimizer(stored, live_optimizer(optimizer, names), strict=True).problems
+    if problems:
+        first = problems[0]
+        raise UnsavableStateError(
+            f"{first.where} {first.message}",
+            where=first.where,
+            kind=type(optimizer).__name__,
+            hint="a load would refuse it; put it right, or save with optimizer=None",
+        )
 
 
 def _some_model(model: object) -> object:

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,58 @@ def test_what_could_not_be_loaded_again_is_refused_and_nothing_is_written(
     with pytest.raises(UnsavableStateError, match=words):
         save(root / "one", facts(), **live)
     assert not root.exists()
+
+
+def wide(optimizer: torch.optim.Optimizer) -> None:
+    next(iter(optimizer.state.values()))["exp_avg"] = torch.zeros(3)
+
+
+def steep(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups[0]["lr"] = float("nan")
+
+
+def short(optimizer: torch.optim.Optimizer) -> None:
+    del next(iter(optimizer.state.values()))["exp_avg_sq"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(wide, r"state\[.a.\]\[.exp_avg.\]"), (steep, r"\['lr'\] is nan"), (short, "exp_avg_sq")],
+)
+def test_an_optimizer_that_no_load_would_take_is_refused_at_save(
+    change: Callable[[torch.optim.Optimizer], None], words: str, tmp_path: Path
+) -> None:
+    training = stepped("AdamW")
+    change(training.optimizer)
+    with pytest.raises(UnsavableStateError, match=rf"^optimizer.*{words}"):
+        saved(tmp_path, training.model, optimizer=training.optimizer)
+    with pytest.raises(UnsavableStateError, match=r"^extra\['second'\]"):
+        saved(tmp_path, training.model, extra={"second": training.optimizer})
+    assert os.listdir(tmp_path) == []
+
+
+class Own(torch.optim.Optimizer):
+    """An optimizer of the user's, which keeps what it likes."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 1e9, "own": (None, "a", {"b": 1})})
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["history"] = deque([torch.zeros(5), None], maxlen=2)
+
+
+def test_an_optimizer_of_the_users_own_is_saved_with_what_it_keeps(tmp_path: Path) -> None:
+    model = small()
+    optimizer = Own(model.parameters())
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.5
+    found = saved(tmp_path, model, optimizer=optimizer)
+    assert is_whole(found.path)
+    history = state(found.path, layout.OPTIMIZER)["state"][0]["history"]
+    assert type(history) is deque
+    assert history.maxlen == 2
 
 
 def test_names_in_extra_are_free_where_no_file_has_them(tmp_path: Path) -> None:
