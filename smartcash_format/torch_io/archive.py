@@ -83,6 +83,8 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     """Whether the elements lie side by side in some order of the axes, each once."""
     if tensor.is_conj() or tensor.is_neg():
         return False
+    if tensor.is_contiguous():
+        return True
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:

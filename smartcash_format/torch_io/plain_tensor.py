@@ -7,12 +7,14 @@ subclass that only adds methods is stored by its values.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from smartcash_format.errors import UnsavableStateError
+
+_PLAIN: Final = frozenset({torch.Tensor, nn.Parameter})
 
 
 def plain_tensor(value: torch.Tensor, where: str) -> torch.Tensor:
@@ -22,7 +24,9 @@ def plain_tensor(value: torch.Tensor, where: str) -> torch.Tensor:
     """
     reason = _refusal(value)
     if reason is None:
-        tensor = value.detach().as_subclass(torch.Tensor)
+        # A state has a thousand tensors, most of them as plain as can be.
+        plain = type(value) is torch.Tensor and not value.requires_grad
+        tensor = value if plain else value.detach().as_subclass(torch.Tensor)
         reason = _memory_fault(tensor)
     if reason is not None:
         raise refused(value, where, *reason)
@@ -44,6 +48,23 @@ def identity(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def _refusal(value: torch.Tensor) -> tuple[str, str] | None:
+    if type(value) not in _PLAIN and (reason := _class_refusal(value)) is not None:
+        return reason
+    if value.is_nested:
+        return "is a nested tensor", "save its parts (unbind()) or to_padded_tensor(...)"
+    if value.is_meta:
+        return "is on the meta device and has no values", "materialise it: to_empty() and load"
+    if value.is_quantized:
+        return (
+            f"is quantized ({value.dtype})",
+            "save int_repr() with scale and zero point, or dequantize()",
+        )
+    if value.layout is not torch.strided:
+        return f"is sparse ({value.layout})", "save to_dense(), or its indices and values"
+    return None
+
+
+def _class_refusal(value: torch.Tensor) -> tuple[str, str] | None:
     if nn.parameter.is_lazy(value):
         return "has no shape yet", "run one forward pass through the lazy module before saving"
     if type(value).__module__.startswith("torch.distributed"):
@@ -56,15 +77,6 @@ def _refusal(value: torch.Tensor) -> tuple[str, str] | None:
         )
     if value.is_nested:
         return "is a nested tensor", "save its parts (unbind()) or to_padded_tensor(...)"
-    if value.is_meta:
-        return "is on the meta device and has no values", "materialise it: to_empty() and load"
-    if value.is_quantized:
-        return (
-            f"is quantized ({value.dtype})",
-            "save int_repr() with scale and zero point, or dequantize()",
-        )
-    if value.layout is not torch.strided:
-        return f"is sparse ({value.layout})", "save to_dense(), or its indices and values"
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return (
             f"is a {type(value).__name__}, which computes its values",
@@ -82,7 +94,10 @@ def _memory_fault(tensor: torch.Tensor) -> tuple[str, str] | None:
         return "has no memory of its own", "save the tensor itself, outside of any transform"
     if not tensor.numel():
         return None
-    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.is_contiguous():
+        reach = tensor.numel() - 1
+    else:
+        reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     needed = (tensor.storage_offset() + reach + 1) * tensor.element_size()
     if not address or needed > size_bytes:
         return "has freed its memory", "gather the full parameters before saving"
