@@ -8,6 +8,7 @@ own code can fail.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from smartcash_format.spec import layout
@@ -53,20 +54,24 @@ class Weights:
         self.is_late = target.is_late
         self._parts = parts
         self._target = target
-        self.fit: TensorFit | None = None
         self._state_names: frozenset[str] = frozenset()
         self._states: dict[str, Any] = {}
 
-    def compare(self, *, strict: bool) -> FitReport:
+    @cached_property
+    def fit(self) -> TensorFit:
+        """How the tensors fit; an optimizer over them asks before or after they are compared."""
         stored = self._parts.forms(self.name)
-        fit = self.fit = fit_tensors(stored, self._target.forms(), weight_set=self.name)
+        return fit_tensors(stored, self._target.forms(), weight_set=self.name)
+
+    def compare(self, *, strict: bool) -> FitReport:
+        fit = self.fit
         states = frozenset(self._stored_states(self._parts.data))
         live_states = self._target.states()
         self._state_names = states & live_states
         missing = (*fit.missing, *sorted(live_states - states))
         unexpected = (*fit.unexpected, *sorted(states - live_states))
         problems = [*fit.problems, *self._state_problems(states, live_states)]
-        some_fit = bool(fit.fitting) or not (stored or missing)
+        some_fit = bool(fit.fitting) or not (fit.unexpected or fit.mismatched or missing)
         if not strict and some_fit:
             problems = []
         problems += [*self._target.problems(), *_uncastable(fit)]
@@ -81,7 +86,6 @@ class Weights:
         )
 
     def _state_problems(self, stored: frozenset[str], live: frozenset[str]) -> list[Problem]:
-        assert self.fit is not None
         return [
             Problem(
                 code="tensor-missing",
@@ -113,7 +117,6 @@ class Weights:
     @property
     def not_loaded(self) -> frozenset[str]:
         """The live names whose tensors a load leaves as they are, as tensors.json spells them."""
-        assert self.fit is not None
         reshaped = (item.name for item in self.fit.mismatched)
         return frozenset(map(self.fit.qualified, (*self.fit.missing, *reshaped)))
 
@@ -124,7 +127,6 @@ class Weights:
         return ()
 
     def restore(self) -> None:
-        assert self.fit is not None
         tensors = self._parts.tensors(self.name, self.fit.fitting)
         self._target.fill(tensors, self._states, self._parts.weight_set(self.name).modules)
         self._target.drop_views(self._parts.ranges())

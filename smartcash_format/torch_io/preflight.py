@@ -151,15 +151,8 @@ def compared(
     meta = opened.meta
     parts = Parts(opened, _files(meta, live))
     components = tuple(_components(parts, live))
-    reports = _reports(components, strict=strict)
+    reports = [component.compare(strict=strict) for component in components]
     return parts, components, _merged([*reports, _presence(meta, live, strict=strict)])
-
-
-def _reports(components: tuple[Component, ...], *, strict: bool) -> list[FitReport]:
-    """The report of each; an optimizer's depends on what every weight set leaves unloaded."""
-    weights_first = sorted(components, key=lambda component: not isinstance(component, Weights))
-    reports = {id(component): component.compare(strict=strict) for component in weights_first}
-    return [reports[id(component)] for component in components]
 
 
 def _files(meta: Meta, live: Live) -> frozenset[str]:
