@@ -25,7 +25,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -236,12 +236,13 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove(path: Path) -> int:
+def remove(path: Path, *, unless: Callable[[], bool] = lambda: False) -> int:
     """Makes a checkpoint vanish at once, then frees what it took; the bytes freed.
 
     It is renamed into the trash first, so that no reader sees half of one; of a symbolic link only
-    the link goes. One that another process removed meanwhile is no error. Raises
-    CheckpointWriteError when the system refuses; the checkpoint is whole or gone then.
+    the link goes. One that another process removed meanwhile is no error. When `unless` says so
+    after that it comes back: whoever pins it and then still finds it, keeps it. Raises
+    CheckpointWriteError then, or when the system refuses; the checkpoint is whole or gone.
     """
     trash = path.parent / (layout.TRASH_PREFIX + this_process().name())
     try:
@@ -253,8 +254,13 @@ def remove(path: Path) -> int:
         except OSError as error:
             if error.errno not in _RENAME_REFUSED:
                 raise
-            _unmark(path)
             trash = path
+        if unless():
+            if trash != path:
+                os.rename(trash, path)
+            raise OSError(errno.EBUSY, "it was protected this moment")
+        if trash == path:
+            _unmark(path)
         # Before anything inside goes: after a power cut it is whole under its name or in the trash.
         sync_directory(path.parent)
     except OSError as error:

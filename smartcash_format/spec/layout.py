@@ -59,9 +59,9 @@ def index_file(weight_set: str) -> str:
     return f"{weight_set}{INDEX_SUFFIX}"
 
 
-def pin_file(checkpoint_id: str) -> str:
-    """The file in PINS that protects a checkpoint."""
-    return f"{checkpoint_id}.json"
+def pin_file(checkpoint_id: str, holder: str = "") -> str:
+    """The file in PINS that protects a checkpoint; each holder beside the first has its own."""
+    return f"{checkpoint_id}.{holder}.json" if holder else f"{checkpoint_id}.json"
 
 
 def is_plain_name(name: str) -> bool:

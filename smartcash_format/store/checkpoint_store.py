@@ -154,9 +154,10 @@ class CheckpointStore:
         another process has removed is passed over.
         """
         warnings: list[str] = []
-        removed = self._each(plan.doomed, _remove, warnings)
+        removed = self._each(plan.doomed, self._remove, warnings)
         stripped = self._each(plan.stripped, _strip, warnings)
         done = [*removed, *stripped]
+        pins.clear_ended(self._root, _now())
         if done:
             warnings += self._note("cleanup", checkpoints=[entry.name for entry, _, _ in done])
         return Applied(
@@ -182,6 +183,10 @@ class CheckpointStore:
             except (CheckpointWriteError, InvalidCheckpointError) as error:
                 warnings.append(str(error))
         return done
+
+    def _remove(self, entry: Entry) -> _Done:
+        freed_bytes = remove(entry.path, unless=lambda: entry.checkpoint_id in self.protected())
+        return entry, entry.path, freed_bytes
 
     def strip(self, path: PathLike) -> Stripped:
         """Replaces a checkpoint by one without optimizer, scheduler and extra state.
@@ -275,10 +280,6 @@ class CheckpointStore:
                 f"{where}: no such checkpoint", root=self._root, query=str(path)
             )
         return found
-
-
-def _remove(entry: Entry) -> _Done:
-    return entry, entry.path, remove(entry.path)
 
 
 def _strip(entry: Entry) -> _Done:

@@ -5,6 +5,7 @@ A pruner reads them before it removes; no file of the checkpoint itself is touch
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,8 +24,8 @@ def read_pins(root: Path, now: datetime) -> dict[str, str]:
     """
     return {
         checkpoint_id: f"protected: {pin.reason}"
-        for checkpoint_id, pin in _pins(root / layout.PINS)
-        if pin.until is None or pin.until > now
+        for name, pin in _pins(root / layout.PINS)
+        if (pin.until is None or pin.until > now) and (checkpoint_id := pinned_id(name))
     }
 
 
@@ -34,15 +35,14 @@ def _pins(directory: Path) -> Iterator[tuple[str, Pin]]:
     except FileNotFoundError:
         return
     for name in names:
-        checkpoint_id = pinned_id(name)
-        if checkpoint_id is None:
+        if pinned_id(name) is None:
             continue
         try:
-            yield checkpoint_id, parse_pin(read_note(directory / name, limits.PIN_BYTES + 1))
+            yield name, parse_pin(read_note(directory / name, limits.PIN_BYTES + 1))
         except FileNotFoundError:
             continue  # lifted since the names were read
         except OSError as error:
-            yield checkpoint_id, Pin(reason=f"its pin cannot be read: {error.strerror}")
+            yield name, Pin(reason=f"its pin cannot be read: {error.strerror}")
 
 
 def read_pin(root: Path, checkpoint_id: str) -> Pin | None:
@@ -54,29 +54,39 @@ def read_pin(root: Path, checkpoint_id: str) -> Pin | None:
     return parse_pin(data)
 
 
-def write_pin(root: Path, checkpoint_id: str, pin: Pin) -> None:
+def write_pin(root: Path, checkpoint_id: str, pin: Pin, *, holder: str = "") -> None:
     """Protects a checkpoint of the root, or replaces the reason of its protection.
 
-    Raises CheckpointWriteError when the system refuses; an earlier pin stays then.
+    Pins of several holders do not replace one another. Raises CheckpointWriteError when the system
+    refuses; an earlier pin stays then.
     """
     directory = root / layout.PINS
     try:
         directory.mkdir(exist_ok=True)
-        replace_note(directory / layout.pin_file(checkpoint_id), encode_pin(pin))
+        replace_note(directory / layout.pin_file(checkpoint_id, holder), encode_pin(pin))
     except OSError as error:
         raise _refused("protected", directory, error) from error
 
 
-def lift_pin(root: Path, checkpoint_id: str) -> None:
+def lift_pin(root: Path, checkpoint_id: str, *, holder: str = "") -> None:
     """Lifts the protection that `write_pin` gave; nothing happens where there is none.
 
     Raises CheckpointWriteError when the system refuses.
     """
-    path = root / layout.PINS / layout.pin_file(checkpoint_id)
+    path = root / layout.PINS / layout.pin_file(checkpoint_id, holder)
     try:
         remove_note(path)
     except OSError as error:
         raise _refused("unprotected", path, error) from error
+
+
+def clear_ended(root: Path, now: datetime) -> None:
+    """Removes the pins whose end has passed, as those of readers that were killed."""
+    directory = root / layout.PINS
+    for name, pin in list(_pins(directory)):
+        if pin.until is not None and pin.until <= now:
+            with contextlib.suppress(OSError):  # it protects nothing any more
+                remove_note(directory / name)
 
 
 def _refused(what: str, path: Path, error: OSError) -> CheckpointWriteError:

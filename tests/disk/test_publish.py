@@ -454,3 +454,22 @@ def test_a_mount_that_does_not_say_what_is_free_is_not_called_full(
     failing(monkeypatch, "statvfs", number)
     assert free_bytes(tmp_path) is None
     require_space(tmp_path, 1 << 60)
+
+
+def test_what_is_protected_while_it_is_removed_comes_back_whole(tmp_path: Path) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    with pytest.raises(CheckpointWriteError, match="protected this moment") as caught:
+        remove(final, unless=lambda: not final.exists())
+    assert caught.value.errno == errno.EBUSY
+    assert contents(final) == WHOLE
+    assert os.listdir(tmp_path) == [final.name]
+
+
+def test_what_is_protected_is_whole_also_where_nothing_can_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    failing(monkeypatch, "rename", errno.EXDEV)
+    with pytest.raises(CheckpointWriteError, match="protected this moment"):
+        remove(final, unless=lambda: True)
+    assert contents(final) == WHOLE

@@ -113,7 +113,7 @@ def test_what_cannot_be_removed_is_a_warning_and_the_others_go(
     first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
     honest = publish.remove
 
-    def stubborn(path: Path) -> int:
+    def stubborn(path: Path, **options: object) -> int:
         if path == first:
             raise CheckpointWriteError("it was not removed: busy", path=path, errno=16)
         return honest(path)
