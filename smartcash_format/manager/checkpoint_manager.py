@@ -11,16 +11,19 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.transfer import drive_notice, drive_problem, transfer
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
+from smartcash_format.manager.guard import GRACE_S, Guard, State
+from smartcash_format.manager.holding import hold
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import CheckpointReader, Mode
 from smartcash_format.manager.results import CopyResult, SaveResult, SaveType
@@ -147,6 +150,25 @@ class CheckpointManager(CheckpointReader):
             seconds=seconds,
             warnings=warnings,
         )
+
+    def guard(self, state: State, grace_s: float = GRACE_S) -> Guard:
+        """SIGTERM and SIGINT wait for the next `guard.step()`, which saves and lets them go on.
+
+            with manager.guard(lambda: {"model": model, "optimizer": optimizer, "epoch": epoch}) \
+                    as guard:
+                for batch in batches:
+                    ...
+                    guard.step()
+
+        `state` is called there and gives the arguments of `save_checkpoint`; the save has type
+        "emergency". No step within `grace_s` seconds, or an exception inside an iteration: nothing
+        is saved, the last checkpoint stands, and the log says so.
+        """
+        return Guard(self._save_in_emergency, state, self._log, grace_s)
+
+    def _save_in_emergency(self, state: Mapping[str, Any]) -> SaveResult:
+        saved = self.save_checkpoint(**state)
+        return saved if saved["type"] == "skipped" else SaveResult(**{**saved, "type": "emergency"})
 
     def _list_to_write(self) -> Listing:
         try:
@@ -329,6 +351,14 @@ class CheckpointManager(CheckpointReader):
     def unprotect(self, path: PathLike) -> None:
         """Lifts the protection of a checkpoint."""
         self._store.unprotect(path)
+
+    def reading(self, path: PathLike) -> AbstractContextManager[Path]:
+        """Holds a checkpoint: until the block ends no cleanup of any process removes it.
+
+        Where its root cannot be written, it says that nothing is pinned. Raises
+        CheckpointNotFoundError or InvalidCheckpointError when there is none.
+        """
+        return hold(self._resolve(path), self._log)
 
     # -- copying --------------------------------------------------------------------------------
 
