@@ -17,7 +17,7 @@ from smartcash_format.errors import (
 )
 from smartcash_format.spec import limits
 from smartcash_format.spec.meta import Meta
-from smartcash_format.spec.metrics import METRICS_NOTE, split_metrics
+from smartcash_format.spec.metrics import notes_to_json, split_metrics
 from smartcash_format.spec.plain import to_json
 from smartcash_format.spec.version import SUPPORTED
 from smartcash_format.store import query
@@ -56,11 +56,8 @@ def describe(
     """What a save's metadata will say; nothing in it is ever a reason to refuse the save."""
     settings = to_json(config, name="config")
     numbers = split_metrics({} if metrics is None else metrics)
-    remarks = to_json({} if notes is None else notes, name="notes", max_bytes=limits.NOTES_BYTES)
-    own = remarks.value
-    kept: dict[str, Any] = dict(own) if isinstance(own, dict) else {"notes": own}
-    if numbers.others:
-        kept[METRICS_NOTE] = numbers.others
+    remarks = notes_to_json(notes, numbers.others)
+    kept = remarks.value if isinstance(remarks.value, dict) else {}
     labels, label_warnings = _tags(tags)
     return Described(
         config=settings.value,

@@ -169,7 +169,10 @@ def _checked_names(extra: Mapping[str, object] | None) -> dict[str, object]:
     for name, value in given.items():
         if hint := _name_fault(name, value):
             raise UnsavableStateError(
-                f"extra has the name {name!r:.80}", where="extra", kind="name", hint=hint
+                f"extra has the name {name!r:.80}",
+                where=f"extra[{name!r:.80}]",
+                kind="name",
+                hint=hint,
             )
     if len(given) > limits.TAGS:
         raise UnsavableStateError(

@@ -180,6 +180,15 @@ def test_an_epoch_that_counts_nothing_is_refused(
     assert not (tmp_path / "root").exists()
 
 
+def test_the_users_own_note_called_metrics_is_kept(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    made.save_checkpoint(
+        training().model, epoch=1, metrics={"text": "good"}, notes={"metrics": "see paper"}
+    )
+    notes = made.list_checkpoints()[0].meta.notes
+    assert notes == {"metrics": "see paper", "$metrics": {"text": "good"}}
+
+
 class NoState:
     """A scheduler without state."""
 
@@ -190,7 +199,7 @@ class NoState:
         ({"model": None}, "model"),
         ({"scheduler": NoState()}, "scheduler"),
         ({"extra": {"thing": NoState()}}, "extra['thing']"),
-        ({"extra": {"Bad Name": {}}}, "extra['Bad Name']"),
+        ({"extra": {"Bad Name": torch.nn.Identity()}}, "extra['Bad Name']"),
         ({"extra": {"loader": {"hook": print}}}, "extra['loader']['hook']"),
         ({"model": {"w": torch.zeros(2, dtype=torch.complex128)}}, "w"),
         ({"model": {"w": torch.zeros(2, device="meta")}}, "w"),
