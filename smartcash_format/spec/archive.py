@@ -30,8 +30,6 @@ _CONTENT_BYTES: Final = 40
 _REQUIRED: Final = (PROGRAM, BYTEORDER, VERSION)
 # Torch names the folder after the file: any name without control characters.
 _FOLDER: Final = re.compile(rb"[^\x00-\x1f\x7f/\\]+/")
-# Storages are counted from 0, and no number has two spellings.
-_KEY: Final = re.compile(rb"0|[1-9][0-9]{0,9}")
 _SCRIPT: Final = ("constants.pkl", "code/")
 
 _ZIP: Final = b"PK\x03\x04"
@@ -84,8 +82,10 @@ def _sorted_out(stream: BinaryIO, records: Mapping[bytes, Record]) -> Archive:
     storages: dict[str, Record] = {}
     fixed: dict[str, Record] = {}
     for name, record in records.items():
-        if name.startswith(prefix) and _KEY.fullmatch(name, len(prefix)):
-            storages[name[len(prefix) :].decode()] = record
+        key = name[len(prefix) :] if name.startswith(prefix) else b""
+        # Storages are counted from 0, and no number has two spellings.
+        if key.isdigit() and (key == b"0" or not key.startswith(b"0")):
+            storages[key.decode()] = record
         else:
             fixed[_fixed_name(name, folder)] = record
     for required in _REQUIRED:

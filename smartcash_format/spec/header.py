@@ -22,7 +22,8 @@ from pydantic_core import from_json, to_json
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.documents import parse_json
-from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.refusal import Refused
 
 # Every dtype of safetensors 0.8 and its bits an element, in the order that its writer sorts by,
 # last first: descending alignment, so that each tensor starts on a multiple of its element.
@@ -55,13 +56,6 @@ _PROBLEMS: Final = 100
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
-
-
-class _Refused(Exception):
-    def __init__(self, code: Code, field: str, message: str) -> None:
-        self.code: Code = code
-        self.field = field
-        self.message = message
 
 
 class TensorInfo(NamedTuple):
@@ -186,8 +180,8 @@ def _header(
     for name, entry in document.items():
         try:
             tensors[name] = _tensor(name, entry)
-        except _Refused as refused:
-            spot = f"{where}: {name[:80]!r}{refused.field}"
+        except Refused as refused:
+            spot = f"{where}: {name[:80]!r}{refused.part}"
             found.append(Problem(code=refused.code, where=spot, message=refused.message))
             if len(found) >= _PROBLEMS:
                 break
@@ -251,25 +245,25 @@ def _metadata_problems(where: str, metadata: object) -> Iterator[Problem]:
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
-    """The tensor that an entry describes. Raises _Refused with the first thing wrong in it."""
+    """The tensor that an entry describes. Raises Refused with the first thing wrong in it."""
     if fault := name_fault(name):
-        raise _Refused("tensor-name", "", fault)
+        raise Refused("tensor-name", fault)
     try:
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         exact = len(entry) == _FIELDS
     except (TypeError, KeyError):
         exact = False
     if not exact:
-        raise _Refused("header-field", "", "must have the fields dtype, shape, data_offsets only")
+        raise Refused("header-field", "must have the fields dtype, shape, data_offsets only")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise _Refused("tensor-dtype", ".dtype", f"is unknown: {str(dtype)[:40]!r}")
+        raise Refused("tensor-dtype", f"is unknown: {str(dtype)[:40]!r}", ".dtype")
     if fault := shape_fault(shape):
-        raise _Refused("tensor-shape", ".shape", fault)
+        raise Refused("tensor-shape", fault, ".shape")
     begin, end = _span(offsets)
     bits = math.prod(shape, start=DTYPE_BITS[dtype])
     if bits != (end - begin) * 8:
         message = f"gives {end - begin:,} bytes to {dtype} of shape {shape}: {bits / 8:,g} are due"
-        raise _Refused("tensor-size", ".data_offsets", message)
+        raise Refused("tensor-size", message, ".data_offsets")
     return TensorInfo(dtype, tuple(shape), begin, end)
 
 
@@ -310,7 +304,7 @@ def _span(offsets: object) -> tuple[int, int]:
         if ordered and end <= limits.INTEGER_MAX:
             return begin, end
     message = "must be two integers within 64 bits, none negative, the first not the larger"
-    raise _Refused("tensor-offsets", ".data_offsets", message)
+    raise Refused("tensor-offsets", message, ".data_offsets")
 
 
 def _layout_problems(
