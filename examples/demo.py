@@ -165,8 +165,8 @@ def check_what_is_left(root: Path, wreck: Wreck) -> int:
     for name, size in wreck.sizes.items():
         print(f"    {name:20}{size:>12,} bytes")
     print(
-        "\nand no meta.json, without which nothing is a checkpoint. The newest is the one before,\n"
-        f"{newest.path.name}. The same command again:\n"
+        "\nand no meta.json, without which nothing is a checkpoint. The newest is the one\n"
+        f"before, {newest.path.name}. The same command again:\n"
     )
     return int(newest.epoch)
 
