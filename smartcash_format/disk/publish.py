@@ -26,6 +26,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,8 @@ _RENAME_REFUSED: Final = frozenset(
 _NO_DIRECTORY_FSYNC: Final = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.ENOSYS}
 )
+# Several fsyncs overlap in the disk's queue; more of them wait for each other.
+SYNCS_AT_ONCE: Final = 4
 _DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
@@ -57,14 +60,33 @@ class Stage:
         self.path = path
         self.final = final
         self.published = False
+        self._syncing: ThreadPoolExecutor | None = None
+        self._syncs: list[Future[None]] = []
 
     def create(self, name: str) -> int:
         """A descriptor of a new file, open for reading and writing, with the mode open() gives."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         return os.open(self.path / name, flags | getattr(os, "O_BINARY", 0), 0o666)
 
+    def make_durable(self, descriptor: int) -> None:
+        """Takes over a descriptor of a complete file: fsyncs and closes it on another thread."""
+        if self._syncing is None:
+            self._syncing = ThreadPoolExecutor(SYNCS_AT_ONCE, thread_name_prefix="fsync")
+        self._syncs.append(self._syncing.submit(_sync_and_close, descriptor))
+
+    def settle(self) -> None:
+        """Waits until nothing of this stage is under way; failures are left for `publish`."""
+        if self._syncing is not None:
+            self._syncing.shutdown(wait=True)
+            self._syncing = None
+
     def publish(self) -> Path:
-        """The final path, once the checkpoint is visible there and would survive a power cut."""
+        """The final path, once the checkpoint is visible there and would survive a power cut.
+
+        Waits for every fsync first. A failed one is never retried: it is raised.
+        """
+        for sync in self._syncs:
+            sync.result()
         sync_directory(self.path)
         identity = _identity(self.path)
         moved = False
@@ -94,6 +116,13 @@ class Stage:
         except FileExistsError as taken_now:
             raise _exists(self.final) from taken_now
         _move(self.path, self.final)
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -148,8 +177,10 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
             what = "is complete, but whether it would survive a power cut is not known"
         raise write_error(error, final, what) from error
     finally:
-        if staged is not None and not staged.published:
-            discard(staged.path)
+        if staged is not None:
+            staged.settle()
+            if not staged.published:
+                discard(staged.path)
 
 
 def make_root(root: Path) -> None:

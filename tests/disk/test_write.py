@@ -105,7 +105,11 @@ def directory(tmp_path: Path) -> Path:
 
 
 def put(directory: Path, *parts: Part, **options: Any) -> list[WrittenFile]:
-    return write_parts(Stage(directory, directory), parts, **options)
+    staged = Stage(directory, directory)
+    try:
+        return write_parts(staged, parts, **options)
+    finally:
+        staged.settle()
 
 
 def test_a_weights_file_is_byte_for_byte_what_safetensors_writes(directory: Path) -> None:
@@ -270,6 +274,7 @@ def test_a_source_that_changes_its_size_is_refused_and_leaves_no_stage(tmp_path:
 def save(root: Path, *parts: Part) -> None:
     with stage(root / "epoch-0001-aa") as staged:
         write_parts(staged, parts)
+        staged.publish()
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
