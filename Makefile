@@ -37,8 +37,10 @@ test-all: .venv/.installed  ## the whole suite with branch coverage
 bench: .venv/.installed  ## what the README claims about speed
 	@$(BIN)/python benchmarks/run.py
 
-torture: .venv/.installed  ## long fault injection
-	$(BIN)/python -m pytest -m torture
+torture: .venv/.installed  ## kill and fail every call of a save, rot files, draw thousands of examples
+	$(BIN)/python -m smartcash_format.testing --full
+	$(BIN)/python -m pytest -n 2 -m 'torture or hypothesis' --hypothesis-profile explore \
+	    --ignore tests/testing/test_matrix.py
 
 real: .venv/.installed  ## whole training runs on real data
 	$(BIN)/python -m pytest -m real

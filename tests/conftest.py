@@ -13,12 +13,18 @@ WITH_TORCH = find_spec("torch") is not None
 
 collect_ignore_glob = [] if WITH_TORCH else list(TORCH_HALF)
 
-# The same examples in every run, so that a red suite means a changed project; `--hypothesis-profile
-# explore` draws anew. No deadline: two busy cores are not a finding.
+# The same examples in every run, so that a red suite means a changed project; `make torture` draws
+# anew and many more. No deadline and no health check of speed: two busy cores are not a finding.
 settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "suite",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("explore", deadline=None, max_examples=2_000)
+settings.register_profile(
+    "explore", parent=settings.get_profile("suite"), derandomize=False, max_examples=2_000
+)
 settings.load_profile("suite")
 
 
