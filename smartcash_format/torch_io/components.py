@@ -56,12 +56,19 @@ class Weights:
         self._target = target
         self._state_names: frozenset[str] = frozenset()
         self._states: dict[str, Any] = {}
+        # Names that do not agree and that the module's own code takes care of.
+        self._handled: frozenset[str] = frozenset()
 
     @cached_property
     def fit(self) -> TensorFit:
         """How the tensors fit; an optimizer over them asks before or after they are compared."""
         stored = self._parts.forms(self.name)
-        return fit_tensors(stored, self._target.forms(), weight_set=self.name)
+        fit = fit_tensors(stored, self._target.forms(), weight_set=self.name)
+        if fit.agrees:
+            return fit
+        versions = self._parts.weight_set(self.name).modules
+        self._handled = self._target.handled(stored, versions)
+        return fit.without(self._handled)
 
     def compare(self, *, strict: bool) -> FitReport:
         fit = self.fit
@@ -127,7 +134,9 @@ class Weights:
         return ()
 
     def restore(self) -> None:
-        tensors = self._parts.tensors(self.name, self.fit.fitting)
+        stored = self._parts.stored_names(self.name)
+        names = dict.fromkeys((*self.fit.fitting, *sorted(self._handled & stored.keys())))
+        tensors = self._parts.tensors(self.name, names)
         self._target.fill(tensors, self._states, self._parts.weight_set(self.name).modules)
         self._target.drop_views(self._parts.ranges())
 

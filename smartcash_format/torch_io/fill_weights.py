@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 import torch
 from torch import nn
 
+from smartcash_format.errors import CheckpointError, UnsavableStateError
 from smartcash_format.spec.problems import Problem
-from smartcash_format.torch_io.dtypes import DTYPES
+from smartcash_format.torch_io.dtypes import DTYPES, TORCH_DTYPES
 from smartcash_format.torch_io.fit_tensors import TensorForm
+from smartcash_format.torch_io.module_loading import handled
 from smartcash_format.torch_io.weights import live_state
 
 EXTRA_STATE: Final = "_extra_state"
@@ -37,6 +39,11 @@ class Target(Protocol):
 
     def states(self) -> frozenset[str]:
         """The names of its state that is no tensor."""
+
+    def handled(
+        self, stored: Mapping[str, TensorForm], versions: Mapping[str, int]
+    ) -> frozenset[str]:
+        """The names on either side that its own code takes care of when they do not agree."""
 
     def problems(self) -> tuple[Problem, ...]:
         """What keeps tensors of it from being written to at all."""
@@ -116,6 +123,11 @@ class _Tensors:
     def states(self) -> frozenset[str]:
         return self._states
 
+    def handled(
+        self, stored: Mapping[str, TensorForm], versions: Mapping[str, int]
+    ) -> frozenset[str]:
+        return frozenset()
+
     def problems(self) -> tuple[Problem, ...]:
         found = (_unwritable(name, tensor) for name, tensor in self._tensors.items())
         return tuple(problem for problem in found if problem is not None)
@@ -126,8 +138,40 @@ class ModuleTarget(_Tensors):
 
     def __init__(self, live: nn.Module) -> None:
         self._live = live
-        self._state = live_state(live)
+        try:
+            self._state = live_state(live)
+        except UnsavableStateError as error:
+            raise CheckpointError(
+                f"{error.where} takes no checkpoint as it is ({error.kind}): load into the bare "
+                "module before it is wrapped or sharded"
+            ) from error
         super().__init__(self._state.entries)
+
+    def handled(
+        self, stored: Mapping[str, TensorForm], versions: Mapping[str, int]
+    ) -> frozenset[str]:
+        raw = {self._raw(name): form for name, form in stored.items()}
+        bare = {self._raw(name): name for name in (*stored, *self._state.raw)}
+        return frozenset(
+            bare[name]
+            for path, place in self._state.paths.items()
+            for name in handled(
+                self._live.get_submodule(place),
+                place,
+                raw,
+                dtypes=TORCH_DTYPES,
+                version=versions.get(path, _VERSION),
+            )
+            if name in bare
+        )
+
+    def _raw(self, name: str) -> str:
+        """The name that the live object uses, also for a tensor that it does not have."""
+        if known := self._state.raw.get(name):
+            return known
+        path, _, last = name.rpartition(".")
+        place = self._state.paths.get(path, path)
+        return f"{place}.{last}" if place else last
 
     def fill(
         self,
@@ -137,7 +181,7 @@ class ModuleTarget(_Tensors):
     ) -> None:
         own = {name: value for name, value in states.items() if not is_extra_state(name)}
         state: Any = OrderedDict(
-            (self._state.raw[name], value) for name, value in {**tensors, **own}.items()
+            (self._raw(name), value) for name, value in {**tensors, **own}.items()
         )
         state._metadata = OrderedDict(
             (raw, {"version": versions.get(bare, _VERSION)})

@@ -78,6 +78,7 @@ def fit_optimizer(
         )
     if same or strict:
         found.pair()
+    if same:
         found.compare_hyperparameters()
         found.compare_state()
     return found.result(strict=strict, same_class=same)

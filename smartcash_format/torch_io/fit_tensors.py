@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Problem
@@ -41,6 +41,15 @@ class TensorFit:
     def qualified(self, name: str) -> str:
         """The name as reports and tensors.json spell it: with its set unless that is the model."""
         return name if self.weight_set == layout.MODEL else f"{self.weight_set}:{name}"
+
+    def without(self, handled: frozenset[str]) -> TensorFit:
+        """The same, where the live module itself takes care of these names."""
+        return replace(
+            self,
+            missing=tuple(name for name in self.missing if name not in handled),
+            unexpected=tuple(name for name in self.unexpected if name not in handled),
+            mismatched=tuple(item for item in self.mismatched if item.name not in handled),
+        )
 
     @property
     def problems(self) -> tuple[Problem, ...]:
