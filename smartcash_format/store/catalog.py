@@ -155,10 +155,10 @@ def _look_at_all(parent: str, names: Sequence[str]) -> list[_Seen]:
 
 def _look(parent: str, names: Sequence[str]) -> list[_Seen]:
     read = [_read(f"{parent}/{name}") for name in names]
-    seen = [glance(data) if isinstance(data, bytes) else None for data in read]
+    seen = iter(glance([data for data in read if isinstance(data, bytes)]))
     return [
-        _judge(parent, name, data, glanced) if isinstance(data, bytes) else data
-        for name, data, glanced in zip(names, read, seen, strict=True)
+        _judge(parent, name, data, next(seen)) if isinstance(data, bytes) else data
+        for name, data in zip(names, read, strict=True)
     ]
 
 

@@ -125,12 +125,12 @@ class Entry:
     @property
     def roles(self) -> frozenset[str]:
         """What its files are for: weights, tensors, optimizer, scheduler, extra, index, aux."""
-        return frozenset(self._seen.roles)
+        return frozenset(layout.role_of(name)[0] for name in self._seen.names)
 
     @property
     def has_optimizer(self) -> bool:
         """Whether a training can be resumed from it with its optimizer."""
-        return "optimizer" in self._seen.roles
+        return layout.OPTIMIZER in self._seen.names
 
     @property
     def size_bytes(self) -> int:
@@ -140,8 +140,8 @@ class Entry:
     @property
     def resume_bytes(self) -> int:
         """What only a resume needs of them: optimizer, scheduler and extra state."""
-        pairs = zip(self._seen.roles, self._seen.sizes, strict=True)
-        return sum(size for role, size in pairs if role in layout.TORCH_ROLES)
+        files = zip(self._seen.names, self._seen.sizes, strict=True)
+        return sum(size for name, size in files if layout.role_of(name)[0] in layout.TORCH_ROLES)
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -8,6 +8,7 @@ is skipped, and parsed when somebody asks for it. Nothing passes that is wrong i
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
@@ -48,7 +49,6 @@ class Head(TypedDict):
 
 
 class _File(TypedDict):
-    role: Annotated[str, Field(max_length=32)]
     size_bytes: Count
 
 
@@ -62,40 +62,53 @@ _parse = TypeAdapter(_Document).validator.validate_json
 
 
 class Glance(NamedTuple):
-    """What was seen: the plain fields, the metrics, and each listed file's name, size and role."""
+    """What was seen: the plain fields, the metrics, the listed names and their sizes."""
 
     head: Head
     metrics: dict[str, int | float]
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    roles: tuple[str, ...]
 
 
-def glance(data: bytes) -> Glance | None:
-    """What the bytes of a meta.json say to a listing.
+def glance(documents: Sequence[bytes]) -> list[Glance | None]:
+    """What the bytes of each meta.json say to a listing.
 
-    None when anything that was looked at is wrong: `parse_meta` of the same bytes says what.
+    None where anything that was looked at is wrong: `parse_meta` of the same bytes says what. One
+    step is done for all before the next, which keeps each in the processor's caches.
     """
+    parsed = [_parsed(data) for data in documents]
+    whole = [
+        document if document is not None and _is_whole(data, document) else None
+        for data, document in zip(documents, parsed, strict=True)
+    ]
+    return [None if document is None else _seen(document) for document in whole]
+
+
+def _parsed(data: bytes) -> _Document | None:
     if len(data) > limits.META_BYTES:
         return None
     try:
         document: _Document = _parse(data)
-        if not (_is_readable(document) and digest.seal_holds(data, document["meta_digest"])):
-            return None
         parse_time(document["saved_at"])
     except ValueError:
         return None
+    return document
+
+
+def _is_whole(data: bytes, document: _Document) -> bool:
+    try:
+        return _is_readable(document) and digest.seal_holds(data, document["meta_digest"])
+    except ValueError:  # a digest of an unknown algorithm
+        return False
+
+
+def _seen(document: _Document) -> Glance | None:
     files = document.pop("files")  # type: ignore[misc]
     names = _plain_names(tuple(files))
     if names is None:
         return None
-    return Glance(
-        document,
-        _numbers(document.pop("metrics", {})),
-        names,
-        tuple([record["size_bytes"] for record in files.values()]),
-        _same(tuple([record["role"] for record in files.values()])),
-    )
+    metrics = _numbers(document.pop("metrics", {}))
+    return Glance(document, metrics, names, tuple([one["size_bytes"] for one in files.values()]))
 
 
 def _is_readable(head: Head) -> bool:
@@ -108,12 +121,7 @@ def _numbers(found: dict[str, _Number]) -> dict[str, int | float]:
     return {k: NON_FINITE[v] if isinstance(v, str) else v for k, v in found.items()}
 
 
-# The same few names and roles stand in every checkpoint of a root: looked at and kept once.
+# The same few names stand in every checkpoint of a root: looked at and kept once.
 @functools.lru_cache(maxsize=256)
 def _plain_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
     return names if all(map(layout.is_plain_name, names)) else None
-
-
-@functools.lru_cache(maxsize=256)
-def _same(roles: tuple[str, ...]) -> tuple[str, ...]:
-    return roles

@@ -90,7 +90,7 @@ def entry(number: int, /, **fields: Any) -> Entry:
     """The entry of a checkpoint that is nowhere."""
     meta = build_meta(number, **fields)
     data = encode_meta(meta)
-    seen = glance(data)
+    (seen,) = glance([data])
     assert seen is not None
     return Entry("/root-of-nothing", _directory_name(meta), data, seen)
 

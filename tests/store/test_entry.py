@@ -103,7 +103,7 @@ def test_the_order_of_entries_is_the_order_of_saving_then_of_ids() -> None:
 def test_the_meta_of_an_entry_raises_what_a_listing_does_not_look_at() -> None:
     document = build_meta(1).model_dump(mode="json")
     data = seal({**document, "rng": "yes"})
-    seen = glance(data)
+    (seen,) = glance([data])
     assert seen is not None
     with pytest.raises(InvalidCheckpointError) as raised:
         _ = Entry("", "odd", data, seen).meta
