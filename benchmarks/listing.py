@@ -1,0 +1,325 @@
+"""Ask without loading: what it takes to list, filter, find, show and validate, side by side.
+
+    python benchmarks/listing.py [--checkpoints 10000] [--directory DIR]
+
+Everything is measured in one run with a warm cache; each figure is the median of several turns, the
+floor measured in the same turn as what is compared with it. The checkpoints have a real meta.json
+of the usual size; their other files are holes of full size, because no listing may read them. The
+rows with torch are left out where it is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from blake3 import blake3  # noqa: E402
+from pydantic import JsonValue  # noqa: E402
+
+from smartcash_format.disk.observe import validate  # noqa: E402
+from smartcash_format.spec import layout  # noqa: E402
+from smartcash_format.spec.meta import (  # noqa: E402
+    Environment,
+    FileRecord,
+    Meta,
+    OptimizerRecord,
+    ParameterGroup,
+    SchedulerRecord,
+    WeightSet,
+    encode_meta,
+)
+from smartcash_format.spec.problems import Depth  # noqa: E402
+from smartcash_format.store.catalog import Listing, scan  # noqa: E402
+
+TURNS = 7
+SIZES = {
+    layout.TENSORS: 184_000,
+    "model.safetensors": 70_720_000,
+    layout.OPTIMIZER: 140_900_000,
+    layout.SCHEDULER: 1_600,
+    layout.EXTRA: 21_000,
+}
+DIGEST = "blake3:" + "3f9a2c1b" * 8
+GROWTH = (100, 1_000, 10_000, 20_000)
+# EfficientNet-B4 with its head: 704 tensors, 17.6 million floats.
+TENSORS = 704
+FLOATS = 17_600_000
+PTH_FILES = 50
+COLD_CHECKPOINTS = 100
+
+
+def make_meta(number: int, chance: random.Random) -> Meta:
+    """The meta.json that a SmartCash training writes, as large as usual."""
+    identifiers = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(3)]
+    config: JsonValue = {
+        "model": {"backbone": "efficientnet_b4", "img_size": [640, 640], "dropout": 0.2},
+        "layers": ["banknote", "nominal", "security"],
+        "training": {"epochs": 100, "batch_size": 16, "lr": 0.001, "weight_decay": 5e-4},
+        "data": {"source": "roboflow", "path": "data/processed"},
+    }
+    hyperparameters: dict[str, JsonValue] = {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}
+    return Meta(
+        checkpoint_id=identifiers[0],
+        run_id=identifiers[1],
+        parent_id=identifiers[2],
+        saved_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
+        epoch=number,
+        is_best=number % 7 == 0,
+        metrics={
+            name: chance.random()
+            for name in ("train_loss", "val_loss", "val_map", "precision", "recall")
+        },
+        backbone="efficientnet_b4",
+        dataset="roboflow",
+        tags=["baseline"],
+        config=config,
+        weights={
+            "model": WeightSet(
+                class_name="SmartCashYOLO", tensors=TENSORS, parameters=FLOATS,
+                trainable_parameters=FLOATS, dtypes={"F32": TENSORS}, weights_digest=DIGEST,
+                finite=True,
+            )
+        },
+        optimizer=OptimizerRecord(
+            class_name="AdamW",
+            groups=[ParameterGroup(parameters=418, hyperparameters=hyperparameters)],
+        ),
+        scheduler=SchedulerRecord(class_name="CosineAnnealingLR"),
+        rng=True,
+        environment=Environment(python="3.13.5", torch="2.13.0", platform="linux-x86_64"),
+        files={
+            name: FileRecord(role=layout.role_of(name)[0], size_bytes=size, digest=DIGEST)
+            for name, size in SIZES.items()
+        },
+    )  # fmt: skip
+
+
+def make_root(root: Path, count: int) -> None:
+    chance = random.Random(count)
+    for number in range(count):
+        meta = make_meta(number, chance)
+        name = layout.directory_name(epoch=number, step=None, checkpoint_id=meta.checkpoint_id)
+        (root / name).mkdir(parents=True)
+        for file, size in SIZES.items():
+            with open(root / name / file, "wb") as target:
+                target.truncate(size)
+        (root / name / layout.META).write_bytes(encode_meta(meta))
+
+
+def read_raw(root: Path) -> int:
+    """The floor: every meta.json opened and read, and nothing else."""
+    size = 0
+    for directory in os.scandir(root):
+        with open(f"{directory.path}/{layout.META}", "rb") as file:
+            size += len(file.read())
+    return size
+
+
+def seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+class Table:
+    """Rows of Markdown, printed as they come."""
+
+    def __init__(self, title: str, *columns: str) -> None:
+        print(f"\n### {title}\n\n| {' | '.join(columns)} |")
+        print(f"|{' --- |' * len(columns)}")
+
+    def row(self, *cells: str) -> None:
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def milliseconds(values: list[float]) -> str:
+    return f"{statistics.median(values) * 1e3:,.4g} ms"
+
+
+def measure_listing(root: Path, count: int) -> None:
+    """The floor and the queries, in turns."""
+    calls: dict[str, Callable[[], object]] = {
+        "read every meta.json raw: the floor": lambda: read_raw(root),
+        "list": lambda: scan(root),
+        "list and filter": lambda: scan(root).filtered(
+            backbone="efficientnet_b4", min_epoch=5, metrics={"val_map": ">=0.5"}
+        ),
+        "list and find the best": lambda: best(scan(root)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(TURNS):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    table = Table(f"{count:,} checkpoints, warm cache", "what", "time", "of the floor")
+    floor, *_ = times.values()
+    for name, values in times.items():
+        ratios = [value / least for value, least in zip(values, floor, strict=True)]
+        table.row(name, milliseconds(values), f"{statistics.median(ratios):.1f} x")
+    print(f"\nmemory: {memory(root) / count:,.0f} bytes an entry; meta.json: "
+          f"{read_raw(root) / count:,.0f} bytes")  # fmt: skip
+
+
+def best(listing: Listing) -> object:
+    from smartcash_format.store.query import best as find
+
+    return find(listing, "val_map", "max")
+
+
+def memory(root: Path) -> int:
+    tracemalloc.start()
+    listing = scan(root)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(listing)
+    return size
+
+
+def measure_growth(directory: Path, largest: int) -> None:
+    table = Table("Growth", "checkpoints", "list", "each")
+    for count in (number for number in GROWTH if number <= 2 * largest):
+        root = directory / f"growth-{count}"
+        make_root(root, count)
+        times = [seconds(lambda root=root: scan(root)) for _ in range(TURNS)]  # type: ignore[misc]
+        each = statistics.median(times) / count * 1e6
+        table.row(f"{count:,}", milliseconds(times), f"{each:.0f} us")
+
+
+def measure_cold_start(directory: Path) -> None:
+    """A new process each time: what a person waits for."""
+    root = directory / "cold"
+    make_root(root, COLD_CHECKPOINTS)
+    ls = [sys.executable, "-m", "smartcash_format", "ls", str(root)]
+    commands = {f"ls of {COLD_CHECKPOINTS} checkpoints": ls}
+    if importlib.util.find_spec("torch"):
+        commands['python -c "import torch"'] = [sys.executable, "-c", "import torch"]
+    table = Table("A new process", "what", "time")
+    if subprocess.run(ls, capture_output=True, cwd=ROOT, check=False).returncode:
+        table.row("ls", "the command is not there")
+        return
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(TURNS):
+        for name, command in commands.items():
+            times[name].append(
+                seconds(lambda c=command: subprocess.run(c, capture_output=True, cwd=ROOT))  # type: ignore[misc]
+            )
+    for name, values in times.items():
+        table.row(name, milliseconds(values))
+
+
+@contextmanager
+def saved_with_torch(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """One checkpoint of 704 tensors with its AdamW state, and the same as a `.pth`."""
+    import torch
+
+    from smartcash_format import save_checkpoint
+
+    sizes = [FLOATS // TENSORS] * TENSORS
+    model = torch.nn.ParameterDict(
+        {
+            f"blocks_{n}_weight": torch.nn.Parameter(torch.randn(size))
+            for n, size in enumerate(sizes)
+        }
+    )
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    path = directory / "one" / "checkpoint"
+    save_checkpoint(path, model, optimizer, epoch=1)
+    pth = directory / "last.pth"
+    state = {
+        "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+        "epoch": 1,
+        "metrics": {"val_map": 0.5},
+    }
+    torch.save(state, pth)
+    yield path, pth
+
+
+def measure_validation(path: Path) -> None:
+    table = Table(f"validate one checkpoint of {TENSORS} tensors", "depth", "time", "")
+    for depth in (Depth.META, Depth.STRUCTURE):
+        assert validate(path, depth).valid
+        times = [seconds(lambda depth=depth: validate(path, depth)) for _ in range(3 * TURNS)]  # type: ignore[misc]
+        table.row(depth.name, milliseconds(times), "")
+    size = validate(path, Depth.CONTENT).bytes_hashed
+    weights = (path / "model.safetensors").stat().st_size
+    pairs = []
+    for _ in range(TURNS):
+        content = seconds(lambda: validate(path, Depth.CONTENT))
+        bare = seconds(lambda: hash_bare(path))
+        pairs.append((content, bare))
+    ratio = statistics.median(bare / content for content, bare in pairs)
+    speed = (size + weights) / statistics.median(content for content, _ in pairs) / 1e9
+    table.row("CONTENT", milliseconds([content for content, _ in pairs]), f"{speed:.1f} GB/s")
+    table.row("bare BLAKE3 of the same bytes", milliseconds([bare for _, bare in pairs]),
+              f"CONTENT runs at {ratio:.2f} of its speed")  # fmt: skip
+
+
+def hash_bare(path: Path) -> None:
+    """Every file once and the weights once more, on all cores."""
+    for file in (*path.iterdir(), path / "model.safetensors"):
+        blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest()
+
+
+def measure_torch_load(pth: Path, count: int) -> None:
+    """Listing as it is done without a format: each file loaded whole for its epoch and metrics."""
+    import torch
+
+    links = [pth.with_name(f"epoch_{number}.pth") for number in range(PTH_FILES)]
+    for link in links:
+        os.link(pth, link)
+
+    def load_all() -> None:
+        for link in links:
+            torch.load(link, map_location="cpu", weights_only=True)["epoch"]
+
+    load_all()
+    each = seconds(load_all) / PTH_FILES
+    table = Table("The same question to .pth files", "what", "each", f"{count:,} of them")
+    size = pth.stat().st_size / 1e6
+    table.row(f"torch.load of {PTH_FILES} files of {size:.0f} MB", f"{each * 1e3:.0f} ms",
+              f"{each * count / 60:.0f} minutes")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--checkpoints", type=int, default=10_000)
+    parser.add_argument("--directory", type=Path, default=None)
+    options = parser.parse_args()
+    print(f"## Ask without loading: Python {platform.python_version()}, {os.cpu_count()} cores, "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=options.directory) as made:
+        directory = Path(made)
+        make_root(directory / "all", options.checkpoints)
+        measure_listing(directory / "all", options.checkpoints)
+        measure_growth(directory, options.checkpoints)
+        measure_cold_start(directory)
+        if importlib.util.find_spec("torch") is None:
+            print("\ntorch is not installed: validation and .pth files are left out")
+            return
+        with saved_with_torch(directory) as (path, pth):
+            measure_validation(path)
+            measure_torch_load(pth, options.checkpoints)
+
+
+if __name__ == "__main__":
+    main()
