@@ -1,0 +1,65 @@
+"""The README's Python runs as it stands, on its first run and on every later one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import smartcash_format
+from tests.manager.training import training
+
+README = Path(__file__).parent.parent / "README.md"
+_FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CALL = re.compile(r"`(?:manager\.)?([a-z_]+)\(")
+
+pytestmark = pytest.mark.torch
+
+
+def names(epochs: int) -> dict[str, Any]:
+    """What the README's example takes for granted."""
+    live = training()
+
+    def train_one_epoch(*_: object) -> float:
+        return live.step()
+
+    return {
+        **live.live(),
+        "config": {"lr": 0.01},
+        "epochs": epochs,
+        "train_one_epoch": train_one_epoch,
+    }
+
+
+def run(epochs: int) -> dict[str, Any]:
+    found = names(epochs)
+    for number, snippet in enumerate(_FENCE.findall(README.read_text("utf-8")), 1):
+        exec(compile(snippet, f"README snippet {number}", "exec"), found)
+    return found
+
+
+def test_the_ten_lines_run_first_and_again_and_go_on_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(epochs=2)["start"] == 0
+    again = run(epochs=5)
+    assert again["start"] == 2
+    epochs = [entry.epoch for entry in again["manager"].list_checkpoints()]
+    assert epochs == [5, 4, 3, 2, 1]
+    assert again["best_val_loss"] == min(
+        entry.metrics["val_loss"] for entry in again["manager"].list_checkpoints()
+    )
+
+
+def test_the_example_is_about_ten_lines() -> None:
+    (example, *_) = _FENCE.findall(README.read_text("utf-8"))
+    assert len(example.splitlines()) <= 15
+
+
+def test_every_call_that_the_readme_names_is_there() -> None:
+    text = README.read_text("utf-8").partition("## The API")[2].partition("## Coming from")[0]
+    public = {*dir(smartcash_format.CheckpointManager), *smartcash_format.__all__, "state_dict"}
+    assert set(_CALL.findall(text)) - public == set()
