@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.testing.crowd import Deeds, broken_promises, take_part
+from tests.processes import CHECKOUT
+
+
+def threads(root: Path, count: int, rounds: int) -> list[Deeds]:
+    found: list[Deeds] = []
+    errors: list[Exception] = []
+
+    def member(seed: int) -> None:
+        try:
+            found.append(take_part(root, seed, rounds))
+        except Exception as error:  # noqa: BLE001  reported by the test's own thread
+            errors.append(error)
+
+    members = [threading.Thread(target=member, args=(seed,)) for seed in range(count)]
+    for thread in members:
+        thread.start()
+    for thread in members:
+        thread.join()
+    assert errors == []
+    return found
+
+
+def processes(root: Path, count: int, rounds: int, first: int = 1000) -> list[Deeds]:
+    command = [sys.executable, "-m", "smartcash_format.testing.crowd", str(root)]
+    members = [
+        subprocess.Popen(
+            [*command, str(first + i), str(rounds)],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    answers = [member.communicate() for member in members]
+    assert [errors for _, errors in answers if errors] == []
+    return [Deeds(**json.loads(output)) for output, _ in answers]
+
+
+def test_eight_threads_at_one_root_lose_nothing(tmp_path: Path) -> None:
+    deeds = threads(tmp_path / "root", 8, 8)
+    assert broken_promises(tmp_path / "root", deeds) == []
+    assert sum(len(member.saved) for member in deeds) >= 8
+    assert any(member.removed for member in deeds)
+    assert any(member.copied for member in deeds)
+    assert any(member.held for member in deeds)
+
+
+def test_eight_processes_at_one_root_lose_nothing(tmp_path: Path) -> None:
+    deeds = processes(tmp_path / "root", 8, 6)
+    assert broken_promises(tmp_path / "root", deeds) == []
+    assert sum(len(member.saved) for member in deeds) >= 8
+    assert any(member.removed for member in deeds)
+
+
+@pytest.mark.torture
+def test_eight_threads_and_eight_processes_for_minutes_lose_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    deeds: list[Deeds] = []
+    inside = threading.Thread(target=lambda: deeds.extend(threads(root, 8, 400)))
+    inside.start()
+    found = processes(root, 8, 400)
+    inside.join()
+    assert len(deeds) == 8
+    assert broken_promises(root, deeds + found) == []
