@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
-from smartcash_format.disk.write import write_at
 from smartcash_format.errors import (
     CheckpointError,
     CheckpointExistsError,

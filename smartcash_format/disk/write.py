@@ -7,11 +7,8 @@ files go in parallel. blake3, zlib and the writes release the GIL.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import queue
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from smartcash_format.disk.placing import start_writeback, write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import archive_layout, digest
@@ -30,8 +28,7 @@ SMALL_BYTES: Final = 1 << 20
 AHEAD_BYTES: Final = 16 << 20
 # More files at once only make a disk seek.
 FILES_AT_ONCE: Final = 4
-# A single write() takes at most 0x7ffff000 bytes on Linux and INT_MAX on macOS.
-WRITE_BYTES: Final = 1 << 30
+
 
 Buffer = Any
 """A contiguous buffer: bytes, bytearray, memoryview, a ctypes array."""
@@ -378,43 +375,6 @@ class _Hashing:
                 small += [head, data] if head else [data]
         if small:
             write_at(self._descriptor, batch[0][0].offset, small)
-
-
-def write_at(descriptor: int, offset: int, buffers: Sequence[bytes | memoryview]) -> None:
-    """Writes all of the buffers, one after the other, from this offset on."""
-    data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view[:WRITE_BYTES], offset)
-        if written == 0:
-            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
-        view = view[written:]
-        offset += written
-
-
-def start_writeback(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Asks the system to start writing these pages to the disk, and waits for nothing.
-
-    Else all of them wait for the fsync. Only a hint: where there is no such call nothing happens.
-    """
-    if _sync_file_range is not None:
-        _sync_file_range(descriptor, offset, size_bytes, _SYNC_FILE_RANGE_WRITE)
-
-
-def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        function = ctypes.CDLL(None).sync_file_range
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    found: Callable[[int, int, int, int], int] = function
-    return found
-
-
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_sync_file_range = _find_sync_file_range()
 
 
 def _blob(offset: int, data: bytes) -> _Piece:

@@ -15,6 +15,7 @@ import pytest
 import safetensors
 
 from smartcash_format.disk import write
+from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage, stage
 from smartcash_format.disk.write import (
     SMALL_BYTES,
@@ -26,7 +27,6 @@ from smartcash_format.disk.write import (
     WeightsPart,
     WrittenFile,
     size_of,
-    write_at,
     write_parts,
 )
 from smartcash_format.errors import CheckpointWriteError, UnsavableStateError
