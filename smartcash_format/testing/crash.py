@@ -24,7 +24,8 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing import power
-from smartcash_format.testing.faults import LOCAL, POWER, Event, Fault, Layer, Mount, Point
+from smartcash_format.testing.faults import Layer
+from smartcash_format.testing.points import LOCAL, POWER, Event, Fault, Mount, Point
 
 Saved = Callable[[Path], None]
 """Called by an operation with what its caller would now believe to be saved."""

@@ -26,7 +26,7 @@ from smartcash_format.testing.crash import (
     points_of,
     strike,
 )
-from smartcash_format.testing.faults import LOCAL, MOUNTS, Fault, Mount, Point
+from smartcash_format.testing.points import LOCAL, MOUNTS, Fault, Mount, Point
 from smartcash_format.testing.sample import write_sample
 
 KILL: Final = Fault(effect="kill")

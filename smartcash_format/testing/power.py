@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from smartcash_format.testing.faults import Event
+from smartcash_format.testing.points import Event
 
 
 @dataclass(slots=True)

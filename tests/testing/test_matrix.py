@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from smartcash_format.testing.faults import MOUNTS
 from smartcash_format.testing.matrix import operations
+from smartcash_format.testing.points import MOUNTS
 from tests.processes import CHECKOUT
 
 

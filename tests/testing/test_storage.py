@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from smartcash_format.testing import storage
-from smartcash_format.testing.faults import DRIVE, LOCAL, REFUSING, Layer, Mount
+from smartcash_format.testing.faults import Layer
+from smartcash_format.testing.points import DRIVE, LOCAL, REFUSING, Mount
 from smartcash_format.testing.storage import StorageReport, storage_test
 
 
