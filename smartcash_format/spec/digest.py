@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring as quoted
 from typing import Any, Final, Protocol
 
 from blake3 import blake3
@@ -90,19 +90,24 @@ def seal_holds(data: bytes, stated: str) -> bool:
     return running.hexdigest() == digits
 
 
-def weights_digest(tensors: Iterable[tuple[str, str, Sequence[int], str]]) -> str:
+def weights_digest(
+    tensors: Iterable[tuple[str, str, Sequence[int], str]], algorithm: str = ALGORITHM
+) -> str:
     """One name for a set of weights: same names and values, same digest, however sharded or dated.
 
     Takes (name, dtype, shape, tensor digest) of every name, each name of a tied tensor included.
     The digest of the lines `json([name, dtype, shape, digest])` + LF, compact, sorted by the name's
     UTF-8 bytes.
     """
-    running = hasher()
-    for name, dtype, shape, digest in sorted(tensors, key=lambda t: t[0].encode("utf-8")):
-        line = json.dumps(
-            [name, dtype, list(shape), digest],
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
-        running.update(line.encode("utf-8") + b"\n")
-    return named(running)
+    lines = sorted(
+        # By hand, because a JSON encoder takes ten times as long for a line.
+        (name.encode("utf-8"), f"[{quoted(name)},{quoted(dtype)},{_sizes(shape)},{quoted(digest)}]")
+        for name, dtype, shape, digest in tensors
+    )
+    running = hasher(algorithm)
+    running.update("".join(f"{line}\n" for _, line in lines).encode("utf-8"))
+    return named(running, algorithm)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"

@@ -199,14 +199,15 @@ def _weight_set(
     finite = all(math.isfinite(r.l2) for r in found.tensors.values() if r.l2 is not None)
     if finite != stated.finite:
         yield _disagree(f"the norms of {name} say otherwise of finite", finite, stated.finite)
-    if digest.algorithm_of(stated.weights_digest) != digest.ALGORITHM:
-        return  # under another algorithm not comparable
-    if found.weights_digest != stated.weights_digest:
+    if not digest.is_known(stated.weights_digest):
+        return  # said at CONTENT, with the other digests
+    recomputed = digest.weights_digest(found.lines(), digest.algorithm_of(stated.weights_digest))
+    if recomputed != stated.weights_digest:
         yield Problem(
             code="weights-digest-mismatch",
             where=f"{META}: weights[{name!r}].weights_digest",
             message="is not the digest of the tensors that tensors.json lists",
-            found=found.weights_digest,
+            found=recomputed,
             expected=stated.weights_digest,
         )
 
@@ -299,6 +300,9 @@ def _disagree(message: str, found: object, expected: object) -> Problem:
 def _digests(meta: Meta, observed: Observed) -> Iterator[Problem]:
     for name, record in meta.files.items():
         yield from _digest(name, record.digest, observed.digests.get(name))
+    for name, weights in meta.weights.items():
+        where = f"{META}: weights[{name!r}].weights_digest"
+        yield from _digest(where, weights.weights_digest, None)
     for weight_set in observed.tensors.weights.values() if observed.tensors else ():
         for name, tensor in weight_set.tensors.items():
             found = observed.tensor_digests.get(tensor.file, {}).get(name)

@@ -14,7 +14,7 @@ from tests.contract.build import (
     json_bytes,
     with_optimizer,
 )
-from tests.contract.register import STRUCTURE, Files, breach, example
+from tests.contract.register import CONTENT, STRUCTURE, Files, breach, example
 
 
 def manifest(change: Callable[[dict[str, Any]], None]) -> Callable[[], Files]:
@@ -142,6 +142,22 @@ def _other_weights_digest() -> Files:
     made = draft()
     made.write_manifest()
     made.meta["weights"]["model"]["weights_digest"] = digest_of(b"other weights")
+    return made.files_as_they_are()
+
+
+@example("weights-digest-mismatch--by-sha256", STRUCTURE)
+def _other_weights_digest_by_sha256() -> Files:
+    made = draft()
+    made.write_manifest()
+    made.meta["weights"]["model"]["weights_digest"] = "sha256:" + "0" * 64
+    return made.files_as_they_are()
+
+
+@example("digest-unknown--of-the-weights", CONTENT)
+def _unknown_weights_digest() -> Files:
+    made = draft()
+    made.write_manifest()
+    made.meta["weights"]["model"]["weights_digest"] = "k12:" + "0" * 64
     return made.files_as_they_are()
 
 

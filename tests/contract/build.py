@@ -236,7 +236,8 @@ class Draft:
         """tensors.json from `manifest`, and the weights digests from it."""
         self.parts["tensors.json"] = json_bytes(self.manifest, **form)
         for name, weights in self.manifest["weights"].items():
-            self.meta["weights"][name]["weights_digest"] = named_weights(weights)
+            digest = named_weights(weights, self.algorithm)
+            self.meta["weights"][name]["weights_digest"] = digest
 
     def files(self) -> dict[str, bytes]:
         """Every file of a sound checkpoint."""
@@ -263,14 +264,13 @@ def sealed(document: Mapping[str, Any]) -> bytes:
     return seal({key: value for key, value in document.items() if key != SEAL_KEY})
 
 
-def named_weights(weights: Mapping[str, Any]) -> str:
+def named_weights(weights: Mapping[str, Any], algorithm: str = "blake3") -> str:
     """The weights_digest of a set of the manifest."""
     tensors = weights["tensors"]
     names = [*((name, name) for name in tensors), *weights.get("aliases", {}).items()]
-    return weights_digest(
-        (name, t["dtype"], t["shape"], t["digest"])
-        for name, t in ((n, tensors[target]) for n, target in names if target in tensors)
-    )
+    found = ((name, tensors[target]) for name, target in names if target in tensors)
+    lines = ((name, t["dtype"], t["shape"], t["digest"]) for name, t in found)
+    return weights_digest(lines, algorithm)
 
 
 def draft(

@@ -130,3 +130,22 @@ def test_another_name_dtype_shape_or_value_is_another_set_of_weights(
     other: tuple[str, str, list[int], str],
 ) -> None:
     assert weights_digest([("a", "F32", [2], A)]) != weights_digest([other])
+
+
+LINES = st.tuples(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from(["F32", 'F"8', "\x00", "é"]),
+    st.lists(st.integers(0, 1 << 62), max_size=3),
+    st.just(A),
+)
+
+
+@given(st.lists(LINES, max_size=4, unique_by=lambda line: line[0]))
+def test_the_lines_are_the_json_of_any_writer(
+    lines: list[tuple[str, str, list[int], str]],
+) -> None:
+    by_name = sorted(lines, key=lambda line: line[0].encode())
+    form: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
+    text = "".join(json.dumps(line, **form) + "\n" for line in by_name)
+    assert weights_digest(lines) == digest_of(text.encode())
+    assert weights_digest(lines, "sha256") == digest_of(text.encode(), "sha256")

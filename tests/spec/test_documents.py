@@ -191,6 +191,10 @@ def test_nesting_that_would_overflow_a_stack_is_a_finding() -> None:
     assert refused("[" * 500_000)[0] == "json-too-deep"
 
 
+def test_nesting_behind_another_fault_overflows_nothing_either() -> None:
+    assert refused('["\\ud800",' + "[" * 100_000)[0] == "json-too-deep"
+
+
 def test_nesting_is_bounded_as_the_caller_asks() -> None:
     assert refused('{"a":{"b":{}}}', max_depth=2)[0] == "json-too-deep"
 
