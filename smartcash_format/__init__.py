@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     from smartcash_format.torch_io.read_state import (
         load_tensors,
     )
+    from smartcash_format.torch_io.report import (
+        FitReport,
+    )
+    from smartcash_format.torch_io.result import (
+        LoadResult,
+    )
 
 __version__ = "0.1.0"
 
@@ -83,6 +89,7 @@ __all__ = [
     "Depth",
     "DropResumeState",
     "Entry",
+    "FitReport",
     "InsufficientSpaceError",
     "InvalidCheckpointError",
     "KeepBest",
@@ -93,6 +100,7 @@ __all__ = [
     "KeepUnflagged",
     "KeepWithin",
     "Listing",
+    "LoadResult",
     "Problem",
     "Report",
     "StateMismatchError",
@@ -153,6 +161,8 @@ _MODULES = {
     "torch_io.load": ("load_checkpoint",),
     "torch_io.preflight": ("preflight",),
     "torch_io.read_state": ("load_tensors",),
+    "torch_io.report": ("FitReport",),
+    "torch_io.result": ("LoadResult",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

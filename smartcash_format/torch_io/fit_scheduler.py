@@ -64,7 +64,7 @@ def _arranged(
         **_state_of(live),
         **{key: value for key, value in stored.items() if (*at, key) not in dropped},
     }
-    if isinstance(inner := stored.get(_NESTED), list):
+    if isinstance(inner := stored.get(_NESTED), list) and hasattr(live, _NESTED):
         state[_NESTED] = [
             _arranged(item, scheduler, dropped, (*at, _NESTED, index))
             for index, (item, scheduler) in enumerate(zip(inner, live._schedulers, strict=True))
@@ -103,17 +103,18 @@ class _Compared:
         self, key: object, value: object, ours: dict[str, Any], live: Any, at: tuple[str | int, ...]
     ) -> None:
         spot = (*at, str(key)[:100])
+        attributes: dict[str, Any] = getattr(live, "__dict__", {})
         if not isinstance(key, str) or (key not in ours and shadows(key, live)):
             self.refuse(spot, "would replace a method, a property or the optimizer")
-        elif key == _NESTED and key in ours:
+        elif key == _NESTED and hasattr(live, key):
             self._nested(value, live._schedulers, spot)
-        elif key == _CALLABLES and key in ours:
+        elif key == _CALLABLES and hasattr(live, key):
             self._callables(value, live.lr_lambdas, spot)
-        elif key == _CALLABLE and key in ours:
+        elif key == _CALLABLE and hasattr(live, key):
             self._callables([value], [live._scale_fn_custom], spot)
-        elif key not in ours and key not in vars(live):
+        elif key not in ours and key not in attributes:
             self.dropped.add(spot)
-        elif not same_kind(value, current := ours.get(key, vars(live).get(key))):
+        elif not same_kind(value, current := ours.get(key, attributes.get(key))):
             self.refuse(spot, f"is {value!r:.80}, unlike {current!r:.80} here")
 
     def _nested(self, value: object, schedulers: Any, at: tuple[str | int, ...]) -> None:

@@ -216,7 +216,7 @@ def _optimizer(
     weights: Mapping[str, Weights],
     modules: Mapping[str, nn.Module],
 ) -> Component:
-    if not hasattr(live, "param_groups"):
+    if not (isinstance(live, Optimizer) or _has_torch_form(live)):
         return ObjectState(source, live, name=name)
     return OptimizerState(
         source,
@@ -229,9 +229,20 @@ def _optimizer(
 
 
 def _scheduler(source: Source, live: Any, name: str = SCHEDULER) -> Component:
-    if not hasattr(live, "state_dict"):
-        return ObjectState(source, live, name=name)
-    return SchedulerState(source, live, name=name)
+    if isinstance(_state_dict(live), Mapping):
+        return SchedulerState(source, live, name=name)
+    return ObjectState(source, live, name=name)
+
+
+def _has_torch_form(live: Any) -> bool:
+    """Whether someone else's optimizer has groups of parameters, and a state dict that says so."""
+    state = _state_dict(live)
+    return hasattr(live, "param_groups") and isinstance(state, Mapping) and "param_groups" in state
+
+
+def _state_dict(live: Any) -> object:
+    give = getattr(live, "state_dict", None)
+    return give() if callable(give) else None
 
 
 def _extra(

@@ -326,6 +326,30 @@ def test_a_plain_optimizer_and_scheduler_dict_are_replaced(tmp_path: Path) -> No
     assert_same(scheduler_state, live.state_dict())
 
 
+class Foreign:
+    """An optimizer of someone else's whose state has a form of its own."""
+
+    param_groups: tuple[Any, ...] = ()
+
+    def __init__(self) -> None:
+        self.inner = {"count": 1}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": self.inner}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.inner = state["inner"]
+
+
+def test_an_optimizer_with_a_form_of_its_own_gets_its_state_as_it_is(tmp_path: Path) -> None:
+    groups: list[Any] = []
+    path = handmade.write(tmp_path / "c", optimizer={"inner": {"count": 5}, "param_groups": groups})
+    live = Foreign()
+    result = load_checkpoint(path, optimizer=live)
+    assert live.inner == {"count": 5}
+    assert result.restored == ("optimizer",)
+
+
 def test_not_strict_loads_what_fits_and_lists_the_rest(tmp_path: Path) -> None:
     torch.manual_seed(1)
     path = saved_model(tmp_path, saved := Net(classes=3))
