@@ -6,45 +6,45 @@ live objects into one and back. torch is imported by the first save or load, not
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import EllipsisType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.transfer import drive_notice, drive_problem, transfer
-from smartcash_format.errors import CheckpointNotFoundError
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
 from smartcash_format.manager import choosing
+from smartcash_format.manager.background import Background
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.guard import GRACE_S, Guard, State
 from smartcash_format.manager.holding import hold
+from smartcash_format.manager.loader import CheckpointLoader
 from smartcash_format.manager.log import Logger, size
-from smartcash_format.manager.reader import CheckpointReader, Mode
+from smartcash_format.manager.reader import Mode
 from smartcash_format.manager.results import CopyResult, SaveResult, SaveType
-from smartcash_format.spec.meta import Meta
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
-from smartcash_format.store.retention import Plan
+from smartcash_format.store.retention import Plan, Policy
 
 if TYPE_CHECKING:
-    from smartcash_format.torch_io.read_state import Device
-    from smartcash_format.torch_io.result import LoadResult
+    from smartcash_format.torch_io.save import Facts, Prepared
+    from smartcash_format.torch_io.snapshot import Buffers
 
 DRIVE_DIR: Final = "/content/drive/MyDrive/SmartCash/checkpoints"
 
 
-class CheckpointManager(CheckpointReader):
+class CheckpointManager(CheckpointLoader):
     """Saves, resumes, finds, keeps and copies the checkpoints under one root.
 
     `output_dir` is the root; nothing on disk is touched before the first save. `logger` takes
     finished strings (debug, info, warning, error). `monitor` names the metric that decides best
-    and needs `mode`, "min" or "max".
+    and needs `mode`, "min" or "max". `keep` is a policy that is applied after each save and never
+    removes what that save published; the default keeps everything.
 
     Thread-safe: any method from any thread, any number of managers and processes on one root.
     Training the model in another thread while a save reads its tensors is not.
@@ -57,11 +57,44 @@ class CheckpointManager(CheckpointReader):
         *,
         monitor: str | None = None,
         mode: Mode | None = None,
+        keep: Policy | None = None,
     ) -> None:
         super().__init__(output_dir, logger, monitor=monitor, mode=mode)
-        self._parent_id: str | None = None
-        # One save at a time: each looks at what the one before left.
-        self._saving = threading.RLock()
+        self._keep = keep
+        self._background = Background()
+        self._buffers: Buffers | None = None
+
+    def __enter__(self) -> CheckpointManager:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # The block's own error is the one to see; that of a save beside it is logged.
+        try:
+            self.close()
+        except CheckpointError as late:
+            self._log.error(f"a save in the background failed: {late}")
+
+    def wait(self) -> SaveResult | None:
+        """The result of the last save in the background, once it is published.
+
+        None when there was none since the last `wait`. Raises what that save raised, once.
+        """
+        return self._background.wait()
+
+    def close(self) -> None:
+        """Waits for a save in the background and gives its memory back; raises what it raised."""
+        try:
+            self._background.wait()
+        finally:
+            self._buffers = None
 
     # -- saving ---------------------------------------------------------------------------------
 
@@ -83,28 +116,34 @@ class CheckpointManager(CheckpointReader):
         notes: Mapping[str, object] | None = None,
         extra: Mapping[str, object] | None = None,
         rng: bool = True,
+        blocking: bool = True,
     ) -> SaveResult:
-        """A new checkpoint of these live objects, published whole before the call returns.
+        """A new checkpoint of these live objects, published whole.
 
         `epoch` is stored as given; count from 1, so that 0 means nothing done. `is_best=None` asks
         the monitor: better than every finite value so far in this root. Metadata never costs a
         checkpoint: what has no JSON form is kept as its repr, with a warning.
 
+        `blocking=False` returns when the state is copied: the optimizer may step at once, the rest
+        goes on in the background, and the next save, `wait()`, `close()` or the end of the process
+        waits for it. An error there is raised by the next of these calls.
+
         Raises UnsavableStateError before anything is written when weights, optimizer, scheduler or
         extra state could not be loaded again; CheckpointWriteError when the system refuses, with
         every earlier checkpoint untouched.
         """
-        from smartcash_format.torch_io.save import Facts, is_writer, save
+        from smartcash_format.torch_io.save import Facts, is_writer, prepare
+        from smartcash_format.torch_io.snapshot import Buffers
 
         if not is_writer():
             return SaveResult(path=None, type="skipped")
         number = choosing.whole_epoch(epoch)
         started = time.perf_counter()
         with self._saving:
+            self._background.wait()
             described = choosing.describe(
                 config, metrics, notes, backbone=backbone, dataset=dataset, tags=tags
             )
-            warnings = list(described.warnings)
             listing = self._list_to_write()
             best = self._is_best(listing, described.metrics) if is_best is None else bool(is_best)
             facts = Facts(
@@ -122,7 +161,9 @@ class CheckpointManager(CheckpointReader):
                 config=described.config,
                 notes=described.notes,
             )
-            saved = save(
+            if not blocking and self._buffers is None:
+                self._buffers = Buffers()
+            prepared = prepare(
                 self._root / facts.directory_name,
                 facts,
                 model=model,
@@ -130,26 +171,58 @@ class CheckpointManager(CheckpointReader):
                 scheduler=scheduler if save_optimizer else None,
                 extra=extra,
                 rng=rng,
+                buffers=None if blocking else self._buffers,
             )
-            warnings += saved.warnings
-            self._parent_id = facts.checkpoint_id
-            warnings += self._store.record_save(saved.path, saved.meta)
-        for warning in warnings:
+            warnings = described.warnings
+            if blocking:
+                return self._publish(prepared, warnings, started)
+            self._background.start(lambda: self._publish(prepared, warnings, started))
+        return SaveResult(
+            path=prepared.final,
+            type=_type(facts),
+            checkpoint_id=facts.checkpoint_id,
+            bytes=prepared.size_bytes,
+            seconds=time.perf_counter() - started,
+            warnings=warnings,
+        )
+
+    def _publish(self, prepared: Prepared, warnings: Iterable[str], started: float) -> SaveResult:
+        """The part of a save that may run in the background: write, note, prune, in this order."""
+        from smartcash_format.torch_io.save import publish
+
+        saved = publish(prepared)
+        facts = prepared.facts
+        self._parent_id = facts.checkpoint_id
+        said = [*warnings, *saved.warnings, *self._store.record_save(saved.path, saved.meta)]
+        removed = self._prune(facts.checkpoint_id, said)
+        for warning in said:
             self._log.warning(warning)
         seconds = time.perf_counter() - started
-        kind: SaveType = "best" if best else "latest"
         self._log.info(
-            f"saved {saved.path} ({kind}, epoch {number}, {size(saved.size_bytes)}, "
+            f"saved {saved.path} ({_type(facts)}, epoch {facts.epoch}, {size(saved.size_bytes)}, "
             f"{seconds:.2f} s)"
         )
         return SaveResult(
             path=saved.path,
-            type=kind,
+            type=_type(facts),
             checkpoint_id=facts.checkpoint_id,
             bytes=saved.size_bytes,
             seconds=seconds,
-            warnings=warnings,
+            removed=removed,
+            warnings=said,
         )
+
+    def _prune(self, published: str, warnings: list[str]) -> tuple[Path, ...]:
+        """What `keep` removed after a save; it never costs the save."""
+        if self._keep is None:
+            return ()
+        try:
+            done = self._store.apply(self._store.plan(self._keep, published=[published]))
+        except (CheckpointError, OSError) as error:
+            warnings.append(f"nothing was removed after this save: {error}")
+            return ()
+        warnings += done.warnings
+        return done.paths
 
     def guard(self, state: State, grace_s: float = GRACE_S) -> Guard:
         """SIGTERM and SIGINT wait for the next `guard.step()`, which saves and lets them go on.
@@ -185,111 +258,6 @@ class CheckpointManager(CheckpointReader):
                 f"({', '.join(sorted(metrics)) or 'none'}); it is not marked best"
             )
         return choosing.beats_all(listing, metrics, self._monitor, self._mode)
-
-    # -- loading --------------------------------------------------------------------------------
-
-    def load_checkpoint(
-        self,
-        checkpoint_path: PathLike | int | None = None,
-        device: Device = None,
-        model: object = None,
-        optimizer: object = None,
-        scheduler: object = None,
-        *,
-        strict: bool = True,
-        components: Collection[str] | None = None,
-        extra: Mapping[str, object] | None = None,
-        missing_ok: bool = False,
-        verify: bool = True,
-    ) -> LoadResult:
-        """What a checkpoint holds, restored into the live objects that are passed.
-
-        `checkpoint_path`: a path, an epoch (int), "best", "latest"; None is the best, or the newest
-        when nothing ranks. With an optimizer the load is a resume: random number state comes back
-        too. Nothing live changes unless everything fits.
-
-        Raises CheckpointNotFoundError when nothing is there (`missing_ok=True` gives an empty
-        result instead, but never where a broken checkpoint lies), StateMismatchError when it does
-        not fit, InvalidCheckpointError, UnsafeCheckpointError or UnsupportedVersionError.
-        """
-        from smartcash_format.torch_io.load import load_checkpoint
-        from smartcash_format.torch_io.result import LoadResult
-
-        started = time.perf_counter()
-        listing = self._store.list()
-        path = self._choose(checkpoint_path, listing, missing_ok=missing_ok)
-        if path is None:
-            self._log.info(f"{self._root} has no checkpoint: a fresh start")
-            return LoadResult()
-        result = load_checkpoint(
-            path,
-            device=device,
-            model=model,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            strict=strict,
-            components=components,
-            extra=extra,
-            verify=verify,
-        )
-        for note in choosing.remarks(
-            result.notes, result.missing, result.unexpected, result.mismatched
-        ):
-            self._log.warning(note)
-        meta = result.meta
-        assert meta is not None, "a result of a path has its meta"
-        hint = ""
-        if checkpoint_path is None and (newer := choosing.newer_than(listing, meta)) is not None:
-            hint = f'; a newer one is {newer.name}: load_checkpoint("latest") loads it'
-        self._log.info(
-            f"loaded {path} (epoch {meta.epoch}, {size(meta.size_bytes)}, "
-            f"{time.perf_counter() - started:.2f} s){hint}"
-        )
-        if "optimizer" in result.restored:
-            self._note_resume(path, meta)
-        return result
-
-    def _note_resume(self, path: Path, meta: Meta) -> None:
-        with self._saving:
-            self._parent_id = meta.checkpoint_id
-        if not self._root.is_dir():
-            return  # a load touches nothing on disk but the history of a root that is there
-        for warning in self._store.record_resume(path, meta, run_id=self._run_id):
-            self._log.warning(warning)
-
-    def _choose(
-        self, asked: PathLike | int | None, listing: Listing, *, missing_ok: bool
-    ) -> Path | None:
-        match asked:
-            case None | "best" | "latest":
-                return self._choose_ranked(asked, listing, missing_ok=missing_ok)
-            case bool():
-                raise TypeError("checkpoint_path is a path, an epoch, 'best' or 'latest'")
-            case int():
-                entry = query.by_epoch(listing, asked)
-                if entry is None:
-                    raise choosing.no_such_epoch(self._root, asked, listing)
-                return entry.path
-        given = Path(asked)
-        under = self._root / given
-        if not os.path.lexists(given) and os.path.lexists(under):
-            return under
-        return given
-
-    def _choose_ranked(
-        self, asked: str | None, listing: Listing, *, missing_ok: bool
-    ) -> Path | None:
-        choosing.refuse_newer_versions(self._root, listing)
-        chosen = None if asked == "latest" else self._best_of(listing)
-        if chosen is None and asked != "best":
-            chosen = query.latest(listing)
-            if chosen is not None and asked is None:
-                self._log.info("no checkpoint is marked or ranked best; taking the newest")
-        if chosen is not None:
-            return chosen.path
-        if missing_ok and not listing.broken and not len(listing):
-            return None
-        raise choosing.nothing_to_load(self._root, asked, listing)
 
     # -- keeping --------------------------------------------------------------------------------
 
@@ -391,3 +359,7 @@ class CheckpointManager(CheckpointReader):
             f"{'; ' if note else ''}{note}"
         )
         return CopyResult(moved.copied, skipped=moved.skipped, note=note)
+
+
+def _type(facts: Facts) -> SaveType:
+    return "best" if facts.is_best else "latest"

@@ -44,6 +44,7 @@ from smartcash_format.spec.tensors import (
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
+from smartcash_format.torch_io.snapshot import Buffers, snapshot
 from smartcash_format.torch_io.weights import WeightSetSource
 
 __all__ = ["Facts", "Saved", "is_writer", "save", "size_bound"]
@@ -65,6 +66,16 @@ class Saved:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A save that has only to be written; `size_bytes` is what it takes at most."""
+
+    final: Path
+    facts: Facts
+    collected: Collected
+    size_bytes: int
+
+
 def is_writer() -> bool:
     """Whether this process writes: alone, or rank 0 of an initialised process group."""
     distributed = torch.distributed
@@ -84,15 +95,45 @@ def save(
     rng: bool = True,
     progress: Progress | None = None,
 ) -> Saved:
-    """The live objects as a published checkpoint at `final`.
+    """The live objects as a published checkpoint at `final`; raises as `prepare` and `publish`."""
+    prepared = prepare(
+        final, facts, model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng
+    )
+    return publish(prepared, progress=progress)
 
-    Raises UnsavableStateError before anything is written; InsufficientSpaceError before the first
-    byte; CheckpointWriteError or CheckpointExistsError with nothing left behind.
+
+def prepare(
+    final: Path,
+    facts: Facts,
+    *,
+    model: object,
+    optimizer: object = None,
+    scheduler: object = None,
+    extra: Mapping[str, object] | None = None,
+    rng: bool = True,
+    buffers: Buffers | None = None,
+) -> Prepared:
+    """Everything that `publish` will write at `final`; nothing is written yet.
+
+    With `buffers` it is a copy: the live objects may change, move or go before it is published.
+    Raises UnsavableStateError for state that could not be loaded again, InsufficientSpaceError.
     """
     collected = collect(model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng)
     facts, collected = _with_room(facts, collected)
-    require_space(final.parent, size_bound(collected, facts))
-    with stage(final) as staged:
+    size_bytes = size_bound(collected, facts)
+    require_space(final.parent, size_bytes)
+    if buffers is not None:
+        collected = snapshot(collected, buffers)
+    return Prepared(final=final, facts=facts, collected=collected, size_bytes=size_bytes)
+
+
+def publish(prepared: Prepared, *, progress: Progress | None = None) -> Saved:
+    """The checkpoint, written, proved and visible.
+
+    Raises CheckpointWriteError or CheckpointExistsError with nothing left behind.
+    """
+    facts, collected = prepared.facts, prepared.collected
+    with stage(prepared.final) as staged:
         written = write_parts(staged, collected.parts, progress=progress)
         tensors = _tensors(collected, written)
         blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))

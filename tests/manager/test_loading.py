@@ -225,3 +225,30 @@ def test_history_notes_saves_and_resumes_but_no_looking(tmp_path: Path) -> None:
     assert history["total_runs"] == 2
     assert history["runs"][1]["resumed_from"] == newest.name
     assert history["best"]["epoch"] == 2
+
+
+def test_fallback_goes_to_the_newest_that_passes_and_says_what_it_skipped(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    third, second, first = made.list_checkpoints()
+    data = bytearray((third / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (third / "model.safetensors").write_bytes(bytes(data))
+    (second / "optimizer.pt").unlink()
+    other = training(seed=9)
+    with pytest.raises(InvalidCheckpointError):
+        made.load_checkpoint("latest", **other.live())
+    result = made.load_checkpoint("latest", **other.live(), fallback=True)
+    assert result["epoch"] == 1
+    assert f"skipped {third.name}" in said(log, "warning")
+    assert f"skipped {second.name}" in said(log, "warning")
+    (first / "scheduler.pt").unlink()
+    with pytest.raises(InvalidCheckpointError, match="no checkpoint"):
+        made.load_checkpoint("latest", **other.live(), fallback=True, missing_ok=True)
+
+
+def test_fallback_of_an_empty_root_is_no_fresh_start_in_silence(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    with pytest.raises(CheckpointNotFoundError):
+        made.load_checkpoint("latest", fallback=True)
+    assert not made.load_checkpoint("latest", fallback=True, missing_ok=True).found
