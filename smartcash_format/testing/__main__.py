@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from smartcash_format.testing import matrix
+from smartcash_format.testing import matrix, training
 from smartcash_format.testing.crash import Result
 
 
@@ -17,14 +17,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--on", type=Path, metavar="DIR", help="the storage to try; else in memory")
     parser.add_argument("--full", action="store_true", help="every fault at every point: minutes")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth point only")
+    parser.add_argument("--manager", action="store_true", help="through CheckpointManager too")
     given = parser.parse_args(arguments)
     place = given.on or matrix.fast_directory()
-    if given.full:
-        found: Iterable[Result] = matrix.full(place, every=given.every)
-    else:
-        found = matrix.quick(place, every=given.every)
+    tried = matrix.operations()
+    if given.manager:
+        tried += training.operations()
+    run = matrix.full if given.full else matrix.quick
+    found = run(place, tried, every=given.every)
     results = list(_counted(found, _say if sys.stderr.isatty() else lambda count: None))
-    sys.stdout.write(matrix.table(results) + "\n")
+    sys.stdout.write(matrix.tables(results) + "\n")
     broken = matrix.worst(results)
     for line in broken:
         sys.stdout.write(f"BROKEN: {line}\n")

@@ -27,8 +27,9 @@ from typing import Any, Final
 from smartcash_format.testing.points import LOCAL, Event, Fault, Mount, Point
 
 _CREATING: Final = os.O_CREAT | os.O_TRUNC
-# What differs between two runs of one operation: the owner in a stage's name, a probe's digits.
-_OWNED: Final = re.compile(r"\.(staging|trash|probe)-[0-9a-f-]+")
+# What differs between two runs of one operation: the owner in a stage's name, a probe's digits,
+# the digits of a checkpoint's id.
+_CHANCE: Final = re.compile(r"(\.staging|\.trash|\.probe|epoch-[0-9]+)-[0-9a-f-]+")
 # With these a part of the data may have arrived before the call fails.
 _PARTIAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -112,7 +113,7 @@ class Layer:
     def _step(self, op: str, path: str, call: Callable[[], Any], half: Any = None) -> Any:
         """Makes a call, unless the fault strikes here; `half` makes a part of a write."""
         with self._lock:
-            spelled = _OWNED.sub(r".\1", path)
+            spelled = _CHANCE.sub(r"\1", path)
             self._counts[op, spelled] += 1
             point = Point(op, spelled, self._counts[op, spelled])
             self.points.append(point)

@@ -152,27 +152,39 @@ def _cases(faults: Sequence[Fault], points: Sequence[Point]) -> Iterator[tuple[F
                 yield fault, point
 
 
-def table(results: Iterable[Result]) -> str:
-    """The matrix as a Markdown table: a line for each operation, mount and fault."""
-    counts: dict[tuple[str, str, str], Counter[str]] = {}
+def tables(results: Sequence[Result]) -> str:
+    """The matrix in Markdown: by operation and fault, all mounts together, and by mount."""
+    faults = {result: result.fault.name if result.fault else "none" for result in results}
+    by_fault = _table(["operation", "fault"], results, lambda r: (r.operation, faults[r]))
+    by_mount = _table(["mount"], results, lambda result: (result.mount,))
+    broken = sum(bool(result.violations) for result in results)
+    total = f"{len(results):,} points tried, {broken:,} broken promises."
+    return "\n".join([*by_fault, "", *by_mount, "", total])
+
+
+_COLUMNS: Final[dict[str, Callable[[Result], bool]]] = {
+    "points": lambda result: True,
+    "completed": lambda result: result.outcome == "completed",
+    "refused": lambda result: result.outcome == "refused",
+    "killed": lambda result: result.outcome == "killed",
+    "half left": lambda result: bool(result.halves),
+    "promise broken": lambda result: bool(result.violations),
+}
+
+
+def _table(
+    heads: list[str], results: Iterable[Result], key: Callable[[Result], tuple[str, ...]]
+) -> list[str]:
+    counts: dict[tuple[str, ...], Counter[str]] = {}
     for result in results:
-        fault = result.fault.name if result.fault else "none"
-        counted = counts.setdefault((result.operation, result.mount, fault), Counter())
-        counted["points"] += 1
-        counted[result.outcome] += 1
-        counted["halves"] += bool(result.halves)
-        counted["broken"] += bool(result.violations)
-    heads = ["operation", "mount", "fault", "points", "completed", "refused", "killed"]
-    heads += ["half left", "promise broken"]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (len(heads) - 3)]
-    columns = ("points", "completed", "refused", "killed", "halves", "broken")
-    for key, counted in counts.items():
-        cells = [*key, *(str(counted[column]) for column in columns)]
+        counted = counts.setdefault(key(result), Counter())
+        counted.update(name for name, holds in _COLUMNS.items() if holds(result))
+    lines = [f"| {' | '.join([*heads, *_COLUMNS])} |"]
+    lines.append("|" + "---|" * len(heads) + "---:|" * len(_COLUMNS))
+    for names, counted in counts.items():
+        cells = [*names, *(f"{counted[column]:,}" for column in _COLUMNS)]
         lines.append(f"| {' | '.join(cells)} |")
-    total = sum(counted["points"] for counted in counts.values())
-    broken = sum(counted["broken"] for counted in counts.values())
-    lines += ["", f"{total:,} points tried, {broken:,} broken promises."]
-    return "\n".join(lines)
+    return lines
 
 
 def worst(results: Iterable[Result]) -> list[str]:
@@ -198,18 +210,18 @@ def run_power_loss(
             )
 
 
-def quick(directory: Path, *, every: int = 1) -> Iterator[Result]:
+def quick(directory: Path, tried: Sequence[Operation], *, every: int = 1) -> Iterator[Result]:
     """A part of the matrix: kills on all mounts, the commonest failures on a local one."""
-    yield from run_matrix(directory, operations(), mounts=[LOCAL], faults=QUICK_FAULTS, every=every)
+    yield from run_matrix(directory, tried, mounts=[LOCAL], faults=QUICK_FAULTS, every=every)
     others = [mount for mount in MOUNTS if mount is not LOCAL]
-    yield from run_matrix(directory, operations(), mounts=others, faults=[KILL], every=every)
-    yield from run_power_loss(directory, operations(), draws=1, every=every)
+    yield from run_matrix(directory, tried, mounts=others, faults=[KILL], every=every)
+    yield from run_power_loss(directory, tried, draws=1, every=every)
 
 
-def full(directory: Path, *, every: int = 1) -> Iterator[Result]:
+def full(directory: Path, tried: Sequence[Operation], *, every: int = 1) -> Iterator[Result]:
     """Every operation on every mount with every fault at every point, and power lost anywhere."""
-    yield from run_matrix(directory, operations(), every=every)
-    yield from run_power_loss(directory, operations(), draws=20, every=every)
+    yield from run_matrix(directory, tried, every=every)
+    yield from run_power_loss(directory, tried, draws=20, every=every)
 
 
 def fast_directory() -> Path:

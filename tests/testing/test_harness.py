@@ -97,4 +97,4 @@ def test_a_writer_that_the_layer_does_not_see_is_refused() -> None:
 
 
 def test_a_table_counts_every_point_once() -> None:
-    assert matrix.table([]).endswith("0 points tried, 0 broken promises.")
+    assert matrix.tables([]).endswith("\n\n0 points tried, 0 broken promises.")

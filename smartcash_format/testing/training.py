@@ -1,0 +1,101 @@
+"""The same matrix through CheckpointManager and torch: what a training loop does to a root."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from smartcash_format.errors import CheckpointError
+from smartcash_format.manager.checkpoint_manager import CheckpointManager
+from smartcash_format.testing.crash import Operation, Saved
+
+if TYPE_CHECKING:
+    import torch
+
+EARLIER: Final = (1, 2, 3)
+NEXT: Final = 99
+
+
+def operations() -> tuple[Operation, ...]:
+    """A save, a save with a cleanup, a cleanup, a resume and a copy, by a manager."""
+    return (
+        _operation("manager: save", _save),
+        _operation("manager: save, then cleanup", _save_and_clean, removes=(0,)),
+        _operation("manager: cleanup", _clean, removes=(0, 1)),
+        _operation("manager: resume", _resume),
+        _operation("manager: copy", _copy),
+    )
+
+
+def _operation(
+    name: str, run: Callable[[Path, Saved], None], removes: Iterable[int] = ()
+) -> Operation:
+    return Operation(
+        name=name,
+        run=run,
+        prepare=_prepare,
+        save_next=lambda root: _save_epoch(root, NEXT),
+        removes=frozenset(removes),
+    )
+
+
+def _manager(root: Path) -> CheckpointManager:
+    quiet = logging.Logger("fault injection")  # without a handler: what goes wrong is expected
+    quiet.addHandler(logging.NullHandler())
+    return CheckpointManager(root, quiet, monitor="val_loss", mode="min")
+
+
+def _live() -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)  # each run is forked, which the threads of a pool do not survive
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+def _prepare(root: Path) -> None:
+    for epoch in EARLIER:
+        _save_epoch(root, epoch)
+
+
+def _save_epoch(root: Path, epoch: int) -> Path:
+    path = _manager(root).save_checkpoint(
+        **_live(), config={"model": {"backbone": "sample"}}, epoch=epoch, metrics={"val_loss": 1.0}
+    )["path"]
+    assert isinstance(path, Path)
+    return path
+
+
+def _save(root: Path, saved: Saved) -> None:
+    saved(_save_epoch(root, 4))
+
+
+def _save_and_clean(root: Path, saved: Saved) -> None:
+    _save(root, saved)
+    _manager(root).cleanup_checkpoints(keep_best=False, max_checkpoints=0, max_epochs=3)
+
+
+def _clean(root: Path, saved: Saved) -> None:
+    _manager(root).cleanup_checkpoints(keep_best=False, max_checkpoints=0, max_epochs=1)
+
+
+def _resume(root: Path, saved: Saved) -> None:
+    loaded = _manager(root).load_checkpoint("latest", **_live())
+    if loaded["epoch"] != EARLIER[-1]:
+        raise CheckpointError("the newest was not the one that was loaded")
+
+
+def _copy(root: Path, saved: Saved) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        source = _manager(Path(elsewhere))
+        for epoch in (5, 6):
+            source.save_checkpoint(**_live(), epoch=epoch)
+        for path in source.copy_to_drive(root):
+            saved(path)
