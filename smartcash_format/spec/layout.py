@@ -10,6 +10,10 @@ TENSORS: Final = "tensors.json"
 OPTIMIZER: Final = "optimizer.pt"
 SCHEDULER: Final = "scheduler.pt"
 EXTRA: Final = "extra.pt"
+# The parts of extra.pt: random state, state by name in extra, what modules keep beside tensors.
+RNG: Final = "rng"
+OBJECTS: Final = "objects"
+MODULES: Final = "modules"
 
 HISTORY: Final = "training_history.yaml"
 OLD_HISTORY: Final = "training_history.old.yaml"

@@ -250,10 +250,10 @@ def _extra(meta: Meta, value: Any) -> Iterator[Problem]:
         yield _other_extra(layout.EXTRA, [type(value).__name__])
         return
     odd: dict[str, set[object]] = {
-        "rng": {"rng"} if ("rng" in value) != meta.rng else set(),
-        "objects": _keys(value, "objects") ^ {*meta.extra},
-        "modules": _keys(value, "modules") - {*meta.weights},
-        "parts": {*value} - {"rng", "objects", "modules"},
+        layout.RNG: {layout.RNG} if (layout.RNG in value) != meta.rng else set(),
+        layout.OBJECTS: _keys(value, layout.OBJECTS) ^ {*meta.extra},
+        layout.MODULES: _keys(value, layout.MODULES) - {*meta.weights},
+        "parts": {*value} - {layout.RNG, layout.OBJECTS, layout.MODULES},
     }
     for part, names in odd.items():
         if names:

@@ -25,12 +25,10 @@ from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.state import encode
 from smartcash_format.torch_io.weights import WeightSetSource, weight_set
 
-# The keys of extra.pt (FORMAT.md, Torch files).
-RNG, OBJECTS, MODULES = "rng", "objects", "modules"
 MAIN_OPTIMIZER: Final = "optimizer"
 SCHEDULER: Final = "scheduler"
 # What reports and tensors.json call the parts that are not in extra.
-_RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, RNG})
+_RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, layout.RNG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +215,9 @@ def _extra_state(
 ) -> dict[str, Any]:
     state: dict[str, Any] = {}
     if rng:
-        state[RNG] = encode(capture(), RNG)
+        state[layout.RNG] = encode(capture(), layout.RNG)
     if others:
-        state[OBJECTS] = {
+        state[layout.OBJECTS] = {
             name: encode(state_of(value, f"extra[{name!r}]"), f"extra[{name!r}]")
             for name, value in others.items()
         }
@@ -229,7 +227,7 @@ def _extra_state(
         if each.state
     }
     if modules:
-        state[MODULES] = modules
+        state[layout.MODULES] = modules
     return state
 
 
