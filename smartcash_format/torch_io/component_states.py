@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, MutableMapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -18,34 +17,8 @@ from smartcash_format.torch_io.fit_optimizer import OptimizerFit, fit_optimizer
 from smartcash_format.torch_io.fit_scheduler import SchedulerFit, arranged, fit_scheduler
 from smartcash_format.torch_io.optimizer_form import Names, read_stored
 from smartcash_format.torch_io.optimizer_state import Shape
-from smartcash_format.torch_io.parts import Parts
 from smartcash_format.torch_io.report import FitReport
-
-# Where extra.pt keeps the state of each object in extra, and of the random number generators.
-OBJECTS: Final = "objects"
-RNG: Final = "rng"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a state lies: a torch file, and the keys that lead to it inside."""
-
-    parts: Parts
-    file: str
-    keys: tuple[str, ...] = ()
-
-    def data(self) -> Any:
-        """The state as inert data."""
-        return self._inside(self.parts.data(self.file))
-
-    def value(self) -> Any:
-        """The state with its types and values, in memory of its own."""
-        return self._inside(self.parts.value(self.file))
-
-    def _inside(self, value: Any) -> Any:
-        for key in self.keys:
-            value = value[key]
-        return value
+from smartcash_format.torch_io.stored_weights import Source
 
 
 class OptimizerState:
@@ -188,7 +161,7 @@ class ObjectState:
 class RandomState:
     """The random number generators of this process."""
 
-    name = RNG
+    name = layout.RNG
     is_late = True
 
     def __init__(self, source: Source) -> None:
@@ -201,7 +174,7 @@ class RandomState:
     def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
         self._state = self._source.value()
         if reason := rng.fault(self._state):
-            where = f"{self._source.file}: {RNG}"
+            where = f"{self._source.file}: {layout.RNG}"
             self._source.parts.refuse("pickle-structure", where, reason, None)
         return ()
 

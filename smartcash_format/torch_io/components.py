@@ -7,20 +7,15 @@ own code can fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Problem
 from smartcash_format.torch_io.fill_weights import Target
 from smartcash_format.torch_io.fit_tensors import TensorFit, fit_tensors
 from smartcash_format.torch_io.hints import likely_cause
-from smartcash_format.torch_io.parts import Parts
 from smartcash_format.torch_io.report import FitReport
-
-# Where extra.pt keeps what modules have besides tensors, by weight set and name.
-MODULES: Final = "modules"
+from smartcash_format.torch_io.stored_weights import StoredWeights
 
 
 class Component(Protocol):
@@ -47,12 +42,12 @@ class Component(Protocol):
 
 
 class Weights:
-    """A weight set and the module, object or state dict that it goes into."""
+    """Stored weights and the module, object or state dict that they go into."""
 
-    def __init__(self, parts: Parts, target: Target, *, name: str) -> None:
+    def __init__(self, stored: StoredWeights, target: Target, *, name: str) -> None:
         self.name = name
         self.is_late = target.is_late
-        self._parts = parts
+        self._stored = stored
         self._target = target
         self._state_names: frozenset[str] = frozenset()
         self._states: dict[str, Any] = {}
@@ -62,17 +57,16 @@ class Weights:
     @cached_property
     def fit(self) -> TensorFit:
         """How the tensors fit; an optimizer over them asks before or after they are compared."""
-        stored = self._parts.forms(self.name)
+        stored = self._stored.forms()
         fit = fit_tensors(stored, self._target.forms(), weight_set=self.name)
         if fit.agrees:
             return fit
-        versions = self._parts.weight_set(self.name).modules
-        self._handled = self._target.handled(stored, versions)
+        self._handled = self._target.handled(stored, self._stored.versions)
         return fit.without(self._handled)
 
     def compare(self, *, strict: bool) -> FitReport:
         fit = self.fit
-        states = frozenset(self._stored_states(self._parts.data))
+        states = self._stored.states()
         live_states = self._target.states()
         self._state_names = states & live_states
         missing = (*fit.missing, *sorted(live_states - states))
@@ -89,7 +83,7 @@ class Weights:
             unexpected=tuple(fit.qualified(name) for name in unexpected),
             mismatched=fit.mismatched,
             problems=tuple(problems),
-            hint=likely_cause(fit, origin=self._origin()) if problems else "",
+            hint=likely_cause(fit, origin=self._stored.origin) if problems else "",
         )
 
     def _state_problems(self, stored: frozenset[str], live: frozenset[str]) -> list[Problem]:
@@ -109,18 +103,6 @@ class Weights:
             for name in sorted(stored - live)
         ]
 
-    def _stored_states(self, read: Any) -> Mapping[str, Any]:
-        if not self._parts.has(layout.EXTRA):
-            return {}
-        found: Mapping[str, Any] = read(layout.EXTRA).get(MODULES, {}).get(self.name, {})
-        return found
-
-    def _origin(self) -> str:
-        meta = self._parts.meta
-        saved = meta.weights[self.name].class_name or "a plain state dict"
-        backbone = f", backbone {meta.backbone}" if meta.backbone else ""
-        return f"{saved}{backbone}, epoch {meta.epoch}"
-
     @property
     def not_loaded(self) -> frozenset[str]:
         """The live names whose tensors a load leaves as they are, as tensors.json spells them."""
@@ -129,16 +111,15 @@ class Weights:
 
     def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
         if self._state_names:
-            states = self._stored_states(self._parts.value)
+            states = self._stored.state_values()
             self._states = {name: states[name] for name in self._state_names}
         return ()
 
     def restore(self) -> None:
-        stored = self._parts.stored_names(self.name)
-        names = dict.fromkeys((*self.fit.fitting, *sorted(self._handled & stored.keys())))
-        tensors = self._parts.tensors(self.name, names)
-        self._target.fill(tensors, self._states, self._parts.weight_set(self.name).modules)
-        self._target.drop_views(self._parts.ranges())
+        taken = sorted(self._handled & self._stored.forms().keys())
+        tensors = self._stored.tensors(dict.fromkeys((*self.fit.fitting, *taken)))
+        self._target.fill(tensors, self._states, self._stored.versions)
+        self._target.drop_views(self._stored.ranges())
 
     def finish(self) -> tuple[str, ...]:
         if self.is_late:
@@ -156,5 +137,9 @@ def _uncastable(fit: TensorFit) -> list[Problem]:
             message=f"is {cast.stored} in the checkpoint, which cannot become {cast.live}",
         )
         for cast in fit.cast
-        if cast.stored == "C64" and not cast.live.startswith("C")
+        if _is_complex(cast.stored) and not _is_complex(cast.live)
     ]
+
+
+def _is_complex(dtype: str) -> bool:
+    return dtype == "C64" or "complex" in dtype

@@ -63,15 +63,18 @@ class Target(Protocol):
         """Gives memory of its own to whatever still lies in these ranges of addresses."""
 
 
-def target_of(live: Any) -> Target | None:
-    """How this object is filled, or None if it cannot be: it has no load_state_dict."""
+def is_loadable(live: Any) -> bool:
+    """Whether this object can be filled: a module, a state dict, anything with load_state_dict."""
+    return isinstance(live, MutableMapping) or callable(getattr(live, "load_state_dict", None))
+
+
+def target_of(live: Any) -> Target:
+    """How a loadable object is filled."""
     if isinstance(live, nn.Module):
         return ModuleTarget(live)
     if isinstance(live, MutableMapping):
         return MappingTarget(live)
-    if callable(getattr(live, "load_state_dict", None)):
-        return ObjectTarget(live)
-    return None
+    return ObjectTarget(live)
 
 
 def is_extra_state(name: str) -> bool:

@@ -16,8 +16,9 @@ from typing import Any
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.spec.problems import Problem
+from smartcash_format.torch_io.asked import live_objects
 from smartcash_format.torch_io.components import Component
-from smartcash_format.torch_io.preflight import compared, live_objects
+from smartcash_format.torch_io.preflight import compared
 from smartcash_format.torch_io.read_state import Device, StateReader
 from smartcash_format.torch_io.result import LoadResult
 

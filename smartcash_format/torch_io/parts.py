@@ -185,11 +185,9 @@ class Parts:
         if count == 0:
             return torch.empty(shape, dtype=dtype)
         start = self._observed.headers[file].data_start + info.begin
-        # A byte of 2 in a bool tensor is undefined behaviour in torch: any but 0 is True.
-        raw = torch.uint8 if dtype is torch.bool else dtype
-        flat = torch.frombuffer(self.opened.buffer(file), dtype=raw, count=count, offset=start)
-        view = flat.view(shape)
-        return view != 0 if dtype is torch.bool else view
+        # A boolean byte other than 0 and 1 becomes 1 wherever torch copies it.
+        flat = torch.frombuffer(self.opened.buffer(file), dtype=dtype, count=count, offset=start)
+        return flat.view(shape)
 
 
 def _shape(info: TensorInfo) -> tuple[int, ...]:

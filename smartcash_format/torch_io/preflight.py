@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from torch import nn
@@ -12,31 +11,28 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from smartcash_format.disk.read import Opened, open_checkpoint
-from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.torch_io.asked import EXTRA, MODEL, OPTIMIZER, SCHEDULER, Live, live_objects
 from smartcash_format.torch_io.component_states import (
-    OBJECTS,
-    RNG,
     ObjectState,
     OptimizerState,
     RandomState,
     SchedulerState,
-    Source,
 )
 from smartcash_format.torch_io.components import Component, Weights
-from smartcash_format.torch_io.fill_weights import target_of
+from smartcash_format.torch_io.fill_weights import is_loadable, target_of
 from smartcash_format.torch_io.optimizers import parameter_names
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.report import FitReport
-from smartcash_format.torch_io.rng import generator_state
+from smartcash_format.torch_io.stored_weights import (
+    Source,
+    StateDictInFile,
+    StoredWeights,
+    WeightSetInFile,
+)
 
-MODEL: Final = layout.MODEL
-OPTIMIZER: Final = "optimizer"
-SCHEDULER: Final = "scheduler"
-EXTRA: Final = "extra"
-COMPONENTS: Final = frozenset({MODEL, OPTIMIZER, SCHEDULER, EXTRA, RNG})
 # What to do about a component that the checkpoint was saved without.
 _ABSENT: Final[Mapping[str, str]] = {
     MODEL: "saved with model=None; pass model=None to load the rest",
@@ -44,84 +40,8 @@ _ABSENT: Final[Mapping[str, str]] = {
     "load the weights alone",
     SCHEDULER: "saved with save_optimizer=False or without a scheduler; pass scheduler=None to "
     "load the rest",
-    RNG: "saved with rng=False; leave rng out of components",
+    layout.RNG: "saved with rng=False; leave rng out of components",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """The live objects of one load, and what of them is wanted.
-
-    `extra` is None where the caller said nothing about extra state. `wanted` are the components to
-    restore; `explicit` those that the caller named in so many words.
-    """
-
-    model: Any
-    optimizer: Any
-    scheduler: Any
-    extra: Mapping[str, Any] | None
-    wanted: frozenset[str]
-    explicit: frozenset[str]
-
-    @property
-    def extras(self) -> Mapping[str, Any]:
-        """The named live objects to restore."""
-        return (self.extra or {}) if EXTRA in self.wanted else {}
-
-    @property
-    def is_resume(self) -> bool:
-        """Whether training goes on from here: an optimizer is restored."""
-        return OPTIMIZER in self.wanted
-
-
-def live_objects(
-    model: Any = None,
-    optimizer: Any = None,
-    scheduler: Any = None,
-    *,
-    extra: Mapping[str, Any] | None = None,
-    components: Collection[str] | None = None,
-) -> Live:
-    """What a load is asked for: what was passed, and RNG on a resume, or exactly `components`.
-
-    Raises CheckpointError for a component that does not exist or has no live object to go into.
-    """
-    given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}
-    passed = {name for name, live in given.items() if live is not None}
-    if components is None:
-        wanted = passed | ({RNG} if OPTIMIZER in passed else set())
-        explicit: frozenset[str] = frozenset(passed)
-    else:
-        wanted = {components} if isinstance(components, str) else set(components)
-        explicit = frozenset(wanted)
-    if unknown := wanted - COMPONENTS:
-        raise CheckpointError(
-            f"components has {', '.join(sorted(unknown))}; it takes {', '.join(sorted(COMPONENTS))}"
-        )
-    if without := wanted - passed - {RNG}:
-        names = ", ".join(sorted(without))
-        raise CheckpointError(f"components names {names}, and no live object was passed for it")
-    for name in sorted(wanted - {RNG, EXTRA}):
-        _require_loadable(name, given[name])
-    for name, live in (extra or {}).items() if EXTRA in wanted else ():
-        if generator_state(live) is None:
-            _require_loadable(f"extra[{name!r}]", live)
-    return Live(
-        model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        extra=extra,
-        wanted=frozenset(wanted),
-        explicit=explicit,
-    )
-
-
-def _require_loadable(where: str, live: Any) -> None:
-    if target_of(live) is None:
-        raise CheckpointError(
-            f"{where} is {type(live).__name__}, which has no load_state_dict: pass a live object "
-            "that has one, or a state dict to be filled"
-        )
 
 
 def preflight(
@@ -161,7 +81,7 @@ def _files(meta: Meta, live: Live) -> frozenset[str]:
     if MODEL in live.wanted:
         sets.add(MODEL)
         torch_files.add(layout.EXTRA)  # a model's state that is no tensor lies there
-    if live.extras or RNG in live.wanted:
+    if live.extras or layout.RNG in live.wanted:
         torch_files.add(layout.EXTRA)
     if OPTIMIZER in live.wanted:
         torch_files.add(layout.OPTIMIZER)
@@ -174,9 +94,8 @@ def _components(parts: Parts, live: Live) -> list[Component]:
     """What both sides have, in the order of restoring: RNG last."""
     meta = parts.meta
     weights = {
-        name: Weights(parts, target, name=name)
-        for name, object_ in _weight_sets(meta, live).items()
-        if (target := target_of(object_)) is not None
+        name: Weights(stored, target_of(object_), name=name)
+        for name, object_, stored in _weights(parts, live)
     }
     found: list[Component] = [weights[MODEL]] if MODEL in weights else []
     modules = _modules(live)
@@ -190,16 +109,24 @@ def _components(parts: Parts, live: Live) -> list[Component]:
         if name in weights:
             found.append(weights[name])
         elif name in meta.extra:
-            source = Source(parts=parts, file=layout.EXTRA, keys=(OBJECTS, name))
+            source = Source(parts=parts, file=layout.EXTRA, keys=(layout.OBJECTS, name))
             found.append(_extra(source, object_, name, weights, modules))
-    if RNG in live.wanted and meta.rng:
-        found.append(RandomState(Source(parts=parts, file=layout.EXTRA, keys=(RNG,))))
+    if layout.RNG in live.wanted and meta.rng:
+        found.append(RandomState(Source(parts=parts, file=layout.EXTRA, keys=(layout.RNG,))))
     return found
 
 
-def _weight_sets(meta: Meta, live: Live) -> dict[str, Any]:
+def _weights(parts: Parts, live: Live) -> Iterator[tuple[str, Any, StoredWeights]]:
+    """What is compared tensor by tensor: weight sets, and state dicts that a module takes."""
     wanted = {MODEL: live.model} if MODEL in live.wanted else {}
-    return {name: o for name, o in {**live.extras, **wanted}.items() if name in meta.weights}
+    for name, object_ in {**wanted, **live.extras}.items():
+        if not is_loadable(object_):
+            continue  # a random number generator
+        if name in parts.meta.weights:
+            yield name, object_, WeightSetInFile(parts, name)
+        elif name in parts.meta.extra and isinstance(object_, nn.Module):
+            source = Source(parts=parts, file=layout.EXTRA, keys=(layout.OBJECTS, name))
+            yield name, object_, StateDictInFile(source)
 
 
 def _modules(live: Live) -> dict[str, nn.Module]:
@@ -265,11 +192,15 @@ def _presence(meta: Meta, live: Live, *, strict: bool) -> FitReport:
         MODEL: MODEL in meta.weights,
         OPTIMIZER: meta.optimizer is not None,
         SCHEDULER: meta.scheduler is not None,
-        RNG: meta.rng,
+        layout.RNG: meta.rng,
     }
     absent = [name for name in there if name in live.wanted and not there[name]]
     stored = {*meta.extra, *meta.weights} - {MODEL}
-    missing = [name for name in live.extras if name not in stored]
+    missing = [
+        name
+        for name, object_ in live.extras.items()
+        if name not in stored or (name in meta.weights and not is_loadable(object_))
+    ]
     asked = EXTRA in live.wanted
     unexpected = sorted(stored - live.extras.keys())
     problems = [

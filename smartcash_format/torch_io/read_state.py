@@ -13,9 +13,9 @@ import torch
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec import layout
-from smartcash_format.torch_io.components import MODULES
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.result import MODEL_STATE, OPTIMIZER_STATE, SCHEDULER_STATE
+from smartcash_format.torch_io.stored_weights import WeightSetInFile
 
 Device = torch.device | str | int | None
 _FILES: Final[Mapping[str, str]] = {
@@ -69,8 +69,9 @@ def model_state(parts: Parts, weight_set: str, device: torch.device) -> OrderedD
     views = parts.tensors(weight_set, parts.stored_names(weight_set))
     owned = {id(view): view.to(device, copy=True) for view in views.values()}
     state: Any = OrderedDict((name, owned[id(view)]) for name, view in views.items())
-    if parts.has(layout.EXTRA) and weight_set in parts.data(layout.EXTRA).get(MODULES, {}):
-        state.update(parts.value(layout.EXTRA)[MODULES][weight_set])
+    stored = WeightSetInFile(parts, weight_set)
+    if stored.states():
+        state.update(stored.state_values())
     versions = parts.weight_set(weight_set).modules
     paths = {name.rpartition(".")[0] for name in state} | versions.keys()
     state._metadata = OrderedDict((path, {"version": versions.get(path, 1)}) for path in paths)

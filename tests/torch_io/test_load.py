@@ -23,7 +23,7 @@ from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
 from smartcash_format.torch_io.result import LoadResult
 from tests.torch_io import handmade
-from tests.torch_io.same import assert_same, bits
+from tests.torch_io.same import assert_same, bits, snapshot
 from tests.torch_io.zoo import Small, fresh, scheduler, stepped
 
 
@@ -485,6 +485,27 @@ def test_an_optimizer_and_averaged_weights_come_back_together(tmp_path: Path) ->
     assert result.restored == ("model", "optimizer", "ema")
     assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
     assert_same(average.state_dict(), parts["weights"]["ema"])
+
+
+def test_a_module_takes_what_was_saved_as_its_state_dict(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    average = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    path = handmade.write(
+        tmp_path / "c",
+        weights={"model": {"w": torch.zeros(1)}},
+        extra={"objects": {"ema": dict(average.state_dict())}},
+    )
+    live = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    result = load_checkpoint(path, extra={"ema": nn.DataParallel(live)})
+    assert result.restored == ("ema",)
+    assert_same(live.state_dict(), average.state_dict())
+    other = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+    before = snapshot(other)
+    with pytest.raises(StateMismatchError) as caught:
+        load_checkpoint(path, extra={"ema": other})
+    assert {problem.code for problem in caught.value.problems} == {"shape-mismatch"}
+    assert caught.value.problems[0].where == "ema:0.weight"
+    assert_same(snapshot(other), before)
 
 
 def test_names_in_extra_that_one_side_lacks_raise_unless_not_strict(tmp_path: Path) -> None:
