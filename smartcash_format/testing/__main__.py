@@ -17,14 +17,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--on", type=Path, metavar="DIR", help="the storage to try; else in memory")
     parser.add_argument("--full", action="store_true", help="every fault at every point: minutes")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth point only")
-    parser.add_argument("--manager", action="store_true", help="through CheckpointManager too")
+    parser.add_argument(
+        "--manager", action="store_true", help="through CheckpointManager, with torch"
+    )
+    parser.add_argument(
+        "--kills", type=int, metavar="N", help="only kill one large save at N random moments"
+    )
     given = parser.parse_args(arguments)
     place = given.on or matrix.fast_directory()
-    tried = matrix.operations()
-    if given.manager:
-        tried += training.operations()
+    tried = training.operations() if given.manager else matrix.operations()
     run = matrix.full if given.full else matrix.quick
     found = run(place, tried, every=given.every)
+    if given.kills:
+        found = matrix.random_kills(place, given.kills)
     results = list(_counted(found, _say if sys.stderr.isatty() else lambda count: None))
     sys.stdout.write(matrix.tables(results) + "\n")
     broken = matrix.worst(results)

@@ -11,6 +11,7 @@ import ast
 import os
 import shutil
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from smartcash_format.spec.problems import Depth
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing import power
 from smartcash_format.testing.faults import Layer
-from smartcash_format.testing.points import LOCAL, POWER, Event, Fault, Mount, Point
+from smartcash_format.testing.points import LOCAL, POWER, RANDOM, Event, Fault, Mount, Point
 
 Saved = Callable[[Path], None]
 """Called by an operation with what its caller would now believe to be saved."""
@@ -131,6 +132,44 @@ def strike(
         raised=raised[0] if raised else "",
         halves=halves,
         violations=(*violations, *found),
+    )
+
+
+def duration(operation: Operation, template: Path, root: Path) -> float:
+    """How many seconds an operation takes in a copy of a root, undisturbed."""
+    shutil.copytree(template, root)
+    started = time.perf_counter()
+    status, lines = in_child(lambda tell: operation.run(root, lambda path: None))
+    assert status == 0, "\n".join(lines)
+    seconds = time.perf_counter() - started
+    shutil.rmtree(root)
+    return seconds
+
+
+def kill_after(seconds: float, operation: Operation, template: Path, root: Path) -> Result:
+    """Kills an operation in a copy of a root after so many seconds, and looks at what is left."""
+    shutil.copytree(template, root)
+    earlier = visible(root)
+
+    def run(tell: Callable[[str], None]) -> None:
+        # The system's timer, whose signal nobody handles: it ends the process wherever it is.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+        operation.run(root, lambda path: tell(f"saved {path}"))
+
+    status, lines = in_child(run)
+    saved = [Path(line.removeprefix("saved ")) for line in lines if line.startswith("saved ")]
+    found, halves = look(root, earlier, saved, operation)
+    found += [line for line in lines if line.startswith("foreign")]
+    shutil.rmtree(root)
+    return Result(
+        operation=operation.name,
+        mount=LOCAL.name,
+        fault=RANDOM,
+        point=None,
+        outcome="killed" if status else "completed",
+        halves=halves,
+        violations=tuple(found),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import tempfile
 import uuid
 from collections import Counter
@@ -22,6 +23,8 @@ from smartcash_format.testing.crash import (
     Operation,
     Result,
     Saved,
+    duration,
+    kill_after,
     lose_power,
     points_of,
     strike,
@@ -208,6 +211,25 @@ def run_power_loss(
             yield from lose_power(
                 operation, template, Path(place) / "root", draws=draws, every=every
             )
+
+
+def random_kills(
+    directory: Path, count: int, *, floats: int = 4 << 20, seed: int = 0
+) -> Iterator[Result]:
+    """The result of each of so many kills at random moments of one save of floats * 8 bytes."""
+    chance = random.Random(seed)
+    large = _operation("large save", lambda root, saved: saved(_save_large(root, floats)))
+    with tempfile.TemporaryDirectory(dir=directory, prefix="kills-") as place:
+        template, root = Path(place) / "template", Path(place) / "root"
+        large.prepare(template)
+        longest = duration(large, template, root)
+        for _ in range(count):
+            # A little longer than it takes, so that some are killed just after the end.
+            yield kill_after(chance.uniform(0, 1.1 * longest), large, template, root)
+
+
+def _save_large(root: Path, floats: int) -> Path:
+    return write_sample(root, epoch=4, floats=floats)
 
 
 def quick(directory: Path, tried: Sequence[Operation], *, every: int = 1) -> Iterator[Result]:

@@ -28,7 +28,7 @@ class Fault:
     on a mount that turned read-only, or on a device that is gone. Power loss strikes elsewhere.
     """
 
-    effect: Literal["kill", "tear", "fail", "power"]
+    effect: Literal["kill", "tear", "fail", "power", "random"]
     errno: int = 0
     lasting: bool = False
 
@@ -41,9 +41,15 @@ class Fault:
         return f"{name} from there on" if self.lasting else name
 
 
-_EFFECTS: Final = {"kill": "SIGKILL", "tear": "SIGKILL in a write", "power": "power loss"}
-# Not a call that fails: the whole of what power.py replays.
+_EFFECTS: Final = {
+    "kill": "SIGKILL",
+    "tear": "SIGKILL in a write",
+    "power": "power loss",
+    "random": "killed at a random moment",
+}
+# Not at a point: the whole of what power.py replays, and a timer.
 POWER: Final = Fault(effect="power")
+RANDOM: Final = Fault(effect="random")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
