@@ -11,7 +11,7 @@ LOWEST := .venv-lowest
 PIP := -m pip -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-lowest test-all bench torture real clean FORCE
+.PHONY: help demo test check test-lowest test-all browser bench torture real clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -34,6 +34,11 @@ test-lowest: $(LOWEST)/.installed  ## the half that needs no torch, without it, 
 
 test-all: .venv/.installed  ## the whole suite with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+browser: .venv/.installed  ## install Chromium (Debian, as root) and try the report in it
+	scripts/install_browser.sh
+	$(BIN)/python $(PIP) install --group browser
+	$(BIN)/python -m pytest -m browser tests/view
 
 bench: .venv/.installed  ## what the README claims about speed
 	@$(BIN)/python benchmarks/run.py

@@ -16,6 +16,7 @@ from smartcash_format.cli.commands import (
     history,
     ls,
     prune,
+    report,
     schema,
     show,
     tensors,
@@ -31,7 +32,7 @@ app = typer.Typer(
     help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
     epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; 3 cannot read.",
 )
-for command in (ls, show, tensors, best, validate, diff, prune, history, doctor, schema):
+for command in (ls, show, tensors, best, validate, diff, prune, history, report, doctor, schema):
     command.register(app)
 
 

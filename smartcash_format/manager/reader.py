@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.history import describe_best, export_history
+from smartcash_format.view.report import write_report
 from smartcash_format.view.table import display
 
 Mode = Literal["min", "max"]
@@ -128,6 +129,23 @@ class CheckpointReader:
         """Shows the checkpoints under the root as a table, the best one marked."""
         listing = self._store.list()
         display(listing, best=self._best_of(listing), root=self._root)
+
+    def report(self, path: PathLike) -> Path:
+        """Writes the checkpoints under the root as one HTML file to `path`, and returns the path.
+
+        It opens offline and answers which checkpoint to use: by the monitor, else by what the flags
+        go by. Raises OSError where it cannot be written.
+        """
+        written = write_report(
+            Path(path),
+            self._listing(),
+            now=datetime.now(UTC),
+            title=str(self._root),
+            metric=self._monitor,
+            mode=self._mode,
+        )
+        self._log.info(f"report of {self._root}: {written.path}, {written.size_bytes:,} bytes")
+        return written.path
 
     def get_training_history(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume, from the root's history."""

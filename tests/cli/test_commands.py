@@ -230,3 +230,12 @@ def test_a_closed_pipe_is_no_error(root: Path) -> None:
     command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_report_writes_one_file_and_says_which(run: Run, root: Path, tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    ran = run("report", root, "-o", target, "--best", "val_map:max")
+    assert ran.code == 0
+    assert f"{target}: 3 checkpoints" in ran.out
+    assert "val_map 0.3000; larger is better." in target.read_text(encoding="utf-8")
+    assert run("report", tmp_path / "nowhere", "-o", target).code == 3

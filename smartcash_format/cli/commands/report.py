@@ -1,0 +1,46 @@
+"""`report`: the checkpoints of some roots as one HTML file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartcash_format.cli import asking
+from smartcash_format.view import words
+from smartcash_format.view.report import write_report
+
+EXAMPLES = """Examples:
+
+  smartcash-format report runs/train/weights -o report.html
+
+  smartcash-format report runs -r --best val_map:max -o report.html"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("report", epilog=EXAMPLES)(report)
+
+
+def report(
+    roots: asking.Roots,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
+    where: asking.Wheres = None,
+    best: Annotated[
+        str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the best.")
+    ] = None,
+    recursive: asking.Recursive = False,
+) -> None:
+    """Write one HTML file, to be opened offline: the best, the curves, the table, differences."""
+    listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
+    metric, mode = asking.parse_metric(best)
+    title = " ".join(map(str, roots))
+    written = write_report(
+        output, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
+    )
+    typer.echo(
+        f"{words.harmless(str(output))}: {len(listing)} checkpoints, "
+        f"{words.size(written.size_bytes)}"
+    )

@@ -1,0 +1,66 @@
+"""The first line of a report: which checkpoint to use, and why."""
+
+from __future__ import annotations
+
+import math
+
+from smartcash_format.view.answer import answer, likely_mode
+from tests.store.checkpoints import entry
+
+
+def test_nothing_to_choose_from_is_said() -> None:
+    found = answer([])
+    assert found.entry is None
+    assert found.sentences() == ("There is no checkpoint here.",)
+
+
+def test_the_metric_given_decides_and_the_distances_are_told() -> None:
+    entries = [entry(n, metrics={"val_map": value}) for n, value in ((1, 0.5), (2, 0.8), (3, 0.6))]
+    found = answer(entries, "val_map", "max")
+    assert (found.entry, found.next, found.last) == (entries[1], entries[2], entries[2])
+    said = " ".join(found.sentences())
+    assert "val_map 0.8000; larger is better." in said
+    assert "0.2000 ahead of the next best (epoch 3), 33.3%." in said
+    assert "0.2000 ahead of the newest (epoch 3)" in said
+
+
+def test_without_a_metric_the_one_that_the_flags_go_by_decides() -> None:
+    entries = [
+        entry(n, is_best=n != 3, metrics={"acc": acc, "val_loss": loss})
+        for n, acc, loss in ((1, 0.9, 1.0), (2, 0.8, 0.5), (3, 0.95, 0.7), (4, 0.7, 0.4))
+    ]
+    found = answer(entries)
+    assert (found.metric, found.mode, found.entry) == ("val_loss", "min", entries[3])
+    assert "flagged best by this metric" in found.why
+
+
+def test_flags_that_no_metric_explains_stand_by_themselves() -> None:
+    entries = [entry(n, is_best=n == 2, metrics={"acc": n / 10}) for n in (1, 2, 3)]
+    found = answer(entries)
+    assert (found.metric, found.entry) == (None, entries[1])
+    assert "flagged best when it was saved" in found.why
+
+
+def test_where_nothing_is_flagged_a_metric_is_guessed_and_that_is_said() -> None:
+    entries = [entry(n, metrics={"train_loss": 1 / n, "val_mAP": -n}) for n in (1, 2)]
+    found = answer(entries)
+    assert (found.metric, found.mode, found.entry) == ("val_mAP", "max", entries[0])
+    assert "guessed" in found.why
+
+
+def test_without_metrics_or_with_nan_alone_it_is_the_newest() -> None:
+    for metrics in ({}, {"val_loss": math.nan}, {"odd": 1.0}):
+        entries = [entry(n, metrics=metrics) for n in (1, 2)]
+        assert answer(entries).entry == entries[1]
+    lacking = answer([entry(1, metrics={"val_loss": math.nan})], "val_loss", "min")
+    assert "has a number in val_loss" in lacking.why
+
+
+def test_a_newest_that_is_nan_is_named() -> None:
+    entries = [entry(1, metrics={"a": 1.0}), entry(2, metrics={"a": math.nan})]
+    assert "For the newest (epoch 2) it is NaN." in answer(entries, "a", "max").sentences()
+
+
+def test_what_is_better_is_told_by_the_name() -> None:
+    assert likely_mode("val_loss") == likely_mode("RMSE") == "min"
+    assert likely_mode("metrics/mAP50-95(B)") == "max"

@@ -1,0 +1,172 @@
+"""The report's file: what stands in it, how large it gets, and that nothing in it can run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartcash_format.manager.reader import CheckpointReader
+from smartcash_format.store.catalog import merge, scan
+from smartcash_format.view.report import write_report
+from tests.processes import run_python
+from tests.store.checkpoints import write_checkpoint
+from tests.view.roots import SCRIPT, hostile, resumed_run
+
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def page_of(*roots: Path) -> str:
+    listing = merge(scan(root) for root in roots)
+    path = roots[0].parent / "report.html"
+    written = write_report(path, listing, now=NOW, title="a root")
+    assert written.size_bytes == path.stat().st_size
+    return path.read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert match is not None
+    found = json.loads(match[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def column(data: dict[str, Any], name: str) -> list[Any]:
+    place = data["keys"].index(name)
+    return [row[place] for row in data["rows"]]
+
+
+def test_the_answer_stands_in_the_page_before_any_script_runs(tmp_path: Path) -> None:
+    page = page_of(resumed_run(tmp_path / "root"))
+    assert 'Use <span id="answer-name">epoch-0008-' in page
+    assert "val_loss 0.2400; smaller is better." in page
+    assert page.index('id="answer"') < page.index('id="curves"') < page.index("<script")
+
+
+def test_a_resumed_run_is_a_branch_from_the_checkpoint_that_it_left(tmp_path: Path) -> None:
+    data = data_of(page_of(resumed_run(tmp_path / "root")))
+    first, second = data["branches"]
+    assert first["fork"] is None
+    assert column(data, "epoch")[second["fork"]] == 4
+    assert second["label"] == "run 22222222, from epoch 4"
+    assert column(data, "branch") == [1] * 4 + [0] * 8
+
+
+def test_values_that_are_no_numbers_and_absent_ones_are_told_apart(tmp_path: Path) -> None:
+    data = data_of(page_of(resumed_run(tmp_path / "root")))
+    assert data["metrics"][0] == "val_loss"  # what decides comes first
+    late = data["metrics"].index("val/late")
+    values = column(data, "values")
+    assert values[-2][0] == "NaN"
+    assert values[-1][late:] == []
+    assert values[0][late] == 8 / 12
+
+
+def test_several_roots_are_told_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        resumed_run(tmp_path / name, 3)
+    data = data_of(page_of(tmp_path / "one", tmp_path / "two"))
+    labels = {branch["label"].split(":")[0] for branch in data["branches"]}
+    assert labels == {"one", "two"}
+
+
+def test_hostile_texts_stay_data(tmp_path: Path) -> None:
+    page = page_of(hostile(tmp_path / "root"))
+    assert SCRIPT not in page
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "<img" not in page
+    data = data_of(page)
+    assert SCRIPT in data["metrics"]
+    assert SCRIPT in data["texts"]
+    assert max(len(text) for pair in data["pairs"] for text in pair) <= 200
+
+
+def test_what_may_run_is_named_by_its_digest(tmp_path: Path) -> None:
+    page = page_of(resumed_run(tmp_path / "root", 3))
+    match = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert match is not None
+    policy = match[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        stated = re.search(rf"{directive}([^;]*);", policy)
+        assert stated is not None
+        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(body.encode()).digest()) for body in bodies]
+        assert stated[1].split() == [f"'sha256-{digest.decode()}'" for digest in digests]
+    assert not re.search(r"""<[^>]+\son[a-z]+=|<[^>]+\sstyle=|(src|href)=["']?http""", page)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"val_loss": math.nan}, {"n": 3}])
+def test_one_checkpoint_makes_a_report_whatever_it_measured(
+    tmp_path: Path, metrics: dict[str, float]
+) -> None:
+    write_checkpoint(tmp_path / "root", 1, metrics=metrics)
+    data = data_of(page_of(tmp_path / "root"))
+    assert data["answer"]["row"] == 0
+    assert data["metrics"] == list(metrics)
+
+
+def test_an_empty_or_missing_root_makes_a_report_that_says_so(tmp_path: Path) -> None:
+    page = page_of(tmp_path / "nowhere")
+    assert "There is no checkpoint here." in page
+    assert data_of(page)["rows"] == []
+
+
+def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "root", 1)
+    (path / "model.safetensors").unlink()
+    ((where, reason),) = data_of(page_of(tmp_path / "root"))["broken"]
+    assert where == str(path)
+    assert "file-missing" in reason
+
+
+def test_five_hundred_checkpoints_with_much_to_say_stay_below_half_a_megabyte(
+    tmp_path: Path,
+) -> None:
+    for number in range(500):
+        write_checkpoint(
+            tmp_path / "root",
+            number,
+            metrics={f"metric/{i}": number / (i + 3) for i in range(60)},
+            tags=[f"tag-{number}"],
+            config={f"key-{i}": f"{number}-{i}" * 9 for i in range(60)},
+        )
+    page = page_of(tmp_path / "root")
+    assert len(page) <= 500_000
+    data = data_of(page)
+    assert len(data["rows"]) == 500
+    assert data["left_out"]
+
+
+def test_a_manager_reports_by_its_monitor(tmp_path: Path) -> None:
+    root = resumed_run(tmp_path / "root")
+    reader = CheckpointReader(root, monitor="metrics/mAP50-95(B)", mode="max")
+    path = reader.report(tmp_path / "out.html")
+    assert path == tmp_path / "out.html"
+    assert "metrics/mAP50-95(B) 0.8889; larger is better." in path.read_text(encoding="utf-8")
+    assert {each.name for each in tmp_path.iterdir()} == {"root", "out.html"}
+
+
+def test_a_report_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        CheckpointReader(tmp_path).report(tmp_path / "nowhere" / "out.html")
+
+
+def test_writing_a_report_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:
+    resumed_run(tmp_path / "root", 3)
+    printed = run_python(
+        "import sys\nfrom smartcash_format.manager.reader import CheckpointReader\n"
+        f"CheckpointReader({str(tmp_path / 'root')!r}).report({str(tmp_path / 'out.html')!r})\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    assert "jinja2" in printed.split()
+    assert not {"torch", "numpy"} & set(printed.split())
