@@ -1,0 +1,225 @@
+"""Every operation of a manager against roots as they should not be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
+from smartcash_format.manager.checkpoint_manager import CheckpointManager
+from smartcash_format.spec import layout
+from smartcash_format.testing.faults import Layer
+from smartcash_format.testing.points import Fault, Point
+from smartcash_format.testing.sample import write_sample
+from tests.manager.training import manager, said, training
+from tests.processes import CHECKOUT
+
+WRITES: dict[str, Callable[[CheckpointManager, Path], object]] = {
+    "save": lambda keeper, aside: keeper.save_checkpoint(**training().live(), epoch=9),
+    "cleanup": lambda keeper, aside: keeper.cleanup_checkpoints(keep_best=False, max_epochs=1),
+    "copy": lambda keeper, aside: keeper.copy_to_drive(aside),
+    "protect": lambda keeper, aside: keeper.protect(keeper.list_checkpoints()[0], "why"),
+    "export": lambda keeper, aside: keeper.export_history_to_json(),
+}
+LOOKS: dict[str, Callable[[CheckpointManager], object]] = {
+    "list": lambda keeper: [entry.epoch for entry in keeper.list_checkpoints()],
+    "best": lambda keeper: keeper.find_best_checkpoint(),
+    "latest": lambda keeper: getattr(keeper.find_latest_checkpoint(), "epoch", None),
+    "history": lambda keeper: keeper.get_training_history()["total_runs"],
+    "load": lambda keeper: keeper.load_checkpoint("latest", **training().live())["epoch"],
+}
+
+
+def filled(root: Path) -> CheckpointManager:
+    keeper, _ = manager(root)
+    for epoch in (1, 2):
+        keeper.save_checkpoint(**training().live(), epoch=epoch)
+    return keeper
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def refusal(act: Callable[[], object]) -> Exception | None:
+    """What an act raises of what it may raise; there is no first checkpoint in an empty root."""
+    try:
+        act()
+    except (CheckpointError, OSError, IndexError) as error:
+        return error
+    return None
+
+
+def read_only(root: Path) -> Layer:
+    """Every call that would change the root fails, as on a mount that is read-only."""
+    fault = Fault(effect="fail", errno=errno.EROFS, lasting=True)
+    layer = Layer(root, fault=fault, at=Point("", ""))
+    layer._struck = True
+    return layer
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_read_only_root_is_listed_and_loaded(tmp_path: Path, look: str) -> None:
+    filled(tmp_path)
+    before = contents(tmp_path)
+    reader, _ = manager(tmp_path)
+    expected = LOOKS[look](manager(tmp_path)[0])
+    for path, data in before.items():
+        (tmp_path / path).write_bytes(data)
+    with read_only(tmp_path) as layer:
+        assert LOOKS[look](reader) == expected
+    assert layer.unseen == []
+    assert contents(tmp_path) == before
+
+
+def test_a_resume_from_a_read_only_root_says_what_was_not_noted(tmp_path: Path) -> None:
+    filled(tmp_path)
+    reader, log = manager(tmp_path)
+    with read_only(tmp_path):
+        reader.load_checkpoint("latest", **training().live())
+    assert "was not written: Read-only file system" in said(log, "warning")
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_read_only_root_refuses_what_would_change_it_and_stays(
+    tmp_path: Path, write: str
+) -> None:
+    root = tmp_path / "root"
+    keeper = filled(root)
+    before = contents(root)
+    with read_only(root):
+        refused = refusal(lambda: WRITES[write](keeper, tmp_path / "aside"))
+    assert refused is None or "Read-only file system" in str(refused)
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_root_that_is_gone_is_an_error_of_ours_or_a_new_root(tmp_path: Path, write: str) -> None:
+    root = tmp_path / "root"
+    keeper = filled(root)
+    shutil.rmtree(root)
+    refused = refusal(lambda: WRITES[write](keeper, tmp_path / "aside"))
+    assert refused is None or write in ("protect", "export")
+    assert all(entry.epoch == 9 for entry in keeper.list_checkpoints())
+
+
+@pytest.mark.parametrize("look", ["list", "best", "latest", "history"])
+def test_a_root_that_is_gone_is_empty_to_look_at(tmp_path: Path, look: str) -> None:
+    keeper, _ = manager(tmp_path / "gone")
+    assert not LOOKS[look](keeper)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_root_that_vanishes_in_a_save_is_a_failed_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    keeper = filled(root)
+    real = os.pwrite
+
+    def vanish(*args: Any) -> int:
+        if root.exists():
+            os.rename(root, tmp_path / "unmounted")
+        return real(*args)
+
+    monkeypatch.setattr(os, "pwrite", vanish)
+    with pytest.raises(CheckpointWriteError):
+        keeper.save_checkpoint(**training().live(), epoch=3)
+    os.rename(tmp_path / "unmounted", root)
+    assert [entry.epoch for entry in keeper.list_checkpoints()] == [2, 1]
+
+
+def test_a_linked_root_is_the_root_that_it_points_to(tmp_path: Path) -> None:
+    filled(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    keeper, _ = manager(tmp_path / "link")
+    keeper.save_checkpoint(**training().live(), epoch=3)
+    keeper.cleanup_checkpoints(keep_best=False, max_epochs=2)
+    assert [entry.epoch for entry in manager(tmp_path / "real")[0].list_checkpoints()] == [3, 2]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_linked_checkpoint_is_loaded_by_its_path_and_never_listed_or_pruned(
+    tmp_path: Path,
+) -> None:
+    elsewhere = write_sample(tmp_path / "elsewhere", epoch=7)
+    keeper = filled(tmp_path / "root")
+    (tmp_path / "root" / "best").symlink_to(elsewhere)
+    assert [entry.epoch for entry in keeper.list_checkpoints()] == [2, 1]
+    keeper.cleanup_checkpoints(keep_best=False, max_checkpoints=0, max_epochs=0)
+    assert keeper.validate_checkpoint("best")[0]
+    assert elsewhere.is_dir()
+
+
+@pytest.mark.parametrize("name", ["new\nline", "tab\t", "größe 🚀", "-rf", "a'b\"c$(x)"])
+def test_any_name_of_a_root_will_do(tmp_path: Path, name: str) -> None:
+    keeper = filled(tmp_path / name)
+    copied = keeper.copy_to_drive(tmp_path / f"{name}-copies")
+    assert [path.parent.name for path in copied] == [f"{name}-copies"] * 2
+    assert manager(tmp_path / name)[0].load_checkpoint(1, **training().live())["epoch"] == 1
+    keeper.display_checkpoints()
+    keeper.get_training_history()
+
+
+def test_two_writers_of_one_epoch_make_two_checkpoints(tmp_path: Path) -> None:
+    ready = threading.Barrier(2)
+    results: list[Path] = []
+
+    def write() -> None:
+        keeper, _ = manager(tmp_path)
+        live = training().live()
+        ready.wait()
+        results.append(keeper.save_checkpoint(**live, epoch=5)["path"])
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    keeper, _ = manager(tmp_path)
+    assert {entry.path for entry in keeper.list_checkpoints()} == set(results)
+    assert len(set(results)) == 2
+    found = keeper.find_checkpoint_by_epoch(5)
+    assert found is not None
+    assert found == keeper.find_latest_checkpoint()
+
+
+def test_nothing_at_all_is_an_error_that_shows_the_idiom(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFoundError, match="missing_ok=True"):
+        manager(tmp_path / "none")[0].load_checkpoint("latest", **training().live())
+
+
+@pytest.mark.torture
+def test_a_root_of_a_hundred_thousand_entries_is_saved_in_listed_and_cleaned(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    sample = write_sample(root, epoch=1)
+    for number in range(100_000):
+        copy = root / f"copy-{number:06d}"
+        os.mkdir(copy)
+        for name in os.listdir(sample):
+            os.link(sample / name, copy / name)
+    program = (
+        "import sys; from smartcash_format import CheckpointStore, validate\n"
+        "print(len(CheckpointStore(sys.argv[1]).list()))"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", program, str(root)],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert listed.stdout.strip() == "100001"
+    keeper, _ = manager(root)
+    saved = keeper.save_checkpoint(**training().live(), epoch=2)["path"]
+    assert keeper.find_latest_checkpoint() == saved or saved.is_dir()
+    assert not [name for name in os.listdir(root) if name.startswith(layout.STAGING_PREFIX)]
