@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from smartcash_format.errors import (
     InvalidCheckpointError,
@@ -45,7 +45,7 @@ class CheckpointLoader(CheckpointReader):
 
     def load_checkpoint(
         self,
-        checkpoint_path: PathLike | int | None = None,
+        checkpoint_path: PathLike | SupportsIndex | None = None,
         device: Device = None,
         model: object = None,
         optimizer: object = None,
@@ -74,7 +74,8 @@ class CheckpointLoader(CheckpointReader):
         from smartcash_format.torch_io.result import LoadResult
 
         started = time.perf_counter()
-        listing = self._store.list()
+        # Passing over a broken one is never silent: said in one line here, one by one there.
+        listing = self._store.list() if fallback else self._listing()
 
         def load(path: Path) -> LoadResult:
             return load_checkpoint(
@@ -116,7 +117,7 @@ class CheckpointLoader(CheckpointReader):
 
     def _first_that_passes(
         self,
-        asked: PathLike | int | None,
+        asked: PathLike | SupportsIndex | None,
         listing: Listing,
         load: Callable[[Path], LoadResult],
     ) -> tuple[Path, LoadResult]:
@@ -142,7 +143,7 @@ class CheckpointLoader(CheckpointReader):
             problems=problems,
         )
 
-    def _candidates(self, asked: PathLike | int | None, listing: Listing) -> list[Path]:
+    def _candidates(self, asked: PathLike | SupportsIndex | None, listing: Listing) -> list[Path]:
         newest_first = [entry.path for entry in listing]
         if asked == "latest":
             return newest_first
@@ -163,17 +164,18 @@ class CheckpointLoader(CheckpointReader):
             self._log.warning(warning)
 
     def _choose(
-        self, asked: PathLike | int | None, listing: Listing, *, missing_ok: bool
+        self, asked: PathLike | SupportsIndex | None, listing: Listing, *, missing_ok: bool
     ) -> Path | None:
         match asked:
             case None | "best" | "latest":
                 return self._choose_ranked(asked, listing, missing_ok=missing_ok)
             case bool():
                 raise TypeError("checkpoint_path is a path, an epoch, 'best' or 'latest'")
-            case int():
-                entry = query.by_epoch(listing, asked)
+            case SupportsIndex():
+                epoch = asked.__index__()
+                entry = query.by_epoch(listing, epoch)
                 if entry is None:
-                    raise choosing.no_such_epoch(self._root, asked, listing)
+                    raise choosing.no_such_epoch(self._root, epoch, listing)
                 return entry.path
         given = Path(asked)
         under = self._root / given

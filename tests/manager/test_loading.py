@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,7 +74,7 @@ def test_an_epoch_a_name_and_a_path_each_choose(tmp_path: Path) -> None:
     made, _ = manager(tmp_path)
     entry = made.find_checkpoint_by_epoch(1)
     assert entry is not None
-    for chosen in (1, entry, entry.path, str(entry), entry.name):
+    for chosen in (1, np.int64(1), entry, entry.path, str(entry), entry.name):
         assert made.load_checkpoint(chosen)["epoch"] == 1
     with pytest.raises(CheckpointNotFoundError) as caught:
         made.load_checkpoint(7)
@@ -115,6 +116,19 @@ def test_broken_ones_never_become_a_fresh_start(tmp_path: Path) -> None:
     assert {problem.code for problem in caught.value.problems} == {"file-missing"}
     assert len(made.list_checkpoints().broken) == 3
     assert "3 in" in said(log, "warning")
+
+
+def test_a_load_that_passes_over_a_broken_one_says_so(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    newest = made.list_checkpoints()[0]
+    (newest / "meta.json").write_bytes(b"{")
+    for asked in ("latest", None):
+        log.lines.clear()
+        assert made.load_checkpoint(asked)["epoch"] == 2
+        assert len(said(log, "warning").splitlines()) == 1
+        assert f"1 in {tmp_path} cannot be read as a checkpoint" in said(log, "warning")
+        assert newest.name in said(log, "warning")
 
 
 def test_a_root_of_foreign_files_is_empty_and_counts_old_pickles(tmp_path: Path) -> None:
