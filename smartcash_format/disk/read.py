@@ -10,6 +10,7 @@ import errno
 import io
 import mmap
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -266,7 +267,7 @@ def _no_directory(path: Path) -> Problem:
             message, fix = f"does not exist; {_pickle_sentence(path)}", ""
     elif path.suffix.lower() in _PICKLE_SUFFIXES:
         message = f"is a file, not a checkpoint directory; {_pickle_sentence(path)}"
-        fix = f"smartcash-format convert {path.name} -o ROOT"
+        fix = f"smartcash-format convert {shlex.quote(str(path))} -o ROOT"
     else:
         message, fix = "is a file; a checkpoint is a directory with a meta.json", ""
     return Problem(code="not-a-checkpoint", where=path.name, message=message, fix=fix)
@@ -275,7 +276,7 @@ def _no_directory(path: Path) -> Problem:
 def _pickle_sentence(path: Path) -> str:
     return (
         f"{path.suffix} files are pickles, which can run code when loaded: convert one with "
-        f"`smartcash-format convert {path.name} -o ROOT`"
+        f"`smartcash-format convert {shlex.quote(str(path))} -o ROOT`"
     )
 
 

@@ -259,8 +259,8 @@ def test_a_directory_without_meta_is_no_checkpoint(path: Path) -> None:
 def test_a_pickle_is_answered_with_how_to_convert_it(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"best{suffix}").write_bytes(b"")
     _, (problem,) = try_open(tmp_path / f"best{suffix}")
-    assert f"smartcash-format convert best{suffix}" in problem.message
-    assert problem.fix == f"smartcash-format convert best{suffix} -o ROOT"
+    assert f"smartcash-format convert {tmp_path}/best{suffix} -o ROOT" in problem.message
+    assert problem.fix == f"smartcash-format convert {tmp_path}/best{suffix} -o ROOT"
 
 
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
