@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smartcash_format.disk.observe import validate
+from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Log, Logger
 from smartcash_format.spec.layout import HISTORY, HISTORY_EXPORT
@@ -160,9 +161,21 @@ class CheckpointReader:
         return summary
 
     def export_history_to_json(self, path: PathLike | None = None) -> Path:
-        """The history as strict JSON, written to `path` or output_dir/training_history.json."""
+        """The history as strict JSON, written to `path` or output_dir/training_history.json.
+
+        Replaces what is there, whole. Raises CheckpointWriteError when the system refuses; a
+        directory that is missing is not made.
+        """
         target = self._root / HISTORY_EXPORT if path is None else Path(path)
-        return export_history(target, self.get_training_history())
+        try:
+            return export_history(target, self.get_training_history())
+        except OSError as error:
+            raise CheckpointWriteError(
+                f"{target} was not written: {error.strerror or error}; pass a path in a directory "
+                "that exists and can be written",
+                path=target,
+                errno=error.errno,
+            ) from error
 
     def validate_checkpoint(self, path: PathLike) -> tuple[bool, dict[str, Any]]:
         """(is_valid, info): whether a checkpoint is complete, and a message that says what is not.
