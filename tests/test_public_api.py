@@ -78,6 +78,26 @@ def test_without_torch_the_room_of_live_objects_says_the_pip_command() -> None:
     )
 
 
+def test_without_torch_a_manager_looks_and_says_the_pip_command_when_it_saves(
+    tmp_path: Path,
+) -> None:
+    printed = run_python(
+        "import sys; sys.modules['torch'] = None\n"
+        "import smartcash_format as package\n"
+        f"manager = package.CheckpointManager({str(tmp_path / 'root')!r})\n"
+        "print(len(manager.list_checkpoints()), manager.find_best_checkpoint())\n"
+        "calls = (lambda: manager.save_checkpoint({}, epoch=1), manager.load_checkpoint,\n"
+        "    lambda: package.save_checkpoint('here', {}), lambda: package.preflight('here', {}))\n"
+        "for call in calls:\n"
+        "    try:\n        call()\n"
+        "    except ModuleNotFoundError as error:\n        print(error)"
+    )
+    looked, *refused = printed.splitlines()
+    assert looked == "0 None"
+    assert len(refused) == 4
+    assert all(line.endswith('pip install "smartcash-format[torch]"') for line in refused)
+
+
 def test_the_module_runs_as_the_command() -> None:
     printed = run_python("-m", "smartcash_format", "--version")
     assert printed == f"smartcash-format {smartcash_format.__version__}\n"
