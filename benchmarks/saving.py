@@ -1,0 +1,424 @@
+"""Save and load beside the usual ways: how long a training waits, and what it takes.
+
+    python benchmarks/saving.py [--rounds 3] [--directory DIR] [--full]
+
+Every round does everything once, in random order, after a sync of the disk; a ratio is that of two
+times of one round, and each figure a median over the rounds. Machines and disks differ: only the
+ratios count. Memory is measured for our own rows, with the large model, each in a process of its
+own: the highest anonymous memory during the second save or load, over what there was before it;
+for `blocking=False`, over what there was before the first, because its copy is kept.
+
+The model has the shapes of EfficientNet-B4 with a head of seven classes, built here: 418
+parameters, 706 tensors; AdamW has stepped once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+if importlib.util.find_spec("torch") is None:
+    sys.exit("\ntorch is not installed: saving and loading are left out")
+
+import torch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.distributed import checkpoint as dcp  # noqa: E402
+
+from smartcash_format import CheckpointManager, load_checkpoint, save_checkpoint  # noqa: E402
+
+ROUNDS, FULL_ROUNDS = 3, 25
+# Tan and Le 2019, width 1.4 and depth 1.8: expansion, kernel, stride, channels, blocks.
+STAGES = (
+    (1, 3, 1, 24, 2), (6, 3, 2, 32, 4), (6, 5, 2, 56, 4), (6, 3, 2, 112, 6),
+    (6, 5, 1, 160, 6), (6, 5, 2, 272, 8), (6, 3, 1, 448, 2),
+)  # fmt: skip
+STEM, TOP, CLASSES = 48, 1_792, 7
+SMALL_TENSORS, SMALL_FLOATS = 2_000, 256
+SAMPLING_S = 0.002
+NOT_MEASURED = ("accelerate", "lightning")
+OURS = "**smartcash_format**, durable"
+BACKGROUND = "**smartcash_format**, `blocking=False`"
+VERIFIED = "**smartcash_format**, verified"
+UNVERIFIED = "**smartcash_format**, `verify=False`"
+
+
+def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, kernel, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+
+
+def block(inputs: int, outputs: int, kernel: int, expansion: int) -> nn.Module:
+    inner = inputs * expansion
+    squeezed = max(1, inputs // 4)
+    return nn.Sequential(
+        *(conv(inputs, inner, 1) if expansion > 1 else ()),
+        *conv(inner, inner, kernel, groups=inner),
+        nn.Conv2d(inner, squeezed, 1),
+        nn.Conv2d(squeezed, inner, 1),
+        *conv(inner, outputs, 1),
+    )
+
+
+def efficientnet_b4() -> nn.Module:
+    """The tensors of the real one, in the order of the real one; it is never run."""
+    layers: list[nn.Module] = conv(3, STEM, 3)
+    inputs = STEM
+    for expansion, kernel, _, outputs, count in STAGES:
+        for _ in range(count):
+            layers.append(block(inputs, outputs, kernel, expansion))
+            inputs = outputs
+    layers += [*conv(inputs, TOP, 1), nn.Linear(TOP, CLASSES)]
+    return nn.Sequential(*layers)
+
+
+def small_tensors() -> nn.Module:
+    return nn.ParameterDict(
+        {f"tensor_{n}": nn.Parameter(torch.randn(SMALL_FLOATS)) for n in range(SMALL_TENSORS)}
+    )
+
+
+@dataclass
+class Live:
+    """What a training holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | None
+    managers: dict[Path, CheckpointManager] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": self.optimizer.state_dict() if self.optimizer else {},
+            "epoch": 1,
+        }
+
+    def tensors(self) -> list[torch.Tensor]:
+        moments = self.optimizer.state.values() if self.optimizer else ()
+        rest = [value for state in moments for value in state.values()]
+        return [*self.model.state_dict().values(), *rest]
+
+    def fill(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model_state_dict"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer_state_dict"])
+
+
+def make_live(workload: str) -> Live:
+    torch.manual_seed(7)
+    if workload == "small":
+        return Live(model=small_tensors(), optimizer=None)
+    model = efficientnet_b4()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    return Live(model=model, optimizer=optimizer)
+
+
+def sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_torch(live: Live, at: Path) -> None:
+    torch.save(live.state(), at)
+
+
+def save_torch_durable(live: Live, at: Path) -> None:
+    torch.save(live.state(), at)
+    sync_file(at)
+
+
+def save_torch_digested(live: Live, at: Path) -> None:
+    save_torch_durable(live, at)
+    with open(at, "rb") as file:
+        at.with_suffix(".sha256").write_text(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def save_safetensors(live: Live, at: Path) -> None:
+    at.mkdir()
+    save_file(live.model.state_dict(), at / "model.safetensors")
+    if live.optimizer:
+        torch.save(live.optimizer.state_dict(), at / "optimizer.pt")
+
+
+def save_dcp(live: Live, at: Path) -> None:
+    dcp.save(live.state(), checkpoint_id=at, no_dist=True)
+
+
+def clone(live: Live, at: Path) -> None:
+    [tensor.detach().clone() for tensor in live.tensors()]
+
+
+def write_raw(live: Live, at: Path) -> None:
+    """The same bytes, one after the other, and fsync: what the disk needs."""
+    with open(at, "wb", buffering=0) as file:
+        for tensor in live.tensors():
+            file.write(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+        os.fsync(file.fileno())
+
+
+def save_ours(live: Live, at: Path) -> None:
+    save_checkpoint(at, live.model, live.optimizer, epoch=1)
+
+
+def save_in_background(live: Live, at: Path) -> None:
+    """What the training waits for; `settle` waits for the rest, beside the clock."""
+    if at.parent not in live.managers:
+        live.managers[at.parent] = CheckpointManager(at.parent / "background")
+    live.managers[at.parent].save_checkpoint(live.model, live.optimizer, epoch=1, blocking=False)
+
+
+def settle(live: Live, at: Path) -> None:
+    for manager in live.managers.values():
+        manager.wait()
+
+
+def load_torch(live: Live, at: Path) -> None:
+    live.fill(torch.load(at, map_location="cpu", weights_only=True))
+
+
+def load_safetensors(live: Live, at: Path) -> None:
+    live.model.load_state_dict(load_file(at / "model.safetensors"))
+    if live.optimizer:
+        state = torch.load(at / "optimizer.pt", map_location="cpu", weights_only=True)
+        live.optimizer.load_state_dict(state)
+
+
+def load_dcp(live: Live, at: Path) -> None:
+    state = live.state()
+    dcp.load(state, checkpoint_id=at, no_dist=True)
+    live.fill(state)
+
+
+def load_ours(live: Live, at: Path) -> None:
+    load_checkpoint(at, model=live.model, optimizer=live.optimizer)
+
+
+def load_unverified(live: Live, at: Path) -> None:
+    load_checkpoint(at, model=live.model, optimizer=live.optimizer, verify=False)
+
+
+Call = Callable[[Live, Path], None]
+BASE = "torch.save + fsync"
+SAVES: dict[str, Call] = {
+    BASE: save_torch_durable,
+    "torch.save": save_torch,
+    "torch.save + fsync + SHA-256": save_torch_digested,
+    "safetensors + torch.save": save_safetensors,
+    "torch DCP": save_dcp,
+    "a clone in memory": clone,
+    "a raw write of the same bytes + fsync": write_raw,
+    OURS: save_ours,
+    BACKGROUND: save_in_background,
+}
+LOAD_BASE = "torch.load"
+# Each with the save whose file it loads.
+LOADS: dict[str, tuple[Call, Call]] = {
+    LOAD_BASE: (load_torch, save_torch),
+    "safetensors + torch.load": (load_safetensors, save_safetensors),
+    "torch DCP": (load_dcp, save_dcp),
+    VERIFIED: (load_ours, save_ours),
+    UNVERIFIED: (load_unverified, save_ours),
+}
+WORKLOADS = {
+    "b4": "EfficientNet-B4 and its AdamW",
+    "small": f"{SMALL_TENSORS:,} tensors of {SMALL_FLOATS * 4:,} bytes",
+}
+
+
+@dataclass
+class Taken:
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+def size_under(path: Path) -> int:
+    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+
+
+def time_call(call: Call, live: Live, at: Path, taken: Taken) -> None:
+    began, cpu = time.perf_counter(), time.process_time()
+    call(live, at)
+    taken.wall.append(time.perf_counter() - began)
+    taken.cpu.append(time.process_time() - cpu)
+
+
+def rounds_of_saves(live: Live, directory: Path, rounds: int) -> dict[str, Taken]:
+    chance = random.Random(rounds)
+    taken = {name: Taken() for name in SAVES}
+    for turn in range(rounds + 1):
+        names = list(SAVES)
+        chance.shuffle(names)
+        for name in names:
+            place = directory / "save"
+            place.mkdir()
+            os.sync()
+            # The first round only warms up.
+            time_call(SAVES[name], live, place / "it", taken[name] if turn else Taken())
+            settle(live, place)
+            taken[name].size_bytes = size_under(place)
+            shutil.rmtree(place)
+    return taken
+
+
+def rounds_of_loads(live: Live, directory: Path, rounds: int) -> dict[str, Taken]:
+    chance = random.Random(rounds)
+    made: dict[Call, Path] = {}
+    for _, save in LOADS.values():
+        if save not in made:
+            made[save] = directory / f"load-{len(made)}"
+            save(live, made[save])
+    taken = {name: Taken() for name in LOADS}
+    for turn in range(rounds + 1):
+        names = list(LOADS)
+        chance.shuffle(names)
+        for name in names:
+            load, save = LOADS[name]
+            os.sync()
+            time_call(load, live, made[save], taken[name] if turn else Taken())
+    for path in made.values():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return taken
+
+
+def anonymous_bytes() -> int:
+    """What this process holds beside mapped files; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return sum(
+        int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon:")
+    )
+
+
+def give_back() -> None:
+    """Returns what the allocator keeps, so that it is counted when it is taken again."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
+def report_memory(workload: str, name: str, directory: Path) -> None:
+    """In a process of its own: prints the extra memory of the second call."""
+    live = make_live(workload)
+    if name in LOADS:
+        call, save = LOADS[name]
+        save(live, directory / "made")
+        paths = [directory / "made"] * 2
+    else:
+        call = SAVES[name]
+        paths = [directory / "0", directory / "1"]
+    if name != BACKGROUND:
+        call(live, paths[0])
+    give_back()
+    highest = before = anonymous_bytes()
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal highest
+        while not done.wait(SAMPLING_S):
+            highest = max(highest, anonymous_bytes())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    call(live, paths[1])
+    settle(live, paths[1])
+    done.set()
+    thread.join()
+    print(max(highest, anonymous_bytes()) - before)
+
+
+def measure_memory(workload: str, name: str, directory: Path) -> str:
+    with tempfile.TemporaryDirectory(dir=directory) as made:
+        command = [sys.executable, __file__, "--memory", workload, name, "--directory", made]
+        # Without these the allocator keeps, and hands out again, what was freed.
+        kept = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+        output = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, **kept}
+        ).stdout
+    return f"{int(output.split()[-1]) / 1e6:,.0f} MB"
+
+
+def print_table(title: str, kind: str, taken: Mapping[str, Taken], bases: list[str]) -> None:
+    columns = [kind, *(f"of {base}" for base in bases), "time", "processor"]
+    written = any(each.size_bytes for each in taken.values())
+    columns += ["written"] if written else []
+    print(f"\n### {title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for name, each in taken.items():
+        cells = [name]
+        for base in bases:
+            ratios = [a / b for a, b in zip(each.wall, taken[base].wall, strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f} x")
+        cells.append(f"{statistics.median(each.wall) * 1e3:,.0f} ms")
+        cells.append(f"{statistics.median(each.cpu) * 1e3:,.0f} ms")
+        cells += [f"{each.size_bytes / 1e6:,.0f} MB"] if written else []
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def measure(workload: str, directory: Path, rounds: int) -> None:
+    live = make_live(workload)
+    size = sum(tensor.nbytes for tensor in live.tensors()) / 1e6
+    title = f"{WORKLOADS[workload]}: {len(live.tensors()):,} tensors, {size:,.0f} MB"
+    saves = rounds_of_saves(live, directory, rounds)
+    print_table(f"Save {title}", "save", saves, [BASE, "torch.save", "a clone in memory"])
+    loads = rounds_of_loads(live, directory, rounds)
+    print_table(f"Load {title}", "load into live objects", loads, [LOAD_BASE])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--directory", type=Path, default=None)
+    parser.add_argument("--full", action="store_true", help=f"{FULL_ROUNDS} rounds")
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if options.memory:
+        report_memory(*options.memory, options.directory)
+        return
+    rounds = options.rounds or (FULL_ROUNDS if options.full else ROUNDS)
+    print(f"## Save and load: torch {torch.__version__}, Python {platform.python_version()}, "
+          f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rounds} rounds")  # fmt: skip
+    for module in NOT_MEASURED:
+        if importlib.util.find_spec(module) is None:
+            print(f"\n{module} is not installed: left out")
+    with tempfile.TemporaryDirectory(dir=options.directory) as made:
+        for workload in WORKLOADS:
+            measure(workload, Path(made), rounds)
+        print("\n### Extra memory, EfficientNet-B4 and its AdamW\n\n| what | extra memory |\n"
+              "| --- | --- |")  # fmt: skip
+        for name in (OURS, BACKGROUND, VERIFIED, UNVERIFIED):
+            print(f"| {name} | {measure_memory('b4', name, Path(made))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
