@@ -85,13 +85,11 @@ class Parts:
             for info in (self._place(weight_set, stored)[1],)
         }
 
-    def tensor(self, weight_set: str, name: str) -> torch.Tensor:
-        """A view of a tensor's bytes in its mapped file; valid while the checkpoint is open."""
-        file, info = self._place(weight_set, self.stored_names(weight_set)[name])
-        return self._view(file, info)
-
     def tensors(self, weight_set: str, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """The same for many; the names of a tied tensor share one view."""
+        """Views of these tensors' bytes in their mapped file, valid while the checkpoint is open.
+
+        The names of a tied tensor share one view.
+        """
         stored = self.stored_names(weight_set)
         views: dict[str, torch.Tensor] = {}
         found = {}

@@ -229,3 +229,14 @@ def test_group_sizes_have_to_be_those_of_the_manifest() -> None:
     value = {"state": {}, "param_groups": [{"params": [0, 1]}]}
     _, problems = read_stored(value, class_name=None, names=[["a"]], shapes={})
     assert "tensors.json" in problems[0].message
+
+
+def test_a_flag_that_needs_an_accelerator_stays_as_here_on_a_cpu() -> None:
+    fit = fit_optimizer(stored([["a"]], capturable=True), live([["a"]]), strict=True)
+    assert fit.problems == ()
+    assert fit.left == (frozenset({"capturable"}),)
+    assert any("needs parameters on an accelerator" in note for note in fit.notes)
+    both = fit_optimizer(
+        stored([["a"]], capturable=True), live([["a"]], capturable=True), strict=True
+    )
+    assert both.left == (frozenset(),)
