@@ -222,7 +222,7 @@ def random_kills(
     with tempfile.TemporaryDirectory(dir=directory, prefix="kills-") as place:
         template, root = Path(place) / "template", Path(place) / "root"
         large.prepare(template)
-        longest = duration(large, template, root)
+        longest = min(duration(large, template, root) for _ in range(3))
         for _ in range(count):
             # A little longer than it takes, so that some are killed just after the end.
             yield kill_after(chance.uniform(0, 1.1 * longest), large, template, root)
