@@ -217,6 +217,7 @@ def show(root: Path) -> None:
     if best is None:
         raise DemoError("no checkpoint is the best")
     print(f"The best: epoch {best.epoch}, mAP@0.5 {best.metrics['mAP50']:.3f}, in\n  {best}")
+    print(f"To look at, in any browser:\n  {manager.report(root.with_suffix('.html'))}")
 
 
 if __name__ == "__main__":
