@@ -28,6 +28,11 @@ if TYPE_CHECKING:
         UnsavableStateError,
         UnsupportedVersionError,
     )
+    from smartcash_format.integrations.convert import (
+        Conversion,
+        convert,
+        sources_in,
+    )
     from smartcash_format.manager.checkpoint_manager import (
         CheckpointManager,
     )
@@ -86,6 +91,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStore",
     "CheckpointWriteError",
+    "Conversion",
     "Depth",
     "DropResumeState",
     "Entry",
@@ -108,12 +114,14 @@ __all__ = [
     "UnsavableStateError",
     "UnsupportedVersionError",
     "__version__",
+    "convert",
     "find_roots",
     "load_checkpoint",
     "load_tensors",
     "preflight",
     "read_meta",
     "save_checkpoint",
+    "sources_in",
     "validate",
 ]
 
@@ -131,6 +139,11 @@ _MODULES = {
         "UnsafeCheckpointError",
         "UnsavableStateError",
         "UnsupportedVersionError",
+    ),
+    "integrations.convert": (
+        "Conversion",
+        "convert",
+        "sources_in",
     ),
     "manager.checkpoint_manager": ("CheckpointManager",),
     "manager.functions": ("save_checkpoint",),

@@ -144,9 +144,11 @@ def test_torch_reads_files_with_weights_only_and_nothing_else(module: str) -> No
 def test_pickle_writes_and_never_reads() -> None:
     used = {
         ast.unparse(node)
-        for tree in TREES.values()
+        for module, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+        # Runs in a process apart, with a find_class that imports nothing.
+        if (module, node.attr) != ("integrations.inert_pickle", "Unpickler")
     }
     assert used <= {
         "pickle.Pickler",

@@ -11,6 +11,7 @@ from smartcash_format import __version__
 from smartcash_format.cli import exits
 from smartcash_format.cli.commands import (
     best,
+    convert,
     diff,
     doctor,
     history,
@@ -32,7 +33,20 @@ app = typer.Typer(
     help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
     epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; 3 cannot read.",
 )
-for command in (ls, show, tensors, best, validate, diff, prune, history, report, doctor, schema):
+for command in (
+    ls,
+    show,
+    tensors,
+    best,
+    validate,
+    diff,
+    prune,
+    convert,
+    history,
+    report,
+    doctor,
+    schema,
+):
     command.register(app)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -127,9 +127,16 @@ def prepare(
     return Prepared(final=final, facts=facts, collected=collected, size_bytes=size_bytes)
 
 
-def publish(prepared: Prepared, *, progress: Progress | None = None) -> Saved:
+def publish(
+    prepared: Prepared,
+    *,
+    progress: Progress | None = None,
+    inspect: Callable[[Path], None] | None = None,
+) -> Saved:
     """The checkpoint, written, proved and visible.
 
+    `inspect` is given the whole checkpoint before anybody else can see it; what it raises is
+    raised, and nothing is published.
     Raises CheckpointWriteError or CheckpointExistsError with nothing left behind.
     """
     facts, collected = prepared.facts, prepared.collected
@@ -142,6 +149,8 @@ def publish(prepared: Prepared, *, progress: Progress | None = None) -> Saved:
         _prove(staged.path, meta)
         data = encode_meta(meta)
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
+        if inspect is not None:
+            inspect(staged.path)
         path = staged.publish()
     return Saved(
         path=path,

@@ -1,0 +1,104 @@
+"""What was written against what was read, bit for bit, before anybody else can see it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch.serialization import load as torch_load
+
+from smartcash_format.disk.observe import validate
+from smartcash_format.errors import InvalidCheckpointError
+from smartcash_format.integrations.found import Found
+from smartcash_format.spec import layout
+from smartcash_format.spec.problems import Depth, Problem
+from smartcash_format.torch_io.state import decode
+from smartcash_format.torch_io.weights import live_state
+
+
+def compare(found: Found, directory: Path) -> None:
+    """Raises InvalidCheckpointError where the checkpoint is not what the source holds."""
+    problems = list(validate(directory, Depth.CONTENT).problems)
+    if not problems:
+        problems += _weights(found, directory)
+        problems += _states(found, directory)
+    if problems:
+        message = f"{found.source.name} was not converted: what was written differs from it"
+        raise InvalidCheckpointError(message, path=found.source, problems=problems)
+
+
+def _weights(found: Found, directory: Path) -> list[Problem]:
+    manifest = json.loads((directory / layout.TENSORS).read_bytes())["weights"]
+    problems = []
+    for name, source in ((layout.MODEL, found.model), ("ema", found.ema)):
+        if source is None:
+            continue
+        aliases = manifest[name].get("aliases", {})
+        entries = live_state(source, where=name).entries
+        with safe_open(str(directory / layout.weights_file(name)), framework="pt") as weights:
+            for key, value in entries.items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                if not same_bits(value, weights.get_tensor(aliases.get(key, key))):
+                    problems.append(_differs(f"{name}: {key}"))
+            kept = set(weights.keys())
+        lost = kept - set(entries)
+        problems += [_differs(f"{name}: {key}") for key in sorted(lost)]
+    return problems
+
+
+def _states(found: Found, directory: Path) -> list[Problem]:
+    problems = []
+    for file, source in ((layout.OPTIMIZER, found.optimizer), (layout.SCHEDULER, found.scheduler)):
+        if source is not None and not same(source, _read(directory / file)):
+            problems.append(_differs(file))
+    if found.extra:
+        stored = _read(directory / layout.EXTRA)[layout.OBJECTS]
+        problems += [
+            _differs(f"extra: {name}")
+            for name, value in found.extra.items()
+            if not same(value, stored.get(name))
+        ]
+    return problems
+
+
+def _read(path: Path) -> Any:
+    return decode(torch_load(path, map_location="cpu", weights_only=True))
+
+
+def _differs(where: str) -> Problem:
+    return Problem(code="digest-mismatch", where=where, message="is not what the source holds")
+
+
+def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors have one dtype, shape and bits; NaN is itself here."""
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    flat = [each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (first, second)]
+    return torch.equal(*flat)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two states hold the same values, tensors bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and same_bits(first, second)
+    if isinstance(first, Mapping):
+        return (
+            isinstance(second, Mapping)
+            and list(first) == list(second)
+            and all(same(first[key], second[key]) for key in first)
+        )
+    if isinstance(first, Sequence) and not isinstance(first, str):
+        return (
+            isinstance(second, Sequence)
+            and len(first) == len(second)
+            and all(map(same, first, second))
+        )
+    if isinstance(first, float) and math.isnan(first):
+        return isinstance(second, float) and math.isnan(second)
+    return type(first) is type(second) and bool(first == second)

@@ -1,0 +1,188 @@
+"""What other programs wrote, as a checkpoint: looked at, planned, written, compared, published."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from smartcash_format.disk.publish import make_root
+from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
+from smartcash_format.integrations.comparison import compare
+from smartcash_format.integrations.found import Field, Found, Known
+from smartcash_format.integrations.huggingface import (
+    is_weights_directory,
+    read_directory,
+    read_file,
+)
+from smartcash_format.integrations.legacy_pt import read_torch_file
+from smartcash_format.integrations.training_files import recognise
+from smartcash_format.manager import choosing
+from smartcash_format.spec import layout
+from smartcash_format.torch_io.collect import collect
+from smartcash_format.torch_io.save import Facts, prepare, publish, size_bound
+
+# Endings of the torch files that a directory is searched for.
+TORCH_SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+# Formats that hold programs or another framework's graph, and the way out of each.
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    ".onnx": "ONNX holds a graph without a training's state: convert the .pt that it came from",
+    ".torchscript": "TorchScript is a program: save the state_dict() of the module",
+    ".pte": "ExecuTorch holds a program: convert the .pt that it came from",
+    ".engine": "TensorRT holds a compiled graph: convert the .pt that it came from",
+    ".tflite": "TensorFlow Lite holds a graph: convert the .pt that it came from",
+    ".h5": "Keras weights have no state_dict: load them there and save a safetensors file",
+    ".keras": "Keras weights have no state_dict: load them there and save a safetensors file",
+    ".pb": "TensorFlow holds a graph: convert the .pt that it came from",
+    ".gguf": "GGUF is quantised: convert the safetensors files that it came from",
+    ".msgpack": "Flax weights: load them there and save a safetensors file",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """One source and what became of it: `path` is None where it was only planned.
+
+    `fields` says of each part of the checkpoint whether it was read, inferred or is unknown;
+    `dropped` what of the source is left behind.
+    """
+
+    source: Path
+    kind: str
+    path: Path | None
+    name: str
+    size_bytes: int
+    tensors: int
+    fields: tuple[Field, ...]
+    dropped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def convert(
+    source: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    dry_run: bool = False,
+    allow: Sequence[str] = (),
+) -> Conversion:
+    """The file or directory `source` as a new checkpoint in `root`.
+
+    No code of the source runs: classes that are not known become stand-ins that only keep their
+    state, from an allow-list that `allow` adds patterns to (`mypackage.*`). Every tensor is
+    compared with the source before the checkpoint is visible. With `dry_run` nothing is written.
+
+    Raises UnsafeCheckpointError naming what is not taken, UnsavableStateError where there are no
+    weights or no form for something, CheckpointNotFoundError where nothing is there.
+    """
+    found = _found(Path(source), allow)
+    facts, warnings = _facts(found)
+    live = _live(found)
+    if dry_run:
+        collected = collect(**live)
+        return _conversion(
+            found, facts, None, size_bound(collected, facts), (*warnings, *collected.warnings)
+        )
+    make_root(Path(root))
+    final = Path(root) / facts.directory_name
+    saved = publish(prepare(final, facts, **live), inspect=lambda staged: compare(found, staged))
+    return _conversion(found, facts, saved.path, saved.size_bytes, (*warnings, *saved.warnings))
+
+
+def sources_in(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Each path that is one source, and of each other directory the torch files in it, by name."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir() and not is_weights_directory(path):
+            files = [each for each in path.iterdir() if each.suffix.lower() in TORCH_SUFFIXES]
+            if not files:
+                message = f"{path} has no {', '.join(TORCH_SUFFIXES)} or .safetensors file"
+                raise CheckpointNotFoundError(message, root=path)
+            found += sorted(each for each in files if each.is_file())
+        else:
+            found.append(path)
+    return found
+
+
+def _found(source: Path, allow: Sequence[str]) -> Found:
+    if not source.exists():
+        raise CheckpointNotFoundError(f"{source}: no such file or directory", root=source.parent)
+    if source.is_dir():
+        return read_directory(source, allow=allow)
+    suffix = source.suffix.lower()
+    if suffix in _ELSEWHERE:
+        raise UnsafeCheckpointError(
+            f"{source.name} was not read: {_ELSEWHERE[suffix]}",
+            path=source,
+            file=source.name,
+            first_refused=suffix,
+        )
+    if suffix == layout.WEIGHTS_SUFFIX:
+        return read_file(source)
+    return recognise(source, read_torch_file(source, allow=allow))
+
+
+def _facts(found: Found) -> tuple[Facts, tuple[str, ...]]:
+    said = dict(found.said)
+    described = choosing.describe(
+        said.get("config"), said.get("metrics"), said.get("notes"),
+        backbone=None, dataset=None, tags=("converted",),
+    )  # fmt: skip
+    for name in ("backbone", "dataset"):
+        value = getattr(described, name)
+        found.note(name, Known.INFERRED if value else Known.UNKNOWN, "config" if value else "")
+    if "saved_at" not in said:
+        moment = datetime.fromtimestamp(found.source.stat().st_mtime, UTC)
+        found.say("saved_at", moment, Known.INFERRED, "when the file was last changed")
+        said = dict(found.said)
+    for name in ("epoch", "step", "is_best"):
+        if name not in found.fields:
+            found.note(name, Known.UNKNOWN, "the source has none")
+    facts = Facts(
+        checkpoint_id=str(uuid4()),
+        run_id=said.get("run_id") or str(uuid4()),
+        parent_id=None,
+        saved_at=said["saved_at"],
+        epoch=said.get("epoch") or 0,
+        step=said.get("step"),
+        is_best=bool(said.get("is_best")),
+        metrics=described.metrics,
+        backbone=described.backbone,
+        dataset=described.dataset,
+        tags=described.tags,
+        config=described.config,
+        notes={**described.notes, "converted_from": f"{found.source.name}: {found.kind}"},
+    )
+    return facts, described.warnings
+
+
+def _live(found: Found) -> dict[str, Any]:
+    """The arguments of a save. Nothing here is this process's own: its generators stay out."""
+    ema = {} if found.ema is None else {"ema": found.ema}
+    return {
+        "model": found.model,
+        "optimizer": found.optimizer,
+        "scheduler": found.scheduler,
+        "extra": {**ema, **found.extra},
+        "rng": False,
+    }
+
+
+def _conversion(
+    found: Found, facts: Facts, path: Path | None, size_bytes: int, warnings: tuple[str, ...]
+) -> Conversion:
+    state = found.model.state_dict() if hasattr(found.model, "state_dict") else found.model
+    return Conversion(
+        source=found.source,
+        kind=found.kind,
+        path=path,
+        name=facts.directory_name,
+        size_bytes=size_bytes,
+        tensors=len(state),
+        fields=tuple(found.fields.values()),
+        dropped=tuple(found.dropped),
+        warnings=warnings,
+    )

@@ -1,0 +1,224 @@
+"""What a pickled torch file holds, without running a line of it: the program of a process apart.
+
+    main([FILE, MAX_MEMORY_BYTES, PATTERN, ...])
+
+The containers of torch's files, zip and legacy, and the document that another process gets of
+them; the pickle itself is inert_pickle's. Only the standard library is loaded, and never a tensor:
+tensors come out as places in the file. Standard output gets one JSON document:
+
+    {"value": node, "storages": {key: [offset, bytes]}, "dropped": [text], "format": text}
+    {"refused": text, "why": text}
+
+A node is null, a boolean, a number, a text, or an array that begins with its kind: `list` or
+`tuple` items, `dict` [key, value] pairs and perhaps torch's `_metadata`, `tensor` storage key,
+dtype, offset, shape, stride, whether it is a parameter and whether that is trained, `object` class
+name and attributes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import sys
+import zipfile
+from collections import deque
+from typing import Any, BinaryIO, Final
+
+from smartcash_format.integrations.inert_pickle import (
+    PATTERNS,
+    Inert,
+    Reader,
+    Refusal,
+    Scalar,
+    Tensor,
+)
+
+# FORMAT.md bounds a torch file of ours likewise; a whole module has more around its tensors.
+PROGRAM_BYTES: Final = 256 << 20
+VALUES: Final = 2_000_000
+DEPTH: Final = 200
+_LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL: Final = 1001
+
+
+def read(path: str, patterns: tuple[str, ...]) -> dict[str, Any]:
+    """The document of a file. Raises Refusal, or whatever a broken pickle makes Python raise."""
+    with open(path, "rb") as stream:
+        head = stream.read(512)
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        if head.startswith(b"PK\x03\x04"):
+            return _read_zip(stream, size, patterns)
+        if head[257:262] == b"ustar":
+            raise Refusal("a tar archive", "torch's first format: load and save it with torch")
+        if head[:1] == b"\x80":
+            return _read_legacy(stream, size, patterns)
+    raise Refusal("no torch file", f"it begins with {head[:8]!r}")
+
+
+def _read_zip(stream: BinaryIO, size: int, patterns: tuple[str, ...]) -> dict[str, Any]:
+    archive = zipfile.ZipFile(stream)
+    entries = {info.filename: info for info in archive.infolist()}
+    programs = [name for name in entries if name.endswith("/data.pkl")]
+    if any("/code/" in name or name.endswith("/constants.pkl") for name in entries):
+        raise Refusal("TorchScript", "it is a program: save the state_dict() of what you exported")
+    if len(programs) != 1:
+        raise Refusal("a zip archive", f"it has {len(programs)} programs named data.pkl, not one")
+    folder = programs[0].removesuffix("data.pkl")
+    order = entries.get(f"{folder}byteorder")
+    if order is not None and order.file_size < 16 and archive.read(order) != b"little":
+        raise Refusal("big-endian numbers", "save it again on the machine that wrote it")
+    program = entries[programs[0]]
+    if program.file_size > min(PROGRAM_BYTES, size) or program.compress_type:
+        raise Refusal("data.pkl", f"is compressed or has {program.file_size:,} bytes")
+    reader = Reader(io.BytesIO(archive.read(program)), patterns)
+    value = reader.load()
+    storages = {}
+    for key, needed in reader.storages.items():
+        info = entries.get(f"{folder}data/{key}")
+        if info is None or info.compress_type or info.flag_bits & 1 or info.file_size < needed:
+            raise Refusal(f"data/{key}", "the storage is absent, compressed, encrypted or short")
+        storages[key] = [_data_offset(stream, info), info.file_size]
+    return _document(value, storages, size, "zip")
+
+
+def _data_offset(stream: BinaryIO, info: zipfile.ZipInfo) -> int:
+    stream.seek(info.header_offset)
+    header = stream.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise Refusal(info.filename, "its header is not where the directory says")
+    name, extra = struct.unpack("<HH", header[26:30])
+    return int(info.header_offset + 30 + name + extra)
+
+
+def _read_legacy(stream: BinaryIO, size: int, patterns: tuple[str, ...]) -> dict[str, Any]:
+    first = Reader(stream, ())
+    if first.load() != _LEGACY_MAGIC:
+        raise Refusal("a plain pickle", "torch did not write it")
+    if Reader(stream, ()).load() != _LEGACY_PROTOCOL:
+        raise Refusal("a legacy torch file", "its protocol is not 1001")
+    system = Reader(stream, ()).load()
+    if not (isinstance(system, dict) and system.get("little_endian") is True):
+        raise Refusal("big-endian numbers", "save it again on the machine that wrote it")
+    reader = Reader(stream, patterns)
+    value = reader.load()
+    keys = Reader(stream, ()).load()
+    storages: dict[str, list[int]] = {}
+    at = stream.tell()
+    for key in keys:
+        stream.seek(at)
+        count = stream.read(8)
+        width = reader.widths.get(str(key))
+        if len(count) < 8 or width is None:
+            raise Refusal(f"storage {key!r:.40}", "the file ends early or names it nowhere")
+        storages[str(key)] = [at + 8, int.from_bytes(count, "little") * width]
+        at += 8 + storages[str(key)][1]
+    for key, needed in reader.storages.items():
+        if storages.get(key, [0, 0])[1] < needed:
+            raise Refusal(f"storage {key}", "is absent or short")
+    return _document(value, storages, size, "legacy")
+
+
+def _document(value: Any, storages: dict[str, list[int]], size: int, form: str) -> dict[str, Any]:
+    for key, (offset, count) in storages.items():
+        if not 0 <= offset <= offset + count <= size:
+            raise Refusal(f"storage {key}", f"its {count:,} bytes go beyond the end of the file")
+    plain = _Plain(storages)
+    return {
+        "value": plain.node(value, 1, "file"),
+        "storages": storages,
+        "dropped": plain.dropped,
+        "format": form,
+    }
+
+
+class _Plain:
+    """Turns what was read into nodes; cycles and functions are dropped and listed."""
+
+    def __init__(self, storages: dict[str, list[int]]) -> None:
+        self._storages = storages
+        self._open: set[int] = set()
+        self._count = 0
+        self.dropped: list[str] = []
+
+    def node(self, value: Any, depth: int, where: str) -> Any:
+        self._count += 1
+        if self._count > VALUES or depth > DEPTH:
+            raise Refusal("the file", f"has more than {VALUES:,} values or {DEPTH} levels")
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, Scalar):
+            return self.node(value.value, depth, where)
+        if isinstance(value, Tensor):
+            return self._tensor(value, where)
+        if isinstance(value, dict | list | tuple | deque | Inert):
+            if id(value) in self._open:
+                return self._drop(where, "refers to itself")
+            self._open.add(id(value))
+            try:
+                return self._many(value, depth + 1, where)
+            finally:
+                self._open.discard(id(value))
+        kind = getattr(value, "CLASS", None) or getattr(value, "text", None) or type(value).__name__
+        return self._drop(where, f"is {kind}")
+
+    def _drop(self, where: str, why: str) -> None:
+        self.dropped.append(f"{where}: {why}"[:300])
+
+    def _many(self, value: Any, depth: int, where: str) -> list[Any]:
+        if isinstance(value, dict):
+            node = ["dict", self._pairs(value, depth, where)]
+            if isinstance(metadata := getattr(value, "_metadata", None), dict):
+                node.append(self.node(metadata, depth, f"{where}._metadata"))
+            return node
+        if isinstance(value, Inert):
+            pairs = self._pairs(value.state, depth, where) + self._pairs(value.items, depth, where)
+            return ["object", value.CLASS, pairs]
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return [kind, *(self.node(v, depth, f"{where}[{i}]") for i, v in enumerate(value))]
+
+    def _pairs(self, value: dict[Any, Any], depth: int, where: str) -> list[Any]:
+        pairs = []
+        for key, item in value.items():
+            if isinstance(key, tuple):
+                key = str(key)
+            if not isinstance(key, str | int | float | bool | type(None)):
+                self._drop(f"{where}[{type(key).__name__}]", "its key is no text or number")
+                continue
+            pairs.append([key, self.node(item, depth, f"{where}.{key}")])
+        return pairs
+
+    def _tensor(self, value: Tensor, where: str) -> list[Any]:
+        numbers = [value.offset, *value.shape, *value.stride]
+        if not all(type(n) is int and n >= 0 for n in numbers) or len(value.shape) != len(
+            value.stride
+        ):
+            raise Refusal(where, "its shape or strides are no numbers")
+        return [
+            "tensor", value.storage, value.dtype, value.offset, value.shape, value.stride,
+            value.is_parameter, value.trains,
+        ]  # fmt: skip
+
+
+def _bound(memory_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: the bounds above are the only ones
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the document of the file that the arguments name."""
+    path, memory_bytes, *more = arguments
+    _bound(int(memory_bytes))
+    try:
+        document = read(path, (*PATTERNS, *more))
+    except Refusal as refused:
+        document = {"refused": refused.asked, "why": refused.why}
+    # Whatever a broken or hostile program makes Python raise is one answer: not readable.
+    except Exception as error:  # noqa: BLE001
+        document = {"refused": "the file", "why": f"{type(error).__name__}: {error}"[:500]}
+    sys.stdout.write(json.dumps(document))
+    return 0

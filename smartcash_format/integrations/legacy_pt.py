@@ -1,0 +1,176 @@
+"""A pickled torch file as data: read by a process apart, its tensors mapped from where they lie.
+
+The process (inert_reader) loads neither torch nor any package of the file; here its places become
+tensors over one private mapping of the source, so that nothing is read twice or copied. A whole
+module of a stranger comes out as a `Standin` with its attributes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from smartcash_format.errors import UnsafeCheckpointError, UnsavableStateError
+
+# Isolated, and without what is installed: the standard library, and this package behind it.
+_PROGRAM: Final = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from smartcash_format.integrations.inert_reader import main; sys.exit(main(sys.argv[1:]))"
+)
+_HOME: Final = Path(__file__).parents[2]
+# Python, the pickle program and its document; no tensor is ever loaded there.
+MEMORY_BYTES: Final = 2 << 30
+# Reading the program of a module with thousands of layers takes a second on a slow machine.
+SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standin:
+    """An object whose class is not here: the name of the class, and what was set on it."""
+
+    class_name: str
+    attributes: Mapping[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchData:
+    """What a torch file holds. `form` is `zip` or `legacy`; `dropped` says what was left behind."""
+
+    value: Any
+    form: str
+    dropped: tuple[str, ...]
+
+
+def read_torch_file(path: Path, *, allow: Sequence[str] = ()) -> TorchData:
+    """What the torch file holds, as containers, numbers, text, tensors and stand-ins.
+
+    `allow` adds patterns of class names, `package.*`, whose objects become stand-ins.
+    Raises UnsafeCheckpointError naming the first thing that is not taken.
+    """
+    with path.open("rb") as stream:
+        before = os.fstat(stream.fileno())
+        document = _document(path, allow)
+        after = path.stat()
+        same = (before.st_ino, before.st_size, before.st_mtime_ns)
+        if same != (after.st_ino, after.st_size, after.st_mtime_ns):
+            raise _refused(path, "the file", "it changed while it was read")
+        # Private pages: nothing that is done to a tensor reaches the source.
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    builder = _Builder(path, mapped, document["storages"])
+    value = builder.value(document["value"])
+    return TorchData(value=value, form=document["format"], dropped=tuple(document["dropped"]))
+
+
+def _document(path: Path, allow: Sequence[str]) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _PROGRAM,
+        os.fspath(_HOME),
+        os.fspath(path.resolve()),
+    ]
+    try:
+        done = subprocess.run(
+            [*command, str(MEMORY_BYTES), *allow],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        document = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise _refused(path, "the file", f"reading takes more than {SECONDS} seconds") from None
+    except ValueError:
+        raise _refused(path, "the file", "its reader ended without an answer") from None
+    if "refused" in document:
+        raise _refused(path, str(document["refused"]), str(document["why"]))
+    found: dict[str, Any] = document
+    return found
+
+
+def _refused(path: Path, asked: str, why: str) -> UnsafeCheckpointError:
+    shown = asked.encode("ascii", "backslashreplace").decode()[:200]
+    return UnsafeCheckpointError(
+        f"{path.name} was not read: {shown!r}: {why}",
+        path=path,
+        file=path.name,
+        first_refused=shown,
+    )
+
+
+class _Builder:
+    def __init__(self, path: Path, mapped: mmap.mmap, places: Mapping[str, Sequence[int]]) -> None:
+        self._path = path
+        self._mapped = mapped
+        self._places = places
+        self._storages: dict[tuple[str, int], torch.UntypedStorage] = {}
+
+    def value(self, node: Any) -> Any:
+        if not isinstance(node, list):
+            return node
+        match node[0]:
+            case "list":
+                return [self.value(item) for item in node[1:]]
+            case "tuple":
+                return tuple(self.value(item) for item in node[1:])
+            case "dict":
+                found = OrderedDict((key, self.value(item)) for key, item in node[1])
+                if len(node) > 2:
+                    found._metadata = self.value(node[2])  # type: ignore[attr-defined]
+                return found
+            case "object":
+                attributes = {key: self.value(item) for key, item in node[2]}
+                return Standin(class_name=node[1], attributes=attributes)
+        return self._tensor(*node[1:])
+
+    def _tensor(
+        self,
+        key: str,
+        dtype_name: str,
+        offset: int,
+        shape: list[int],
+        stride: list[int],
+        is_parameter: bool,
+        trains: bool,
+    ) -> torch.Tensor:
+        dtype: torch.dtype = getattr(torch, dtype_name)
+        count = self._places[key][1] // dtype.itemsize
+        last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+        if 0 not in shape and (last >= count or math.prod(shape) > count):
+            raise UnsavableStateError(
+                f"{self._path.name} has a tensor of shape {shape} in a storage of {count} elements",
+                where=self._path.name,
+                kind="tensor",
+                hint="the file is damaged, or a tensor was expanded: save a clone() of it",
+            )
+        tensor = torch.empty(0, dtype=dtype)
+        if 0 in shape:
+            tensor = torch.empty(shape, dtype=dtype)
+        else:
+            tensor.set_(self._storage(key, dtype.itemsize), offset, shape, stride)
+        if is_parameter:
+            differentiable = dtype.is_floating_point or dtype.is_complex
+            tensor = torch.nn.Parameter(tensor, requires_grad=trains and differentiable)
+        return tensor
+
+    def _storage(self, key: str, width: int) -> torch.UntypedStorage:
+        if (key, width) not in self._storages:
+            begin, size_bytes = self._places[key]
+            data = torch.frombuffer(self._mapped, dtype=torch.uint8, count=size_bytes, offset=begin)
+            # Numbers must begin at a multiple of their width; legacy files put them anywhere.
+            aligned = data if begin % width == 0 else data.clone()
+            self._storages[key, width] = aligned.untyped_storage()
+        return self._storages[key, width]
