@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +22,12 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.view import words
 
-# A terminal of 80 columns has room for the name and two metrics.
-METRICS_SHOWN: Final = 2
+# More are for `show`; a narrow terminal shows fewer.
+METRICS_SHOWN: Final = 4
+# Names that are given by this package have 19 characters or a few more; a longer one is cut before
+# a metric gives way to it.
+_NAME_WIDTH: Final = 24
+_ENDLESS: Final = 100_000
 _PARTS: Final = (("weights", "W"), ("optimizer", "O"), ("scheduler", "S"), ("extra", "X"))
 _BEST, _SECOND, _BAD = "bold green", "green", "red"
 
@@ -32,7 +37,11 @@ def display(listing: Listing, *, best: Entry | None, root: Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    console.print(listing_table(listing, best=best, now=datetime.now(UTC), title=str(root)))
+    console.print(
+        listing_table(
+            listing, best=best, now=datetime.now(UTC), title=str(root), width=console.width
+        )
+    )
     if listing.broken:
         console.print(reasons(listing))
     console.print(Text(summary(listing, best=best)))
@@ -48,6 +57,8 @@ def summary(listing: Listing, *, best: Entry | None) -> str:
         line += f", {len(listing.legacy)} old .pt or .pth files (smartcash-format convert)"
     if best is not None:
         line += f"; best: {words.harmless(best.name)}"
+    if len(listing):
+        line += "; parts: " + ", ".join(f"{letter} {role}" for role, letter in _PARTS)
     return line
 
 
@@ -58,25 +69,49 @@ def listing_table(
     now: datetime,
     title: str = "",
     metrics: Sequence[str] | None = None,
+    width: int = _ENDLESS,
 ) -> Table:
-    """The table of a listing, newest first; `metrics` chooses the columns, else the commonest."""
+    """The table of a listing, newest first; `metrics` chooses the columns, else the commonest.
+
+    Of the metrics only the first ones that fit into `width` columns are shown: sizes, ages and
+    numbers are never cut, and a name only where it is long.
+    """
     names = list(metrics) if metrics is not None else common_metrics(listing)
+    table = _table(listing, names, best=best, now=now, title=title)
+    while names and _needed(table) > width:
+        names.pop()
+        table = _table(listing, names, best=best, now=now, title=title)
+    return table
+
+
+def _table(
+    listing: Listing, names: Sequence[str], *, best: Entry | None, now: datetime, title: str
+) -> Table:
     table = Table(title=Text(words.harmless(title)) if title else None, title_justify="left",
                   box=None, pad_edge=False)  # fmt: skip
     table.add_column("", no_wrap=True)
-    table.add_column("checkpoint", overflow="ellipsis", no_wrap=True, min_width=12)
-    for heading in ("epoch", "step") if _has_step(listing) else ("epoch",):
+    # The one column that may wrap: it alone gives way.
+    table.add_column("checkpoint", overflow="ellipsis", min_width=12)
+    step = _has_step(listing)
+    for heading in ("epoch", "step") if step else ("epoch",):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in names:
         table.add_column(Text(words.harmless(name, 24)), justify="right", no_wrap=True)
     for heading in ("size", "parts", "age"):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading) + 1)
+        table.add_column(heading, justify="right", no_wrap=True)
     ranks = {name: _extremes(listing, name) for name in names}
     for entry in listing:
-        table.add_row(*_row(entry, names, ranks, best=best, now=now, step=_has_step(listing)))
+        table.add_row(*_row(entry, names, ranks, best=best, now=now, step=step))
     for broken in listing.broken:
         table.add_row(Text("!", style=_BAD), _name(broken))
     return table
+
+
+def _needed(table: Table) -> int:
+    """The columns of a terminal in which nothing is cut but a long name."""
+    console = Console(width=_ENDLESS)
+    name = max(cell_len(str(cell)) for cell in [table.columns[1].header, *table.columns[1].cells])
+    return console.measure(table).maximum - max(0, name - _NAME_WIDTH)
 
 
 def reasons(listing: Listing) -> Text:
@@ -88,12 +123,12 @@ def reasons(listing: Listing) -> Text:
     return Text("\n".join(lines), style=_BAD)
 
 
-def common_metrics(listing: Sequence[Entry], most: int = METRICS_SHOWN) -> list[str]:
-    """The metrics that most entries have, in the order in which the newest names them."""
+def common_metrics(listing: Sequence[Entry], *, first: str | None = None) -> list[str]:
+    """The metrics that most entries have: `first` leads, the others as the newest names them."""
     counts = Counter(name for entry in listing for name in entry.metrics)
     seen = list(dict.fromkeys(name for entry in listing for name in entry.metrics))
-    kept = sorted(seen, key=lambda name: -counts[name])[:most]
-    return [name for name in seen if name in kept]
+    kept = sorted(seen, key=lambda name: (name != first, -counts[name]))[:METRICS_SHOWN]
+    return sorted(kept, key=lambda name: (name != first, seen.index(name)))
 
 
 def _has_step(listing: Sequence[Entry]) -> bool:

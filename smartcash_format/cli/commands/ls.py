@@ -11,7 +11,7 @@ from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store import query
-from smartcash_format.view.table import listing_table, reasons, summary
+from smartcash_format.view.table import common_metrics, listing_table, reasons, summary
 
 EXAMPLES = """Examples:
 
@@ -54,7 +54,14 @@ def ls(
             output.write_paths(listing)
         case output.Format.TABLE:
             title = " ".join(map(str, roots))
-            table = listing_table(listing, best=chosen, now=datetime.now(UTC), title=title)
+            table = listing_table(
+                listing,
+                best=chosen,
+                now=datetime.now(UTC),
+                title=title,
+                metrics=common_metrics(listing, first=metric),
+                width=output.console().width,
+            )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
             output.show(*parts, Text(summary(listing, best=chosen)))
     if listing.broken and form in (output.Format.CSV, output.Format.PATHS):
