@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from smartcash_format.disk.leftovers import leftovers
 from smartcash_format.disk.observe import validate
@@ -31,6 +31,8 @@ from smartcash_format.testing.points import LOCAL, POWER, RANDOM, Event, Fault, 
 Saved = Callable[[Path], None]
 """Called by an operation with what its caller would now believe to be saved."""
 Outcome = Literal["completed", "refused", "killed"]
+# Longer than any operation here takes on a busy machine.
+HANGS_S: Final = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +225,9 @@ def in_child(run: Callable[[Callable[[str], None]], None]) -> tuple[int, list[st
         status = 1
         try:
             os.close(reading)
+            # One that hangs ends, and is a broken promise, not a test that never ends.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(HANGS_S)
             run(lambda line: _tell(writing, line))
             status = 0
         except Exception:  # noqa: BLE001  a forked child must not go on as its parent

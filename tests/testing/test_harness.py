@@ -98,3 +98,13 @@ def test_a_writer_that_the_layer_does_not_see_is_refused() -> None:
 
 def test_a_table_counts_every_point_once() -> None:
     assert matrix.tables([]).endswith("\n\n0 points tried, 0 broken promises.")
+
+
+def test_an_operation_that_hangs_is_a_broken_promise() -> None:
+    program = """
+import time
+from smartcash_format.testing import crash
+crash.HANGS_S = 1
+print(crash.in_child(lambda tell: time.sleep(600)))
+"""
+    assert run_python(program).startswith("(-14, ")
