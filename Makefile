@@ -48,7 +48,7 @@ torture: .venv/.installed  ## kill and fail every call of a save, rot files, dra
 	$(BIN)/python -m pytest -n 2 -m 'torture or hypothesis' --hypothesis-profile explore \
 	    --ignore tests/testing/test_matrix.py
 
-real: .venv/.installed  ## whole training runs on real data
+real: .venv/.installed  ## fetch published files of others and convert them; whole training runs
 	$(BIN)/python -m pytest -m real
 
 clean:  ## remove the environments and everything that the verbs left

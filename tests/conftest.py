@@ -8,7 +8,15 @@ from hypothesis import HealthCheck, settings
 # The tests of the rooms that hold live objects. Where torch is not installed they are left out, and
 # the header says so; anything else that fails to import there is an error. A test elsewhere that
 # needs torch bears the marker `torch`.
-TORCH_HALF = ("torch_io", "manager", "integrations", "examples", "test_seed.py", "test_readme.py")
+TORCH_HALF = (
+    "torch_io",
+    "manager",
+    "integrations",
+    "real",
+    "examples",
+    "test_seed.py",
+    "test_readme.py",
+)
 WITH_TORCH = find_spec("torch") is not None
 
 collect_ignore_glob = [] if WITH_TORCH else list(TORCH_HALF)

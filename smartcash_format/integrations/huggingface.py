@@ -6,6 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,10 @@ def read_directory(path: Path, *, allow: Sequence[str] = ()) -> Found:
     files = _weight_files(path)
     found.model = _tensors(files)
     found.note("model", Known.READ, ", ".join(file.name for file in files)[:200])
+    # The directory's own time is that of its last copying.
+    newest = max(files, key=lambda file: file.stat().st_mtime)
+    moment = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
+    found.say("saved_at", moment, Known.INFERRED, f"when {newest.name} was last changed")
     taken = {*(file.name for file in files), _INDEX}
     config = _json(path / "config.json")
     found.say("config", config, Known.READ if config else Known.UNKNOWN, "config.json")

@@ -37,6 +37,7 @@ _STEP: Final = ("global_step", "step", "iteration", "iter", "n_iter")
 _METRICS: Final = ("metrics", "train_metrics")
 _CONFIG: Final = (
     *("config", "hyper_parameters", "train_args", "cfg", "opt", "args", "hparams", "yaml"),
+    "config_dict",
 )
 _TIME: Final = ("timestamp", "saved_at", "date", "time")
 # What YOLO counts from 0 and others from 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ def test_a_trainers_directory_comes_in_with_its_state(tmp_path: Path) -> None:
     torch.save(scheduler.state_dict(), source / "scheduler.pt")
     state = {"global_step": 40, "epoch": 2.0, "log_history": [{"step": 40, "eval_loss": 0.5}]}
     (source / "trainer_state.json").write_text(json.dumps(state))
+    os.utime(source / "model.safetensors", (1_600_000_000, 1_600_000_000))
     done = convert(source, tmp_path / "root")
     assert done.path is not None
     meta = read_meta(done.path)
+    assert meta.saved_at.timestamp() == 1_600_000_000
     assert (meta.epoch, meta.step, meta.metrics) == (2, 40, {"eval_loss": 0.5})
     assert meta.optimizer is not None
     stored, expected = load_tensors(done.path), model.state_dict()
