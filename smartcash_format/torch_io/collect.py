@@ -21,6 +21,7 @@ from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
 from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
+from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.state import encode
 from smartcash_format.torch_io.weights import WeightSetSource, weight_set
@@ -33,10 +34,14 @@ _RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, layout.RN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """Everything that a save writes, and what meta.json will say of it."""
+    """Everything that a save writes, and what meta.json will say of it.
+
+    `forms` has the form of each torch file's program.
+    """
 
     sets: tuple[WeightSetSource, ...]
     parts: tuple[Part, ...]
+    forms: Mapping[str, bytes]
     optimizer: OptimizerRecord | None
     scheduler: SchedulerRecord | None
     optimizer_groups: Mapping[str, GroupNames]
@@ -62,9 +67,10 @@ def collect(
     others = {name: value for name, value in given.items() if name not in modules}
     sets = [weight_set(layout.MODEL, _some_model(model))]
     sets += [weight_set(name, module) for name, module in modules.items()]
-    parts: list[Part] = [
+    weights = [
         WeightsPart(name=layout.weights_file(each.name), tensors=each.tensors) for each in sets
     ]
+    archives = _Archives()
     live = {layout.MODEL: model, **modules}
     groups: dict[str, GroupNames] = {}
     record: OptimizerRecord | None = None
@@ -75,20 +81,21 @@ def collect(
         given_state = _mapping_of(optimizer, MAIN_OPTIMIZER)
         state = encode(given_state, MAIN_OPTIMIZER)
         _check_optimizer(optimizer, given_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
-        parts.append(_archive(layout.OPTIMIZER, state, MAIN_OPTIMIZER))
+        archives.add(layout.OPTIMIZER, state, MAIN_OPTIMIZER)
     if scheduler is not None:
         state = encode(_mapping_of(scheduler, SCHEDULER), SCHEDULER)
-        parts.append(_archive(layout.SCHEDULER, state, SCHEDULER))
+        archives.add(layout.SCHEDULER, state, SCHEDULER)
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = parameter_names(value, live)
             _check_optimizer(value, value.state_dict(), groups[name], f"extra[{name!r}]")
     rest = _extra_state(sets, others, rng)
     if rest:
-        parts.append(_archive(layout.EXTRA, rest, "extra"))
+        archives.add(layout.EXTRA, rest, "extra")
     return Collected(
         sets=tuple(sets),
-        parts=tuple(parts),
+        parts=(*weights, *archives.parts),
+        forms=archives.forms,
         optimizer=record,
         scheduler=None if scheduler is None else SchedulerRecord(class_name=_class(scheduler)),
         optimizer_groups=groups,
@@ -198,16 +205,27 @@ def _name_fault(name: object, value: object) -> str | None:
     return None
 
 
-def _archive(file: str, form: object, where: str) -> ArchivePart:
-    """The part of an encoded state, once its reader is known to take it."""
-    program, storages = to_archive(form)
-    sizes = {storage.key: storage.size_bytes for storage in storages}
-    _, problems = read_program(program, where=where, storages=sizes)
-    if problems:
-        raise UnsavableStateError(
-            f"{where} {problems[0].message}", where=where, kind="state", hint=problems[0].fix
-        )
-    return ArchivePart(name=file, program=program, storages=storages)
+class _Archives:
+    """The parts of encoded states, each once its reader is known to take it."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.forms: dict[str, bytes] = {}
+
+    def add(self, file: str, state: object, where: str) -> None:
+        program, storages = to_archive(state)
+        if not is_proved(program.form):
+            sizes = {storage.key: storage.size_bytes for storage in storages}
+            _, problems = read_program(program.data, where=where, storages=sizes)
+            if problems:
+                raise UnsavableStateError(
+                    f"{where} {problems[0].message}",
+                    where=where,
+                    kind="state",
+                    hint=problems[0].fix,
+                )
+        self.parts.append(ArchivePart(name=file, program=program.data, storages=storages))
+        self.forms[file] = program.form
 
 
 def _extra_state(

@@ -6,7 +6,6 @@ live objects -> collected parts -> a hidden stage -> files, hashed while written
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch.serialization import load as torch_load
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.publish import require_space, stage
@@ -44,6 +41,7 @@ from smartcash_format.spec.tensors import (
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
+from smartcash_format.torch_io.proof import prove_torch, prove_weights
 from smartcash_format.torch_io.snapshot import Buffers, snapshot
 from smartcash_format.torch_io.weights import WeightSetSource
 
@@ -146,7 +144,7 @@ def publish(
         blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))
         written += write_parts(staged, [blob])
         meta = _meta(facts, collected, tensors, written)
-        _prove(staged.path, meta)
+        _prove(staged.path, meta, collected.forms)
         data = encode_meta(meta)
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
         if inspect is not None:
@@ -286,7 +284,7 @@ def _weight_set(source: WeightSetSource, found: WeightSetTensors | None) -> Weig
     )
 
 
-def _prove(directory: Path, meta: Meta) -> None:
+def _prove(directory: Path, meta: Meta, forms: Mapping[str, bytes]) -> None:
     """Reads back, before anybody else can, what was written: by our rules, then by the loaders.
 
     The files are mapped: no tensor is read for it.
@@ -303,34 +301,6 @@ def _prove(directory: Path, meta: Meta) -> None:
     for name in meta.files:
         role, _ = layout.role_of(name)
         if role in layout.TORCH_ROLES:
-            _prove_torch(directory / name, role)
+            prove_torch(directory / name, role, forms[name])
         elif role == "weights":
-            _prove_weights(os.fspath(directory / name))
-
-
-def _prove_weights(path: str) -> None:
-    try:
-        with safe_open(path, framework="pt") as weights:
-            weights.keys()
-    except (OSError, SafetensorError):
-        # Some mounts map no files.
-        with safe_open(path, framework="pt", backend="pread") as weights:
-            weights.keys()
-
-
-def _prove_torch(path: Path, role: str) -> None:
-    # torch.serialization.load, taken at import: a program may have replaced torch.load, and
-    # weights_only is passed because an environment variable overrides a default.
-    try:
-        try:
-            torch_load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError):
-            # Some mounts map no files.
-            torch_load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UnsavableStateError(
-            f"the state of {role} was written, but torch does not load it again: {error}",
-            where=role,
-            kind=type(error).__name__,
-            hint="nothing was published",
-        ) from error
+            prove_weights(directory / name)

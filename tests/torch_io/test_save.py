@@ -25,6 +25,7 @@ from smartcash_format.errors import (
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.tensors import parse_tensors
+from smartcash_format.torch_io import proof
 from smartcash_format.torch_io import save as saving_module
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.dtypes import DTYPES
@@ -433,7 +434,8 @@ def test_what_torch_would_not_load_is_not_published(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("Weights only load failed")
 
-    monkeypatch.setattr(saving_module, "torch_load", refuse)
+    monkeypatch.setattr(proof, "torch_load", refuse)
+    monkeypatch.setattr(proof, "_proved", {})
     with pytest.raises(UnsavableStateError, match="Weights only load failed"):
         saved(tmp_path, small())
     assert os.listdir(tmp_path) == []
@@ -450,9 +452,35 @@ def test_a_mount_that_cannot_map_files_is_no_reason_to_refuse(
             raise RuntimeError("unable to mmap 64 bytes: No such device (19)")
         return torch.serialization.load(*args, **kwargs)
 
-    monkeypatch.setattr(saving_module, "torch_load", unmappable)
+    monkeypatch.setattr(proof, "torch_load", unmappable)
+    monkeypatch.setattr(proof, "_proved", {})
     assert is_whole(saved(tmp_path, small()).path)
     assert tried == [True, False]
+
+
+def test_torch_is_asked_once_for_states_that_differ_in_numbers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(path: Path, **kwargs: Any) -> Any:
+        asked.append(path.name)
+        return torch.serialization.load(path, **kwargs)
+
+    monkeypatch.setattr(proof, "torch_load", load)
+    monkeypatch.setattr(proof, "_proved", {})
+    training = stepped("AdamW")
+
+    def save_it(name: str) -> list[str]:
+        asked.clear()
+        saved(tmp_path, training.model, optimizer=training.optimizer, rng=False, name=name)
+        return asked
+
+    assert save_it("one") == [layout.OPTIMIZER]
+    training.optimizer.param_groups[0]["lr"] = 0.5
+    assert save_it("two") == []
+    training.optimizer.param_groups[0]["maximize"] = True
+    assert save_it("three") == [layout.OPTIMIZER]
 
 
 def test_neither_the_environment_nor_a_replaced_torch_load_changes_the_proof(

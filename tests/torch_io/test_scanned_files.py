@@ -38,7 +38,7 @@ def loaded(file: bytes) -> Any:
 def written(value: Any) -> bytes:
     """A file as this package writes one."""
     program, storages = to_archive(encode(value, "state"))
-    return file_of(program, {storage.key: bytes(storage.read()) for storage in storages})
+    return file_of(program.data, {storage.key: bytes(storage.read()) for storage in storages})
 
 
 def differences(found: Any, live: Any, where: str = "state") -> Iterator[str]:

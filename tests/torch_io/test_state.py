@@ -30,7 +30,7 @@ def through_a_file(value: object, root: Path) -> Any:
     program, storages = to_archive(encode(value, "state"))
     number = len(list(root.iterdir()))
     with stage(root / f"checkpoint-{number}") as staged:
-        write_parts(staged, [ArchivePart(name="extra.pt", program=program, storages=storages)])
+        write_parts(staged, [ArchivePart(name="extra.pt", program=program.data, storages=storages)])
         path = staged.publish() / "extra.pt"
     return decode(torch.load(path, weights_only=True))
 
@@ -132,7 +132,7 @@ def test_the_program_names_only_the_allowed_globals(tmp_path: Path) -> None:
     program, _ = to_archive(encode(VALUES, "state"))
     import pickletools
 
-    named = {str(arg) for op, arg, _ in pickletools.genops(program) if op.name == "GLOBAL"}
+    named = {str(arg) for op, arg, _ in pickletools.genops(program.data) if op.name == "GLOBAL"}
     allowed = {"collections OrderedDict", "collections Counter", "torch._utils _rebuild_tensor_v2"}
     assert all(name in allowed or name.endswith("Storage") for name in named)
 
@@ -226,7 +226,7 @@ def test_lists_that_share_lists_exponentially_are_stored_once_each() -> None:
     for _ in range(40):
         shared = [shared, shared]
     program, _ = to_archive(encode(shared, "state"))
-    assert len(program) < 1_000
+    assert len(program.data) < 1_000
 
 
 def test_a_module_state_dict_comes_back_as_a_plain_dict(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.write import ArchivePart, WeightsPart, WrittenFile, write_parts
+from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.weights import WeightSetSource
 
 
@@ -26,9 +27,9 @@ def write_weights(
         return {name: opened.get_tensor(name) for name in opened.keys()}, written  # noqa: SIM118
 
 
-def write_archive(directory: Path, program: bytes, storages: Sequence[Any]) -> Path:
+def write_archive(directory: Path, program: Program, storages: Sequence[Any]) -> Path:
     """The torch file of a program and its storages."""
-    part = ArchivePart(name="state.pt", program=program, storages=storages)
+    part = ArchivePart(name="state.pt", program=program.data, storages=storages)
     write_parts(Stage(directory, directory), [part])
     return directory / part.name
 
