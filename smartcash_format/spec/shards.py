@@ -1,0 +1,77 @@
+"""Which tensors of a weight set lie together in one file, and the index that says so.
+
+As Hugging Face's libraries have it: shards numbered from 1, the number of all in every name, and
+an index whose `weight_map` leads from each tensor to its shard (FORMAT.md, Weights files).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from smartcash_format.spec import layout
+from smartcash_format.spec.documents import dump_json
+
+MAX_SHARD_SIZE: Final = "5GB"
+"""What huggingface_hub takes: the largest that a file of the Hub's storage is fetched well."""
+
+# Powers of ten, as huggingface_hub reads the same words.
+_UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) *([KMGT]?B?)", re.IGNORECASE)
+
+
+def parse_size(size: str | int) -> int:
+    """A size in bytes: a number of them, or text such as "5GB" or "500MB", in powers of ten.
+
+    Raises ValueError for anything else, and for less than one byte.
+    """
+    found = 0
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size.strip())
+        if match is not None and match[2].upper() in _UNITS:
+            found = int(float(match[1]) * _UNITS[match[2].upper()])
+    elif not isinstance(size, bool) and isinstance(size, int):
+        found = size
+    if found < 1:
+        raise ValueError(f'a size is a number of bytes, or text such as "5GB": not {size!r:.80}')
+    return found
+
+
+MAX_SHARD_BYTES: Final = parse_size(MAX_SHARD_SIZE)
+
+
+def split(sizes: Iterable[tuple[str, int]], max_bytes: int) -> list[list[str]]:
+    """The names in groups of at most so many bytes, in their order; at least one group.
+
+    One tensor that is larger has a group of its own, and those around it stay together.
+    """
+    groups: list[list[str]] = []
+    filling: list[str] = []
+    filled = 0
+    for name, size_bytes in sizes:
+        if size_bytes > max_bytes:
+            groups.append([name])
+            continue
+        if filling and filled + size_bytes > max_bytes:
+            groups.append(filling)
+            filling, filled = [], 0
+        filling.append(name)
+        filled += size_bytes
+    if filling or not groups:
+        groups.append(filling)
+    return groups
+
+
+def file_names(weight_set: str, count: int) -> list[str]:
+    """The names of the files of a weight set that has so many."""
+    if count == 1:
+        return [layout.weights_file(weight_set)]
+    return [layout.weights_file(weight_set, number, count) for number in range(1, count + 1)]
+
+
+def encode_index(shards: Mapping[str, Sequence[tuple[str, int]]]) -> bytes:
+    """The index of a weight set: file to (name, bytes) of each tensor in it."""
+    total = sum(size_bytes for tensors in shards.values() for _, size_bytes in tensors)
+    weight_map = {name: file for file, tensors in shards.items() for name, _ in tensors}
+    return dump_json({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1)
