@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,19 @@ def _weights(found: Found, directory: Path) -> list[Problem]:
             continue
         aliases = manifest[name].get("aliases", {})
         entries = live_state(source, where=name).entries
-        with safe_open(str(directory / layout.weights_file(name)), framework="pt") as weights:
+        stored = manifest[name]["tensors"]
+        with ExitStack() as opened:
+            files = {
+                file: opened.enter_context(safe_open(str(directory / file), framework="pt"))
+                for file in {record["file"] for record in stored.values()}
+            }
             for key, value in entries.items():
                 if not isinstance(value, torch.Tensor):
                     continue
-                if not same_bits(value, weights.get_tensor(aliases.get(key, key))):
+                kept = aliases.get(key, key)
+                if not same_bits(value, files[stored[kept]["file"]].get_tensor(kept)):
                     problems.append(_differs(f"{name}: {key}"))
-            kept = set(weights.keys())
-        lost = kept - set(entries)
-        problems += [_differs(f"{name}: {key}") for key in sorted(lost)]
+        problems += [_differs(f"{name}: {key}") for key in sorted(stored.keys() - entries.keys())]
     return problems
 
 

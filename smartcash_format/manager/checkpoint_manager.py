@@ -27,6 +27,7 @@ from smartcash_format.manager.loader import CheckpointLoader
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import Mode
 from smartcash_format.manager.results import CopyResult, SaveResult, SaveType
+from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.retention import Plan, Policy
@@ -44,7 +45,8 @@ class CheckpointManager(CheckpointLoader):
     `output_dir` is the root; nothing on disk is touched before the first save. `logger` takes
     finished strings (debug, info, warning, error). `monitor` names the metric that decides best
     and needs `mode`, "min" or "max". `keep` is a policy that is applied after each save and never
-    removes what that save published; the default keeps everything.
+    removes what that save published; the default keeps everything. Weights of more bytes than
+    `max_shard_size` are saved as several files.
 
     Thread-safe: any method from any thread, any number of managers and processes on one root.
     Training the model in another thread while a save reads its tensors is not.
@@ -58,9 +60,11 @@ class CheckpointManager(CheckpointLoader):
         monitor: str | None = None,
         mode: Mode | None = None,
         keep: Policy | None = None,
+        max_shard_size: str | int = MAX_SHARD_SIZE,
     ) -> None:
         super().__init__(output_dir, logger, monitor=monitor, mode=mode)
         self._keep = keep
+        self._max_shard_bytes = parse_size(max_shard_size)
         self._background = Background()
         self._buffers: Buffers | None = None
 
@@ -171,6 +175,7 @@ class CheckpointManager(CheckpointLoader):
                 scheduler=scheduler if save_optimizer else None,
                 extra=extra,
                 rng=rng,
+                max_shard_bytes=self._max_shard_bytes,
                 buffers=None if blocking else self._buffers,
             )
             warnings = described.warnings

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from smartcash_format.manager import choosing
 from smartcash_format.manager.results import SaveResult
+from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
 from smartcash_format.torch_io.save import Facts, is_writer, save
 
 _logger = logging.getLogger("smartcash_format")
@@ -33,10 +34,11 @@ def save_checkpoint(
     notes: Mapping[str, object] | None = None,
     extra: Mapping[str, object] | None = None,
     rng: bool = True,
+    max_shard_size: str | int = MAX_SHARD_SIZE,
 ) -> SaveResult:
     """A new checkpoint of these live objects at `path`, published whole before the call returns.
 
-    The words mean what they mean for `CheckpointManager.save_checkpoint`. Raises
+    The words mean what they mean for `CheckpointManager` and its `save_checkpoint`. Raises
     CheckpointExistsError when the path is taken, UnsavableStateError before anything is written,
     CheckpointWriteError when the system refuses.
     """
@@ -69,6 +71,7 @@ def save_checkpoint(
         scheduler=scheduler,
         extra=extra,
         rng=rng,
+        max_shard_bytes=parse_size(max_shard_size),
     )
     warnings = (*described.warnings, *saved.warnings)
     for warning in warnings:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import torch
 
-from smartcash_format.disk.write import ArchivePart, Part, WeightsPart
+from smartcash_format.disk.write import ArchivePart, Part
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
 from smartcash_format.spec.pickles import read_program
+from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
@@ -23,6 +24,7 @@ from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
 from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.rng import capture, generator_state
+from smartcash_format.torch_io.shards import check_count, weights_parts
 from smartcash_format.torch_io.state import encode
 from smartcash_format.torch_io.weights import WeightSetSource, weight_set
 
@@ -57,8 +59,9 @@ def collect(
     scheduler: object = None,
     extra: Mapping[str, object] | None = None,
     rng: bool = True,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Collected:
-    """What is to be written of these live objects.
+    """What is to be written of these live objects, weight sets in files of at most so many bytes.
 
     Raises UnsavableStateError, naming the place, for what could not be loaded again.
     """
@@ -67,9 +70,7 @@ def collect(
     others = {name: value for name, value in given.items() if name not in modules}
     sets = [weight_set(layout.MODEL, _some_model(model))]
     sets += [weight_set(name, module) for name, module in modules.items()]
-    weights = [
-        WeightsPart(name=layout.weights_file(each.name), tensors=each.tensors) for each in sets
-    ]
+    weights = [part for each in sets for part in weights_parts(each, max_shard_bytes)]
     archives = _Archives()
     live = {layout.MODEL: model, **modules}
     groups: dict[str, GroupNames] = {}
@@ -92,9 +93,11 @@ def collect(
     rest = _extra_state(sets, others, rng)
     if rest:
         archives.add(layout.EXTRA, rest, "extra")
+    parts = (*weights, *archives.parts)
+    check_count(parts)
     return Collected(
         sets=tuple(sets),
-        parts=(*weights, *archives.parts),
+        parts=parts,
         forms=archives.forms,
         optimizer=record,
         scheduler=None if scheduler is None else SchedulerRecord(class_name=_class(scheduler)),

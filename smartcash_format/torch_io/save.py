@@ -32,6 +32,7 @@ from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.rules import check
+from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import (
     TensorRecord,
     Tensors,
@@ -91,11 +92,19 @@ def save(
     scheduler: object = None,
     extra: Mapping[str, object] | None = None,
     rng: bool = True,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Saved:
     """The live objects as a published checkpoint at `final`; raises as `prepare` and `publish`."""
     prepared = prepare(
-        final, facts, model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng
+        final,
+        facts,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        extra=extra,
+        rng=rng,
+        max_shard_bytes=max_shard_bytes,
     )
     return publish(prepared, progress=progress)
 
@@ -109,6 +118,7 @@ def prepare(
     scheduler: object = None,
     extra: Mapping[str, object] | None = None,
     rng: bool = True,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
     buffers: Buffers | None = None,
 ) -> Prepared:
     """Everything that `publish` will write at `final`; nothing is written yet.
@@ -116,7 +126,14 @@ def prepare(
     With `buffers` it is a copy: the live objects may change, move or go before it is published.
     Raises UnsavableStateError for state that could not be loaded again, InsufficientSpaceError.
     """
-    collected = collect(model=model, optimizer=optimizer, scheduler=scheduler, extra=extra, rng=rng)
+    collected = collect(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        extra=extra,
+        rng=rng,
+        max_shard_bytes=max_shard_bytes,
+    )
     facts, collected = _with_room(facts, collected)
     size_bytes = size_bound(collected, facts)
     require_space(final.parent, size_bytes)
@@ -208,20 +225,21 @@ def _meta_bound(facts: Facts, collected: Collected) -> int:
 
 
 def _tensors(collected: Collected, written: list[WrittenFile]) -> Tensors:
-    files = {each.name: each for each in written}
     return Tensors(
-        weights={each.name: _set_tensors(each, files) for each in collected.sets},
+        weights={each.name: _set_tensors(each, written) for each in collected.sets},
         optimizer_groups=dict(collected.optimizer_groups),
     )
 
 
-def _set_tensors(source: WeightSetSource, files: Mapping[str, WrittenFile]) -> WeightSetTensors:
-    file = layout.weights_file(source.name)
-    found = files[file].tensors
+def _set_tensors(source: WeightSetSource, written: list[WrittenFile]) -> WeightSetTensors:
+    found = {
+        name: (file.name, tensor)
+        for file in written
+        if layout.role_of(file.name) == ("weights", source.name)
+        for name, tensor in file.tensors.items()
+    }
     return WeightSetTensors(
-        tensors={
-            tensor.name: _record(tensor, file, found[tensor.name]) for tensor in source.tensors
-        },
+        tensors={tensor.name: _record(tensor, *found[tensor.name]) for tensor in source.tensors},
         aliases=dict(source.aliases),
         modules=dict(source.modules),
     )

@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from smartcash_format.integrations.convert import Conversion, convert, sources_i
 from smartcash_format.spec.problems import Depth
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
+from smartcash_format.torch_io.save import prepare
 from tests.integrations.sources import smartcash, trained, write_yolo
 
 
@@ -240,3 +242,15 @@ def test_an_ema_without_a_model_is_both(tmp_path: Path) -> None:
     assert _fields(done)["model"] == "inferred"
     assert _fields(done)["epoch"] == "unknown"
     assert set(read_meta(_converted(done)).weights) == {"model", "ema"}
+
+
+def test_a_large_source_becomes_shards_and_each_tensor_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "w.pt"
+    torch.save({name: torch.full((3,), float(ord(name))) for name in "abc"}, source)
+    monkeypatch.setattr(module, "prepare", partial(prepare, max_shard_bytes=12))
+    done = convert(source, tmp_path / "root")
+    assert done.path is not None
+    assert len(list(done.path.glob("model-*-of-00003.safetensors"))) == 3
+    assert load_tensors(done.path)["b"].tolist() == [98.0] * 3

@@ -19,7 +19,7 @@ from smartcash_format.errors import CheckpointError, CheckpointWriteError, Unsav
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.manager.functions import save_checkpoint
 from smartcash_format.spec.problems import Depth
-from tests.manager.training import manager, said, training
+from tests.manager.training import manager, said, same, training
 
 pytestmark = pytest.mark.torch
 
@@ -391,3 +391,23 @@ def test_meta_json_is_small_and_strict(tmp_path: Path) -> None:
     data = (path / "meta.json").read_bytes()
     assert len(data) < 4_000
     assert json.loads(data)["format"] == "smartcash-checkpoint"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_weights_beyond_the_size_given_are_saved_in_shards(tmp_path: Path, blocking: bool) -> None:
+    made, _ = manager(tmp_path, max_shard_size=60)
+    live = training()
+    made.save_checkpoint(**live.live(), epoch=1, extra={"ema": live.model}, blocking=blocking)
+    made.close()
+    (entry,) = made.list_checkpoints()
+    assert validate(entry.path, Depth.CONTENT).problems == ()
+    shards = [file for file in entry.path.iterdir() if file.suffix == ".safetensors"]
+    assert len(shards) == 2 * len([file for file in shards if file.name.startswith("ema-")]) > 4
+    other = training(seed=9)
+    made.load_checkpoint("latest", **other.live())
+    assert same(other.state(), live.state())
+
+
+def test_a_shard_size_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='"5GB"'):
+        manager(tmp_path, max_shard_size="five gigabytes")
