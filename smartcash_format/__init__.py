@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from smartcash_format.disk.read import (
         read_meta,
     )
+    from smartcash_format.disk.strip import (
+        Stripped,
+    )
+    from smartcash_format.disk.transfer import (
+        Transferred,
+        transfer,
+    )
     from smartcash_format.errors import (
         CheckpointError,
         CheckpointExistsError,
@@ -39,6 +46,13 @@ if TYPE_CHECKING:
     from smartcash_format.manager.functions import (
         save_checkpoint,
     )
+    from smartcash_format.manager.results import (
+        CopyResult,
+        SaveResult,
+    )
+    from smartcash_format.spec.diff import (
+        Diff,
+    )
     from smartcash_format.spec.problems import (
         Depth,
         Problem,
@@ -48,14 +62,21 @@ if TYPE_CHECKING:
         Listing,
     )
     from smartcash_format.store.checkpoint_store import (
+        Applied,
         CheckpointStore,
         find_roots,
+        search,
+        strip,
+    )
+    from smartcash_format.store.compare import (
+        diff,
     )
     from smartcash_format.store.entry import (
         Broken,
         Entry,
     )
     from smartcash_format.store.retention import (
+        Decision,
         DropResumeState,
         KeepBest,
         KeepEvery,
@@ -64,6 +85,8 @@ if TYPE_CHECKING:
         KeepTagged,
         KeepUnflagged,
         KeepWithin,
+        Plan,
+        Policy,
     )
     from smartcash_format.torch_io.load import (
         load_checkpoint,
@@ -84,6 +107,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Applied",
     "Broken",
     "CheckpointError",
     "CheckpointExistsError",
@@ -92,7 +116,10 @@ __all__ = [
     "CheckpointStore",
     "CheckpointWriteError",
     "Conversion",
+    "CopyResult",
+    "Decision",
     "Depth",
+    "Diff",
     "DropResumeState",
     "Entry",
     "FitReport",
@@ -107,27 +134,41 @@ __all__ = [
     "KeepWithin",
     "Listing",
     "LoadResult",
+    "Plan",
+    "Policy",
     "Problem",
     "Report",
+    "SaveResult",
     "StateMismatchError",
+    "Stripped",
+    "Transferred",
     "UnsafeCheckpointError",
     "UnsavableStateError",
     "UnsupportedVersionError",
     "__version__",
     "convert",
+    "diff",
     "find_roots",
     "load_checkpoint",
     "load_tensors",
     "preflight",
     "read_meta",
     "save_checkpoint",
+    "search",
     "sources_in",
+    "strip",
+    "transfer",
     "validate",
 ]
 
 _MODULES = {
     "disk.observe": ("validate",),
     "disk.read": ("read_meta",),
+    "disk.strip": ("Stripped",),
+    "disk.transfer": (
+        "Transferred",
+        "transfer",
+    ),
     "errors": (
         "CheckpointError",
         "CheckpointExistsError",
@@ -147,6 +188,11 @@ _MODULES = {
     ),
     "manager.checkpoint_manager": ("CheckpointManager",),
     "manager.functions": ("save_checkpoint",),
+    "manager.results": (
+        "CopyResult",
+        "SaveResult",
+    ),
+    "spec.diff": ("Diff",),
     "spec.problems": (
         "Depth",
         "Problem",
@@ -154,14 +200,19 @@ _MODULES = {
     ),
     "store.catalog": ("Listing",),
     "store.checkpoint_store": (
+        "Applied",
         "CheckpointStore",
         "find_roots",
+        "search",
+        "strip",
     ),
+    "store.compare": ("diff",),
     "store.entry": (
         "Broken",
         "Entry",
     ),
     "store.retention": (
+        "Decision",
         "DropResumeState",
         "KeepBest",
         "KeepEvery",
@@ -170,6 +221,8 @@ _MODULES = {
         "KeepTagged",
         "KeepUnflagged",
         "KeepWithin",
+        "Plan",
+        "Policy",
     ),
     "torch_io.load": ("load_checkpoint",),
     "torch_io.preflight": ("preflight",),

@@ -17,7 +17,8 @@ from typing import Any, Unpack
 
 from smartcash_format.disk.publish import remove
 from smartcash_format.disk.read import read_meta
-from smartcash_format.disk.strip import Stripped, strip
+from smartcash_format.disk.strip import Stripped
+from smartcash_format.disk.strip import strip as _replace
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     CheckpointWriteError,
@@ -201,7 +202,7 @@ class CheckpointStore:
             pins.write_pin(self._root, new_id, pin)
         stays = old_id
         try:
-            stripped = strip(where, checkpoint_id=new_id)
+            stripped = _replace(where, checkpoint_id=new_id)
             stays = stripped.checkpoint_id
         finally:
             if pin is not None:
@@ -283,8 +284,17 @@ class CheckpointStore:
 
 
 def _strip(entry: Entry) -> _Done:
-    stripped = strip(entry.path, checkpoint_id=str(uuid.uuid4()))
+    stripped = _replace(entry.path, checkpoint_id=str(uuid.uuid4()))
     return entry, stripped.path, stripped.freed_bytes
+
+
+def strip(path: PathLike) -> Stripped:
+    """Replaces a checkpoint by one without optimizer, scheduler and extra state.
+
+    As `CheckpointStore.strip` does, in the root that the checkpoint is in. Raises as it does.
+    """
+    where = Path(os.path.abspath(path))
+    return CheckpointStore(where.parent).strip(where)
 
 
 def find_roots(tree: PathLike) -> Iterator[Path]:

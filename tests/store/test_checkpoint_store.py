@@ -17,7 +17,7 @@ from smartcash_format.errors import (
 )
 from smartcash_format.spec import layout
 from smartcash_format.store import checkpoint_store
-from smartcash_format.store.checkpoint_store import CheckpointStore, find_roots, search
+from smartcash_format.store.checkpoint_store import CheckpointStore, find_roots, search, strip
 from smartcash_format.store.retention import DropResumeState, KeepLast, KeepTagged
 from smartcash_format.testing.sample import write_sample
 from tests.store.checkpoints import OTHER_RUN, RUN, START, build_meta, identifier, write_checkpoint
@@ -155,6 +155,20 @@ def test_stripping_by_name_carries_the_protection_over(tmp_path: Path) -> None:
     assert [found.path for found in store.list()] == [stripped.path]
     assert store.strip(stripped.path).path == stripped.path
     assert store.protected() == {stripped.checkpoint_id: "protected: table 2"}
+
+
+def test_stripping_a_path_is_stripping_it_in_its_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    CheckpointStore(tmp_path).protect(path, "table 2")
+    monkeypatch.chdir(tmp_path)
+    stripped = strip(path.name)
+    (found,) = CheckpointStore(tmp_path).list()
+    assert found.path == stripped.path
+    assert not found.has_optimizer
+    assert stripped.freed_bytes > 0
+    assert CheckpointStore(tmp_path).protected() == {found.checkpoint_id: "protected: table 2"}
 
 
 def test_what_was_just_published_is_never_planned_away(tmp_path: Path) -> None:
