@@ -20,6 +20,7 @@ from smartcash_format.cli.commands import (
     report,
     schema,
     show,
+    storage_test,
     tensors,
     validate,
 )
@@ -45,6 +46,7 @@ for command in (
     history,
     report,
     doctor,
+    storage_test,
     schema,
 ):
     command.register(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,6 @@ import pytest
 
 from smartcash_format.cli.main import main
 from smartcash_format.testing.sample import write_sample
-from tests.processes import run_python
 from tests.store.checkpoints import write_checkpoint
 
 
@@ -209,23 +209,6 @@ def test_an_error_is_one_line_on_stderr_with_its_exit_code(
     assert not ran.out
 
 
-def test_no_command_imports_torch_or_numpy(root: Path, tmp_path: Path) -> None:
-    path = write_sample(tmp_path / "sample", epoch=1)
-    for arguments in (
-        ["ls", root], ["best", root], ["show", path], ["validate", path, "--depth", "content"],
-        ["diff", path, path], ["prune", root], ["history", root], ["doctor", root],
-        ["tensors", path],
-    ):  # fmt: skip
-        text = [str(argument) for argument in arguments]
-        run_python(
-            "import sys\n"
-            f"sys.argv = ['smartcash-format', *{text!r}]\n"
-            "from smartcash_format.cli.main import main\n"
-            "try:\n    main()\nexcept SystemExit:\n    pass\n"
-            "assert not {'torch', 'numpy'} & sys.modules.keys()\n"
-        )
-
-
 def test_a_closed_pipe_is_no_error(root: Path) -> None:
     command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -239,3 +222,24 @@ def test_report_writes_one_file_and_says_which(run: Run, root: Path, tmp_path: P
     assert f"{target}: 3 checkpoints" in ran.out
     assert "val_map 0.3000; larger is better." in target.read_text(encoding="utf-8")
     assert run("report", tmp_path / "nowhere", "-o", target).code == 3
+
+
+def test_storage_test_says_what_a_directory_keeps_and_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run("storage-test", tmp_path)
+    assert ran.code == 0
+    assert "checkpoints can be kept here" in ran.out.splitlines()[0]
+    found = json.loads(run("storage-test", tmp_path, "--format", "json").out)
+    assert found["usable"] is True
+    assert {"rename at once", "hard links", "file fsync"} <= {f["name"] for f in found["findings"]}
+    assert list(tmp_path.iterdir()) == []
+    assert run("storage-test", tmp_path / "nowhere").code == 3
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    ran = run("storage-test", tmp_path)
+    assert ran.code == 1
+    assert "NO CHECKPOINTS CAN BE KEPT HERE" in ran.out
