@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from smartcash_format.errors import (
     CheckpointNotFoundError,
@@ -83,11 +83,11 @@ class Opened:
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """At most `max_bytes` + 1 bytes of a small file: one more tells that it is too large."""
-        return self.raw(name).read(max_bytes + 1)
+        return self.raw(name).read(min(self.size(name), max_bytes) + 1)
 
     def raw(self, name: str) -> BinaryIO:
-        """A stream that reads from the file itself: for headers, of which little is read."""
-        return io.BufferedReader(_DescriptorStream(self._descriptor(name)), 1 << 16)
+        """A stream that reads from the file itself and not a byte ahead: for headers."""
+        return cast(BinaryIO, _DescriptorStream(self._descriptor(name)))
 
     def buffer(self, name: str) -> memoryview:
         """All bytes of a file, mapped, or read where the mount cannot map."""
@@ -292,6 +292,13 @@ def _read_all(descriptor: int, size: int) -> bytearray:
     return data
 
 
+def _read_at(descriptor: int, count: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, position)
+    os.lseek(descriptor, position, os.SEEK_SET)
+    return os.read(descriptor, count)
+
+
 class _DescriptorStream(io.RawIOBase):
     """Reads a descriptor at its own position: the descriptor itself stays where it is."""
 
@@ -305,12 +312,24 @@ class _DescriptorStream(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
+    def read(self, count: int = -1) -> bytes:
+        # Asked of the system as it is asked of us. Less may come (a signal, a mount with small
+        # reads): read on up to the end.
+        if count < 0:
+            count = max(0, os.fstat(self._file).st_size - self._position)
+        data = _read_at(self._file, count, self._position)
+        while 0 < len(data) < count and (
+            more := _read_at(self._file, count - len(data), self._position + len(data))
+        ):
+            data += more
+        self._position += len(data)
+        return data
+
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         if hasattr(os, "preadv"):
             count = os.preadv(self._file, [target], self._position)
         else:
-            os.lseek(self._file, self._position, os.SEEK_SET)
-            data = os.read(self._file, len(target))
+            data = _read_at(self._file, len(target), self._position)
             target[: len(data)] = data
             count = len(data)
         self._position += count

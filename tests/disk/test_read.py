@@ -290,7 +290,7 @@ def test_a_failing_disk_passes_through_untouched(
     def fail(*args: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "preadv", fail)
+    monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         open_checkpoint(path)
     assert caught.value.errno == number

@@ -13,9 +13,10 @@ from rich.text import Text
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.disk.leftovers import Leftover, discard, leftovers
 from smartcash_format.disk.observe import validate
-from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.problems import Depth, Report
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.entry import Entry
 from smartcash_format.store.history import rewrite_history
 from smartcash_format.view import words
 
@@ -56,8 +57,10 @@ def doctor(
         raise FileNotFoundError(f"{root}: no such directory")
     store = CheckpointStore(root)
     listing = store.list()
-    findings = list(_findings(store, listing))
-    answer = _newest(listing)
+    newest = listing[0] if len(listing) else None
+    report = None if newest is None else validate(newest.path, Depth.STRUCTURE)
+    findings = list(_findings(store, listing, report))
+    answer = _about_newest(newest, report)
     if form is output.Document.JSON:
         documents = [
             {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
@@ -75,11 +78,9 @@ def doctor(
         raise typer.Exit(exits.FOUND)
 
 
-def _newest(listing: Listing) -> str:
-    if not len(listing):
+def _about_newest(newest: Entry | None, report: Report | None) -> str:
+    if newest is None or report is None:
         return "there is no checkpoint that can be read"
-    newest = listing[0]
-    report = validate(newest.path, Depth.STRUCTURE)
     name = words.harmless(newest.name)
     if not report.valid:
         return f"the newest, {name}, cannot be loaded: {words.harmless(report.message)}"
@@ -88,13 +89,12 @@ def _newest(listing: Listing) -> str:
     return f"the newest, {name}, can be resumed at epoch {newest.epoch}"
 
 
-def _findings(store: CheckpointStore, listing: Listing) -> Iterator[Finding]:
+def _findings(store: CheckpointStore, listing: Listing, newest: Report | None) -> Iterator[Finding]:
     root = store.root
-    if len(listing):
-        report = validate(listing[0].path, Depth.STRUCTURE)
-        for problem in report.problems:
+    if newest is not None:
+        for problem in newest.problems:
             message = f"{problem.where}: {problem.message} [{problem.code}]"
-            yield Finding(kind="newest", path=listing[0].path, message=message)
+            yield Finding(kind="newest", path=newest.path, message=message)
     for broken in listing.broken:
         yield Finding(kind="broken", path=broken.path, message=broken.reason)
     for leftover in leftovers(root):
