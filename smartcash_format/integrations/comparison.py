@@ -24,6 +24,8 @@ from smartcash_format.torch_io.weights import live_state
 
 def compare(found: Found, directory: Path) -> None:
     """Raises InvalidCheckpointError where the checkpoint is not what the source holds."""
+    for mapped in found.mapped:
+        mapped.rest()
     problems = list(validate(directory, Depth.CONTENT).problems)
     if not problems:
         problems += _weights(found, directory)
@@ -43,15 +45,20 @@ def _weights(found: Found, directory: Path) -> list[Problem]:
         entries = live_state(source, where=name).entries
         stored = manifest[name]["tensors"]
         with ExitStack() as opened:
+            # One tensor at a time: a second mapping beside the source's would double the memory.
             files = {
-                file: opened.enter_context(safe_open(str(directory / file), framework="pt"))
+                file: opened.enter_context(
+                    safe_open(str(directory / file), framework="pt", backend="pread")
+                )
                 for file in {record["file"] for record in stored.values()}
             }
             for key, value in entries.items():
                 if not isinstance(value, torch.Tensor):
                     continue
                 kept = aliases.get(key, key)
-                if not same_bits(value, files[stored[kept]["file"]].get_tensor(kept)):
+                if kept not in stored or not same_bits(
+                    value, files[stored[kept]["file"]].get_tensor(kept)
+                ):
                     problems.append(_differs(f"{name}: {key}"))
         problems += [_differs(f"{name}: {key}") for key in sorted(stored.keys() - entries.keys())]
     return problems

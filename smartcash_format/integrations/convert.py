@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from smartcash_format.disk.publish import make_root
+from smartcash_format.disk.read import kind_of
 from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
 from smartcash_format.integrations.comparison import compare
 from smartcash_format.integrations.found import Field, Found, Known
@@ -20,9 +21,13 @@ from smartcash_format.integrations.huggingface import (
     read_file,
 )
 from smartcash_format.integrations.legacy_pt import read_torch_file
+from smartcash_format.integrations.origin import ORIGIN, converted_from, origin_of
 from smartcash_format.integrations.training_files import recognise
 from smartcash_format.manager import choosing
 from smartcash_format.spec import layout
+from smartcash_format.spec.history import HistoryLine
+from smartcash_format.store.catalog import scan
+from smartcash_format.store.history import append
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.save import Facts, prepare, publish, size_bound
 
@@ -47,6 +52,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 class Conversion:
     """One source and what became of it: `path` is None where it was only planned.
 
+    `already` says that the root had it before: then `path` is that checkpoint, and none was made.
     `fields` says of each part of the checkpoint whether it was read, inferred or is unknown;
     `dropped` what of the source is left behind.
     """
@@ -54,6 +60,7 @@ class Conversion:
     source: Path
     kind: str
     path: Path | None
+    already: bool
     name: str
     size_bytes: int
     tensors: int
@@ -73,23 +80,30 @@ def convert(
 
     No code of the source runs: classes that are not known become stand-ins that only keep their
     state, from an allow-list that `allow` adds patterns to (`mypackage.*`). Every tensor is
-    compared with the source before the checkpoint is visible. With `dry_run` nothing is written.
+    compared with the source before the checkpoint is visible. A source whose very bytes the root
+    has already is not converted again. With `dry_run` nothing is written.
 
     Raises UnsafeCheckpointError naming what is not taken, UnsavableStateError where there are no
     weights or no form for something, CheckpointNotFoundError where nothing is there.
     """
     found = _found(Path(source), allow)
-    facts, warnings = _facts(found)
+    origin = origin_of(found)
+    facts, warnings = _facts(found, origin)
     live = _live(found)
+    listing = scan(root)
+    there = converted_from(origin, listing)
+    if there is not None:
+        return _conversion(found, facts, there.size_bytes, path=there.path, already=True)
     if dry_run:
         collected = collect(**live)
-        return _conversion(
-            found, facts, None, size_bound(collected, facts), (*warnings, *collected.warnings)
-        )
+        warnings += collected.warnings
+        return _conversion(found, facts, size_bound(collected, facts), warnings)
     make_root(Path(root))
     final = Path(root) / facts.directory_name
     saved = publish(prepare(final, facts, **live), inspect=lambda staged: compare(found, staged))
-    return _conversion(found, facts, saved.path, saved.size_bytes, (*warnings, *saved.warnings))
+    line = HistoryLine.of_save(saved.path.name, saved.meta)
+    warnings += saved.warnings + append(Path(root), [line], listing)
+    return _conversion(found, facts, saved.size_bytes, warnings, path=saved.path)
 
 
 def sources_in(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -112,20 +126,23 @@ def _found(source: Path, allow: Sequence[str]) -> Found:
         raise CheckpointNotFoundError(f"{source}: no such file or directory", root=source.parent)
     if source.is_dir():
         return read_directory(source, allow=allow)
+    if not source.is_file():
+        raise _refused(source, "it is no plain file", kind_of(source.stat().st_mode))
     suffix = source.suffix.lower()
     if suffix in _ELSEWHERE:
-        raise UnsafeCheckpointError(
-            f"{source.name} was not read: {_ELSEWHERE[suffix]}",
-            path=source,
-            file=source.name,
-            first_refused=suffix,
-        )
+        raise _refused(source, _ELSEWHERE[suffix], suffix)
     if suffix == layout.WEIGHTS_SUFFIX:
         return read_file(source)
     return recognise(source, read_torch_file(source, allow=allow))
 
 
-def _facts(found: Found) -> tuple[Facts, tuple[str, ...]]:
+def _refused(source: Path, why: str, asked: str) -> UnsafeCheckpointError:
+    return UnsafeCheckpointError(
+        f"{source.name} was not read: {why}", path=source, file=source.name, first_refused=asked
+    )
+
+
+def _facts(found: Found, origin: Mapping[str, str]) -> tuple[Facts, tuple[str, ...]]:
     said = dict(found.said)
     described = choosing.describe(
         said.get("config"), said.get("metrics"), said.get("notes"),
@@ -138,8 +155,11 @@ def _facts(found: Found) -> tuple[Facts, tuple[str, ...]]:
         moment = datetime.fromtimestamp(found.source.stat().st_mtime, UTC)
         found.say("saved_at", moment, Known.INFERRED, "when the file was last changed")
         said = dict(found.said)
-    for name in ("epoch", "step", "is_best"):
+    for name in ("epoch", "step", "is_best", "notes"):
         if name not in found.fields:
+            found.note(name, Known.UNKNOWN, "")
+    for name, field in found.fields.items():
+        if field.known is Known.UNKNOWN and not field.source:
             found.note(name, Known.UNKNOWN, "the source has none")
     facts = Facts(
         checkpoint_id=str(uuid4()),
@@ -154,7 +174,7 @@ def _facts(found: Found) -> tuple[Facts, tuple[str, ...]]:
         dataset=described.dataset,
         tags=described.tags,
         config=described.config,
-        notes={**described.notes, "converted_from": f"{found.source.name}: {found.kind}"},
+        notes={**described.notes, ORIGIN: dict(origin)},
     )
     return facts, described.warnings
 
@@ -172,14 +192,21 @@ def _live(found: Found) -> dict[str, Any]:
 
 
 def _conversion(
-    found: Found, facts: Facts, path: Path | None, size_bytes: int, warnings: tuple[str, ...]
+    found: Found,
+    facts: Facts,
+    size_bytes: int,
+    warnings: tuple[str, ...] = (),
+    *,
+    path: Path | None = None,
+    already: bool = False,
 ) -> Conversion:
     state = found.model.state_dict() if hasattr(found.model, "state_dict") else found.model
     return Conversion(
         source=found.source,
         kind=found.kind,
         path=path,
-        name=facts.directory_name,
+        already=already,
+        name=facts.directory_name if path is None else path.name,
         size_bytes=size_bytes,
         tensors=len(state),
         fields=tuple(found.fields.values()),

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from smartcash_format.integrations.mapped import MappedFile
+
 
 class Known(StrEnum):
     """How a field was come by."""
@@ -30,12 +32,15 @@ class Field:
 class Found:
     """One source, ready to be saved; filled while it is read, then left alone.
 
-    `kind` says what the source is; `model` and `ema` are modules or state dicts, `said` has the
-    words of meta.json by the names of `save_checkpoint`.
+    `kind` says what the source is, `files` which files of it were read and
+    `mapped` what of them lies in memory; `model` and `ema` are
+    modules or state dicts, `said` has the words of meta.json by the names of `save_checkpoint`.
     """
 
     source: Path
     kind: str
+    files: list[Path] = field(default_factory=list)
+    mapped: list[MappedFile] = field(default_factory=list)
     model: Any = None
     ema: Any = None
     optimizer: Mapping[str, Any] | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any, Final
 import torch
 
 from smartcash_format.errors import UnsafeCheckpointError, UnsavableStateError
+from smartcash_format.integrations.mapped import MappedFile
 
 # Isolated, and without what is installed: the standard library, and this package behind it.
 _PROGRAM: Final = (
@@ -50,6 +50,7 @@ class TorchData:
     value: Any
     form: str
     dropped: tuple[str, ...]
+    mapped: MappedFile
 
 
 def read_torch_file(path: Path, *, allow: Sequence[str] = ()) -> TorchData:
@@ -65,11 +66,11 @@ def read_torch_file(path: Path, *, allow: Sequence[str] = ()) -> TorchData:
         same = (before.st_ino, before.st_size, before.st_mtime_ns)
         if same != (after.st_ino, after.st_size, after.st_mtime_ns):
             raise _refused(path, "the file", "it changed while it was read")
-        # Private pages: nothing that is done to a tensor reaches the source.
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-    builder = _Builder(path, mapped, document["storages"])
-    value = builder.value(document["value"])
-    return TorchData(value=value, form=document["format"], dropped=tuple(document["dropped"]))
+        mapped = MappedFile(path, stream)
+        value = _Builder(path, mapped, document["storages"]).value(document["value"])
+    return TorchData(
+        value=value, form=document["format"], dropped=tuple(document["dropped"]), mapped=mapped
+    )
 
 
 def _document(path: Path, allow: Sequence[str]) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _refused(path: Path, asked: str, why: str) -> UnsafeCheckpointError:
 
 
 class _Builder:
-    def __init__(self, path: Path, mapped: mmap.mmap, places: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, path: Path, mapped: MappedFile, places: Mapping[str, Sequence[int]]) -> None:
         self._path = path
         self._mapped = mapped
         self._places = places
@@ -169,8 +170,6 @@ class _Builder:
     def _storage(self, key: str, width: int) -> torch.UntypedStorage:
         if (key, width) not in self._storages:
             begin, size_bytes = self._places[key]
-            data = torch.frombuffer(self._mapped, dtype=torch.uint8, count=size_bytes, offset=begin)
-            # Numbers must begin at a multiple of their width; legacy files put them anywhere.
-            aligned = data if begin % width == 0 else data.clone()
-            self._storages[key, width] = aligned.untyped_storage()
+            found = self._mapped.numbers(begin, size_bytes, width)
+            self._storages[key, width] = found.untyped_storage()
         return self._storages[key, width]

@@ -21,6 +21,7 @@ from smartcash_format.errors import UnsavableStateError
 from smartcash_format.integrations.carriers import carrier_of, carrier_of_state, is_module
 from smartcash_format.integrations.found import Found, Known
 from smartcash_format.integrations.legacy_pt import Standin, TorchData
+from smartcash_format.integrations.lightning import read_callbacks
 
 _MODEL: Final = (
     *("model_state_dict", "state_dict", "model_state", "model", "net", "network", "weights"),
@@ -31,6 +32,11 @@ _OPTIMIZER: Final = ("optimizer_state_dict", "optimizer_states", "optimizer_stat
 _SCHEDULER: Final = (
     *("scheduler_state_dict", "lr_schedulers", "scheduler_state", "lr_scheduler", "scheduler"),
     "lr_scheduler_state_dict",
+)
+# A GradScaler's state has numbers only, and is a state all the same.
+_SCALER: Final = (
+    *("scaler", "scaler_state_dict", "grad_scaler", "amp_scaler", "MixedPrecision"),
+    "native_amp_scaling_state",
 )
 _EPOCH: Final = ("epoch", "epochs", "current_epoch")
 _STEP: Final = ("global_step", "step", "iteration", "iter", "n_iter")
@@ -48,7 +54,7 @@ _EPOCH_IN_NAME: Final = re.compile(r"epoch[=_-]?([0-9]{1,9})", re.IGNORECASE)
 def recognise(path: Path, data: TorchData) -> Found:
     """What is to be saved of a torch file. Raises UnsavableStateError where it has no weights."""
     value = data.value
-    found = Found(source=path, kind="a state dict")
+    found = Found(source=path, kind="a state dict", files=[path], mapped=[data.mapped])
     found.dropped += data.dropped
     if is_module(value):
         found.kind = "a whole module"
@@ -63,6 +69,8 @@ def recognise(path: Path, data: TorchData) -> Found:
     writer = _writer(rest)
     _weights(found, rest)
     _states(found, rest)
+    if writer == "Lightning":
+        read_callbacks(found, rest)
     _words(found, rest, writer)
     _others(found, rest)
     return found
@@ -143,6 +151,10 @@ def _states(found: Found, rest: dict[str, Any]) -> None:
         else:
             found.dropped.append(f"{key}: no state dict of a {name}")
         del rest[key]
+    key = next((key for key in _SCALER if isinstance(rest.get(key), Mapping)), None)
+    if key is not None and (state := plain(rest.pop(key))):
+        found.extra["scaler"] = state
+        found.note("extra[scaler]", Known.READ, key)
 
 
 def _words(found: Found, rest: dict[str, Any], writer: str) -> None:
@@ -152,9 +164,11 @@ def _words(found: Found, rest: dict[str, Any], writer: str) -> None:
         found.say("step", step, Known.READ, key)
     else:
         found.note("step", Known.UNKNOWN, "the source has none")
-    metrics: dict[str, Any] = {}
-    sources = [key for key in _METRICS if isinstance(rest.get(key), Mapping)]
-    for key in sources:
+    metrics: dict[str, Any] = dict(found.said.get("metrics", {}))
+    sources = [found.fields["metrics"].source] if metrics else []
+    named = [key for key in _METRICS if isinstance(rest.get(key), Mapping)]
+    sources += named
+    for key in named:
         metrics.update(plain(rest.pop(key)))
     for key in ("best_fitness", "fitness", "loss", "val_loss", "train_loss", "best_metric"):
         if isinstance(rest.get(key), int | float) and not isinstance(rest[key], bool):
@@ -187,6 +201,8 @@ def _epoch(found: Found, rest: dict[str, Any], writer: str) -> None:
 
 
 def _best(found: Found, rest: dict[str, Any]) -> None:
+    if "is_best" in found.said:
+        return
     if isinstance(rest.get("is_best"), bool):
         found.say("is_best", rest.pop("is_best"), Known.READ, "is_best")
     else:

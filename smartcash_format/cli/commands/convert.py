@@ -68,6 +68,7 @@ def _document(done: Conversion) -> dict[str, Any]:
         "source": str(done.source),
         "kind": done.kind,
         "path": None if done.path is None else str(done.path),
+        "already": done.already,
         "size_bytes": done.size_bytes,
         "tensors": done.tensors,
         "fields": [
@@ -81,6 +82,8 @@ def _document(done: Conversion) -> dict[str, Any]:
 
 def _show(done: Conversion) -> None:
     where = "planned" if done.path is None else str(done.path)
+    if done.already:
+        where += ": there already, from the same bytes; nothing was written"
     head = f"{done.source}: {done.kind}, {done.tensors} tensors, {words.size(done.size_bytes)}"
     table = Table(box=None, pad_edge=False)
     for heading in ("field", "", "from"):

@@ -1,0 +1,47 @@
+"""What a conversion takes in memory: the source and little more than its largest tensor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run_python
+
+LARGEST_BYTES = 64 << 20
+# The most that may lie beside the source's own bytes.
+FACTOR = 1.2
+_WRITE = f"""
+import sys, torch
+from safetensors.torch import save_file
+state = {{f"layer{{i}}.w": torch.full((1 << 20,), float(i)) for i in range(24)}}
+state["last.w"] = torch.ones({LARGEST_BYTES} // 4)
+for name, tensors in (("tiny", {{"a.w": torch.ones(4)}}), ("large", state)):
+    torch.save(tensors, f"{{sys.argv[1]}}/{{name}}.pt")
+    save_file(tensors, f"{{sys.argv[1]}}/{{name}}.safetensors")
+"""
+# The most that lay in memory since it was last reset, mapped pages included.
+_CONVERT = """
+import sys
+from smartcash_format import convert
+directory, suffix = sys.argv[1:]
+convert(f"{directory}/tiny{suffix}", f"{directory}/root")
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+open("/proc/self/clear_refs", "w").write("5")
+before = peak()
+convert(f"{directory}/large{suffix}", f"{directory}/root")
+print(peak() - before)
+"""
+
+
+@pytest.mark.torture
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_mapped_source_takes_its_own_size_and_one_tensor(tmp_path: Path, suffix: str) -> None:
+    run_python("-c", _WRITE, str(tmp_path))
+    used_bytes = int(run_python("-c", _CONVERT, str(tmp_path), suffix))
+    source_bytes = (tmp_path / f"large{suffix}").stat().st_size
+    assert used_bytes <= source_bytes + FACTOR * LARGEST_BYTES
