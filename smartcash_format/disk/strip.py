@@ -60,8 +60,15 @@ def strip(path: Path, *, checkpoint_id: str) -> Stripped:
             return Stripped(path=path, checkpoint_id=opened.meta.checkpoint_id, freed_bytes=0)
         _require_whole(path, _meta(opened.meta, kept, checkpoint_id))
         new = _publish(opened, kept, checkpoint_id)
-    freed_bytes = remove(path)
-    return Stripped(path=new, checkpoint_id=checkpoint_id, freed_bytes=freed_bytes)
+    # Not what removing frees: linked weights stay, and copied ones are there once more.
+    saved_bytes = max(0, _size_bytes(path) - _size_bytes(new))
+    remove(path)
+    return Stripped(path=new, checkpoint_id=checkpoint_id, freed_bytes=saved_bytes)
+
+
+def _size_bytes(directory: Path) -> int:
+    with os.scandir(directory) as found:
+        return sum(item.stat(follow_symlinks=False).st_size for item in found)
 
 
 def _kept(opened: Opened) -> Mapping[str, FileRecord]:

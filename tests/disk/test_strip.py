@@ -78,7 +78,10 @@ def test_weights_are_linked_where_the_mount_can_and_copied_where_not(
 
     if refusal is not None:
         monkeypatch.setattr(os, "link", refuse)
-    path = strip(original, checkpoint_id=NEW).path
+    before = sum(file.stat().st_size for file in original.iterdir())
+    stripped = strip(original, checkpoint_id=NEW)
+    path = stripped.path
+    assert stripped.freed_bytes == before - sum(file.stat().st_size for file in path.iterdir())
     assert ((path / "model.safetensors").stat().st_ino == weights.st_ino) is (refusal is None)
     assert (path / "model.safetensors").read_bytes() == data
 
