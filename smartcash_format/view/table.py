@@ -87,8 +87,9 @@ def listing_table(
 def _table(
     listing: Listing, names: Sequence[str], *, best: Entry | None, now: datetime, title: str
 ) -> Table:
-    table = Table(title=Text(words.harmless(title)) if title else None, title_justify="left",
-                  box=None, pad_edge=False)  # fmt: skip
+    # A path is never broken to the width of the table below it.
+    where = Text(words.harmless(title), no_wrap=True, overflow="ignore") if title else None
+    table = Table(title=where, title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     # The one column that may wrap: it alone gives way.
     table.add_column("checkpoint", overflow="ellipsis", min_width=12)

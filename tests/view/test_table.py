@@ -86,6 +86,15 @@ def test_display_is_uncut_where_there_is_no_terminal(
     assert summary(listing, best=None) in printed
 
 
+def test_the_path_above_is_in_one_line_however_narrow_its_table(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(root / ("deep/" * 40))
+    table = listing_table(scan(root), best=None, now=NOW, title=path, width=100_000)
+    Console(width=100_000, force_terminal=False).print(table)
+    assert path in capsys.readouterr().out.splitlines()[0]
+
+
 def test_the_summary_explains_the_letters_of_the_parts(root: Path) -> None:
     listing = scan(root)
     line = summary(listing, best=None)
