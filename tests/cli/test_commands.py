@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -155,6 +156,26 @@ def test_prune_removes_nothing_until_it_is_told_to(run: Run, tmp_path: Path) -> 
     assert [d["action"] for d in json.loads(ran.out)["decisions"]].count("remove") == 2
 
 
+def test_prune_strips_old_resume_state_and_its_json_says_what_was_done(
+    run: Run, tmp_path: Path
+) -> None:
+    for epoch in range(1, 4):
+        write_sample(tmp_path, epoch=epoch, saved_at=datetime(2026, 1, epoch, tzinfo=UTC))
+    options = (tmp_path, "--keep-last", "2", "--drop-resume-state", "1")
+    ran = run("prune", *options)
+    assert "--apply removes 1 and strips 1" in ran.err
+    assert json.loads(run("prune", *options, "--format", "json").out)["applied"] is None
+    ran = run("prune", *options, "--apply", "--format", "json")
+    plan = json.loads(ran.out)
+    assert [decision["action"] for decision in plan["decisions"]] == ["remove", "strip", "keep"]
+    assert plan["applied"]["removed"] == [plan["decisions"][0]["path"]]
+    (stripped,) = plan["applied"]["stripped"]
+    assert sorted(map(str, tmp_path.glob("epoch-*"))) == sorted(
+        [stripped, plan["decisions"][2]["path"]]
+    )
+    assert "1 removed, 1 stripped" in ran.err
+
+
 def test_doctor_tells_whether_the_newest_can_be_resumed(run: Run, tmp_path: Path) -> None:
     write_sample(tmp_path, epoch=1)
     newest = write_sample(tmp_path, epoch=2)
@@ -167,8 +188,13 @@ def test_doctor_tells_whether_the_newest_can_be_resumed(run: Run, tmp_path: Path
     assert "1 lines cannot be read" in ran.out
     assert run("doctor", tmp_path, "--fix").code == 0
     assert run("doctor", tmp_path).code == 0
-    (newest / "optimizer.pt").write_bytes(b"rotten")
-    assert run("doctor", tmp_path).code == 1
+    assert json.loads(run("doctor", tmp_path, "--format", "json").out)["newest"]["resumable"]
+    (newest / "optimizer.pt").write_bytes(bytes((newest / "optimizer.pt").stat().st_size))
+    ran = run("doctor", tmp_path, "--format", "json")
+    assert ran.code == 1
+    found = json.loads(ran.out)
+    assert found["newest"]["resumable"] is False
+    assert [each["kind"] for each in found["findings"]] == ["newest"]
 
 
 def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> None:
@@ -178,6 +204,9 @@ def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> Non
     assert "stem" in run("tensors", path, "--tree").out
     rows = json.loads(run("tensors", path, "--format", "json").out)["tensors"]
     assert {row["name"] for row in rows} == {"head.bias", "head.weight", "stem.weight"}
+    assert rows[0]["shape"] == [20]
+    rows = list(csv.DictReader(io.StringIO(run("tensors", path, "--format", "csv").out)))
+    assert rows[0]["shape"] == "20"
     assert run("history", tmp_path).code == 0
     names = run("schema").out.split()
     assert "meta-v1.schema.json" in names

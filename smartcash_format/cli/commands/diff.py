@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.spec.diff import Diff
 from smartcash_format.spec.values import number_to_json
 from smartcash_format.store.compare import diff as compare
 from smartcash_format.view.comparison import comparison
@@ -32,12 +33,18 @@ def diff(
     """Compare two checkpoints; exit 1 when they differ in more than identity and time."""
     found = compare(before, after)
     if form is output.Document.JSON:
-        document = _plain(dataclasses.asdict(found))
-        output.write_json("diff", before=str(before), after=str(after), **document)
+        output.write_json("diff", before=str(before), after=str(after), **_document(found))
     else:
         output.show(comparison(found, before=str(before), after=str(after)))
     if found.differs:
         raise typer.Exit(exits.FOUND)
+
+
+def _document(found: Diff) -> dict[str, Any]:
+    fields = _plain(dataclasses.asdict(found))
+    for metric, field in zip(found.metrics, fields["metrics"], strict=True):
+        field["delta"] = metric.delta
+    return {"differs": found.differs, "same_weights": found.same_weights, **fields}
 
 
 def _plain(value: Any) -> Any:

@@ -37,6 +37,31 @@ class Finding:
     fixable: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The checkpoint saved last, and what a validation at STRUCTURE says of it."""
+
+    entry: Entry | None
+    report: Report | None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it is whole and has the state of an optimizer."""
+        return bool(self.entry and self.entry.has_optimizer and self.report and self.report.valid)
+
+    @property
+    def message(self) -> str:
+        """Whether it can be resumed, and why not."""
+        if self.entry is None or self.report is None:
+            return "there is no checkpoint that can be read"
+        name = words.harmless(self.entry.name)
+        if not self.report.valid:
+            return f"the newest, {name}, cannot be loaded: {words.harmless(self.report.message)}"
+        if not self.entry.has_optimizer:
+            return f"the newest, {name}, has weights but no optimizer state: it cannot be resumed"
+        return f"the newest, {name}, can be resumed at epoch {self.entry.epoch}"
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command("doctor", epilog=EXAMPLES)(doctor)
@@ -57,18 +82,21 @@ def doctor(
         raise FileNotFoundError(f"{root}: no such directory")
     store = CheckpointStore(root)
     listing = store.list()
-    newest = listing[0] if len(listing) else None
-    report = None if newest is None else validate(newest.path, Depth.STRUCTURE)
-    findings = list(_findings(store, listing, report))
-    answer = _about_newest(newest, report)
+    newest = _newest(listing)
+    findings = list(_findings(store, listing, newest))
     if form is output.Document.JSON:
         documents = [
             {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
             for f in findings
         ]
-        output.write_json("doctor", newest=answer, findings=documents)
+        about = {
+            "path": newest.entry and str(newest.entry),
+            "resumable": newest.resumable,
+            "message": newest.message,
+        }
+        output.write_json("doctor", newest=about, findings=documents)
     else:
-        output.show(Text(answer))
+        output.show(Text(newest.message))
         for finding in findings:
             line = f"{finding.kind}  {finding.path.name}: {finding.message}"
             output.show(Text(words.harmless(line, 2_000)))
@@ -78,23 +106,17 @@ def doctor(
         raise typer.Exit(exits.FOUND)
 
 
-def _about_newest(newest: Entry | None, report: Report | None) -> str:
-    if newest is None or report is None:
-        return "there is no checkpoint that can be read"
-    name = words.harmless(newest.name)
-    if not report.valid:
-        return f"the newest, {name}, cannot be loaded: {words.harmless(report.message)}"
-    if not newest.has_optimizer:
-        return f"the newest, {name}, has weights but no optimizer state: it cannot be resumed"
-    return f"the newest, {name}, can be resumed at epoch {newest.epoch}"
+def _newest(listing: Listing) -> Newest:
+    if not len(listing):
+        return Newest(entry=None, report=None)
+    return Newest(entry=listing[0], report=validate(listing[0].path, Depth.STRUCTURE))
 
 
-def _findings(store: CheckpointStore, listing: Listing, newest: Report | None) -> Iterator[Finding]:
+def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Iterator[Finding]:
     root = store.root
-    if newest is not None:
-        for problem in newest.problems:
-            message = f"{problem.where}: {problem.message} [{problem.code}]"
-            yield Finding(kind="newest", path=newest.path, message=message)
+    for problem in newest.report.problems if newest.report else ():
+        message = f"{problem.where}: {problem.message} [{problem.code}]"
+        yield Finding(kind="newest", path=listing[0].path, message=message)
     for broken in listing.broken:
         yield Finding(kind="broken", path=broken.path, message=broken.reason)
     for leftover in leftovers(root):

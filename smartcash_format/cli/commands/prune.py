@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import operator
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
-from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.checkpoint_store import Applied, CheckpointStore
 from smartcash_format.store.retention import (
+    DropResumeState,
     KeepBest,
     KeepEvery,
     KeepFlagged,
@@ -56,6 +59,15 @@ def prune(
     keep_flagged: Annotated[
         bool, typer.Option("--keep-flagged", help="Every one that was flagged best.")
     ] = False,
+    drop_resume_state: Annotated[
+        int | None,
+        typer.Option(
+            "--drop-resume-state",
+            metavar="N",
+            min=0,
+            help="Also strip what is kept of optimizers in all but the newest N.",
+        ),
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is.")] = False,
     form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
 ) -> None:
@@ -63,40 +75,40 @@ def prune(
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such directory")
     store = CheckpointStore(root)
-    parts: list[Policy] = []
-    if keep_last is not None:
-        parts.append(KeepLast(keep_last))
     metric, mode = asking.parse_metric(keep_best)
-    if metric is not None and mode is not None:
-        parts.append(KeepBest(metric, n=best_count, mode=mode))
-    if keep_every is not None:
-        parts.append(KeepEvery(epochs=keep_every))
-    parts += [KeepTagged(tag) for tag in keep_tagged or ()]
-    if keep_within is not None:
-        parts.append(KeepWithin(size_bytes=asking.parse_size(keep_within)))
-    if keep_flagged:
-        parts.append(KeepFlagged())
-    plan = store.plan(_union(parts)) if parts else store.plan_cleanup(best=store.best())
-    _print(plan, form)
-    for warning in plan.warnings:
+    parts: list[Policy | None] = [
+        None if keep_last is None else KeepLast(keep_last),
+        None if metric is None or mode is None else KeepBest(metric, n=best_count, mode=mode),
+        None if keep_every is None else KeepEvery(epochs=keep_every),
+        *(KeepTagged(tag) for tag in keep_tagged or ()),
+        None if keep_within is None else KeepWithin(size_bytes=asking.parse_size(keep_within)),
+        KeepFlagged() if keep_flagged else None,
+        None if drop_resume_state is None else DropResumeState(older_than=drop_resume_state),
+    ]
+    policy = _union([part for part in parts if part is not None])
+    plan = store.plan_cleanup(best=store.best()) if policy is None else store.plan(policy)
+    applied = store.apply(plan) if apply else None
+    _print(plan, applied, form)
+    _say(plan, applied, form)
+
+
+def _union(parts: list[Policy]) -> Policy | None:
+    return functools.reduce(operator.or_, parts) if parts else None
+
+
+def _say(plan: Plan, applied: Applied | None, form: output.Format) -> None:
+    for warning in (*plan.warnings, *(applied.warnings if applied else ())):
         exits.complain(warning)
-    if apply:
-        done = store.apply(plan)
-        for warning in done.warnings:
-            exits.complain(warning)
-        exits.complain(f"{len(done.paths)} removed, {words.size(done.freed_bytes)} freed")
-    elif plan.doomed and form is output.Format.TABLE:
-        exits.complain(f"nothing was removed; --apply removes {len(plan.doomed)}")
+    if applied:
+        stripped = f", {len(applied.stripped)} stripped" if applied.stripped else ""
+        freed = words.size(applied.freed_bytes)
+        exits.complain(f"{len(applied.paths)} removed{stripped}, {freed} freed")
+    elif (plan.doomed or plan.stripped) and form is output.Format.TABLE:
+        stripped = f" and strips {len(plan.stripped)}" if plan.stripped else ""
+        exits.complain(f"nothing was removed; --apply removes {len(plan.doomed)}{stripped}")
 
 
-def _union(parts: list[Policy]) -> Policy:
-    policy, *rest = parts
-    for part in rest:
-        policy = policy | part
-    return policy
-
-
-def _print(plan: Plan, form: output.Format) -> None:
+def _print(plan: Plan, applied: Applied | None, form: output.Format) -> None:
     rows = [
         {
             "action": decision.action,
@@ -109,13 +121,28 @@ def _print(plan: Plan, form: output.Format) -> None:
     ]
     match form:
         case output.Format.JSON:
-            output.write_json("plan", decisions=rows, freed_bytes=plan.freed_bytes)
+            output.write_json(
+                "plan",
+                decisions=rows,
+                freed_bytes=plan.freed_bytes,
+                warnings=list(plan.warnings),
+                applied=None if applied is None else _document(applied),
+            )
         case output.Format.CSV:
             output.write_csv([{**row, "reasons": "; ".join(row["reasons"])} for row in rows])  # type: ignore[arg-type]
         case output.Format.PATHS:
             output.write_paths(plan.doomed)
         case output.Format.TABLE:
             output.show(_table(plan))
+
+
+def _document(applied: Applied) -> dict[str, Any]:
+    return {
+        "removed": [str(path) for path in applied.paths],
+        "stripped": [str(path) for path in applied.stripped],
+        "freed_bytes": applied.freed_bytes,
+        "warnings": list(applied.warnings),
+    }
 
 
 def _table(plan: Plan) -> Table:

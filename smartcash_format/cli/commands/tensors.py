@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,12 +45,12 @@ def tensors(
         case output.Sheet.JSON:
             output.write_json("tensors", path=str(checkpoint), tensors=rows)
         case output.Sheet.CSV:
-            output.write_csv(rows)
+            output.write_csv([{**row, "shape": _shape(row)} for row in rows])
         case output.Sheet.TABLE if tree:
             for name, found in manifest.weights.items():
                 output.show(layer_tree(name, found.tensors))
         case output.Sheet.TABLE:
-            output.show(_table(rows, checkpoint))
+            output.show(Text(words.harmless(str(checkpoint))), _table(rows))
 
 
 def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
@@ -59,17 +58,22 @@ def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
         "set": weight_set,
         "name": name,
         "dtype": record.dtype,
-        "shape": "x".join(map(str, record.shape)) or "scalar",
+        "shape": list(record.shape),
         "l2": None if record.l2 is None else number_to_json(record.l2),
         "absmax": None if record.absmax is None else number_to_json(record.absmax),
+        "nan": record.nan,
+        "inf": record.inf,
         "file": record.file,
         "digest": record.digest,
     }
 
 
-def _table(rows: list[dict[str, Any]], checkpoint: Path) -> Table:
-    title = Text(words.harmless(str(checkpoint)))
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def _shape(row: dict[str, Any]) -> str:
+    return "x".join(map(str, row["shape"])) or "scalar"
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
     for heading, justify in (("name", "left"), ("dtype", "left"), ("shape", "right")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for heading in ("l2", "absmax"):
@@ -81,6 +85,6 @@ def _table(rows: list[dict[str, Any]], checkpoint: Path) -> Table:
             for value in numbers
         ]
         table.add_row(
-            Text(words.harmless(row["name"])), Text(row["dtype"]), Text(row["shape"]), *shown
+            Text(words.harmless(row["name"])), Text(row["dtype"]), Text(_shape(row)), *shown
         )
     return table

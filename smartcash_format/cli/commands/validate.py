@@ -171,7 +171,7 @@ def _document(verdict: Verdict) -> dict[str, object]:
         "path": str(verdict.path),
         "valid": verdict.report.valid,
         "passed": verdict.passed,
-        "depth": verdict.report.depth.name,
+        "depth": verdict.report.depth.name.lower(),
         "message": verdict.report.message,
         "problems": [
             {
