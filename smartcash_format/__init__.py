@@ -40,6 +40,10 @@ if TYPE_CHECKING:
         convert,
         sources_in,
     )
+    from smartcash_format.integrations.export import (
+        Exported,
+        export,
+    )
     from smartcash_format.manager.checkpoint_manager import (
         CheckpointManager,
     )
@@ -122,6 +126,7 @@ __all__ = [
     "Diff",
     "DropResumeState",
     "Entry",
+    "Exported",
     "FitReport",
     "InsufficientSpaceError",
     "InvalidCheckpointError",
@@ -148,6 +153,7 @@ __all__ = [
     "__version__",
     "convert",
     "diff",
+    "export",
     "find_roots",
     "load_checkpoint",
     "load_tensors",
@@ -185,6 +191,10 @@ _MODULES = {
         "Conversion",
         "convert",
         "sources_in",
+    ),
+    "integrations.export": (
+        "Exported",
+        "export",
     ),
     "manager.checkpoint_manager": ("CheckpointManager",),
     "manager.functions": ("save_checkpoint",),

@@ -1,0 +1,66 @@
+"""`export`: the weights of a checkpoint as one file for other programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartcash_format.cli import asking, output
+from smartcash_format.view import words
+
+EXAMPLES = """Examples:
+
+  smartcash-format export runs/train/weights/epoch-0010-3f9a2c1b -o model.safetensors
+
+  smartcash-format export runs/train/weights/epoch-0010-3f9a2c1b -o ema.pt --to torch --set ema
+
+It needs torch. Every byte is verified first; the file is there only when it is whole."""
+
+
+class Form(StrEnum):
+    """What the file is."""
+
+    SAFETENSORS = "safetensors"
+    TORCH = "torch"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("export", epilog=EXAMPLES)(export)
+
+
+def export(
+    checkpoint: asking.Checkpoint,
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
+    to: Annotated[Form, typer.Option("--to", help="A state dict, in either form.")] = (
+        Form.SAFETENSORS
+    ),
+    weight_set: Annotated[
+        str, typer.Option("--set", metavar="NAME", help="The weight set, such as ema.")
+    ] = "model",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+) -> None:
+    """Write the weights as one safetensors file, or one that torch loads."""
+    # The front door loads torch when it is asked for this, and not before.
+    import smartcash_format as package
+
+    done = package.export(checkpoint, file, to=to.value, weight_set=weight_set, overwrite=force)
+    if form is output.Document.JSON:
+        output.write_json(
+            "export",
+            path=str(done.path),
+            size_bytes=done.size_bytes,
+            tensors=done.tensors,
+            notes=list(done.notes),
+        )
+        return
+    typer.echo(
+        f"{words.harmless(str(done.path), 1_000)}: {done.tensors} tensors, "
+        f"{words.size(done.size_bytes)}"
+    )
+    for note in done.notes:
+        typer.echo(f"note: {words.harmless(note, 400)}")

@@ -1,0 +1,52 @@
+"""A single file for other programs: whole under its name, or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from smartcash_format.disk.leftovers import discard
+from smartcash_format.disk.notes import set_aside
+from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.publish import make_root, sync_directory, write_error
+from smartcash_format.errors import CheckpointError, CheckpointExistsError
+from smartcash_format.spec import layout
+
+
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose bytes are the file at `path` once the block has ended, and durable.
+
+    They are written beside it under a hidden name; when the block raises nothing is left. The
+    stream can be read and its name opened before that. A file that is there is only replaced with
+    `overwrite`. Raises CheckpointExistsError, CheckpointWriteError.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
+    aside = path.with_name(layout.STAGING_PREFIX + this_process().name())
+    try:
+        make_root(path.parent)
+        with open(aside, "xb+") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if overwrite:
+            os.replace(aside, path)
+        else:
+            set_aside(aside, path)
+        sync_directory(path.parent)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise write_error(error, path, "was not written") from error
+    finally:
+        discard(aside)
+
+
+def _exists(path: Path) -> CheckpointExistsError:
+    return CheckpointExistsError(f"{path} exists already; nothing was written", path=path)
