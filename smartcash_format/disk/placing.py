@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import queue
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,13 +27,39 @@ def write_at(descriptor: int, offset: int, buffers: Sequence[bytes | memoryview]
         offset += written
 
 
-def start_writeback(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Asks the system to start writing these pages to the disk, and waits for nothing.
+class Writeback:
+    """Asks the system to write the pages of a file to the disk while others are still made.
 
     Else all of them wait for the fsync. Only a hint: where there is no such call nothing happens.
+    On a thread of its own, because a full queue of the disk makes the call wait.
     """
-    if _sync_file_range is not None:
-        _sync_file_range(descriptor, offset, size_bytes, _SYNC_FILE_RANGE_WRITE)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._queue: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, offset: int, size_bytes: int) -> None:
+        """These pages may go; waits for nothing. From any thread."""
+        if _sync_file_range is None:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="writeback", daemon=True)
+            self._thread.start()
+        self._queue.put((offset, size_bytes))
+
+    def stop(self) -> None:
+        """Forgets what was not asked for yet; the descriptor is not used after this."""
+        self._stopped = True
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        assert _sync_file_range is not None
+        while (pages := self._queue.get()) is not None and not self._stopped:
+            _sync_file_range(self._descriptor, *pages, _SYNC_FILE_RANGE_WRITE)
 
 
 def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from smartcash_format.disk.observe import observe, validate
+from smartcash_format.disk.parts import BlobPart
 from smartcash_format.disk.publish import Stage, remove, require_space, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
-from smartcash_format.disk.write import BlobPart, write_parts
+from smartcash_format.disk.write import write_parts
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, encode_meta

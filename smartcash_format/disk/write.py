@@ -1,26 +1,27 @@
 """One pass over the bytes: every file is hashed while its bytes are in memory, beside the writing.
 
 For each file one thread reads the sources in turn and writes large pieces at their place; a second
-one hashes them, measures them and writes what depends on it (checksums, small pieces). Several
-files go in parallel. blake3, zlib and the writes release the GIL.
+one hashes the file and writes what depends on it (checksums, small pieces); of a weights file a
+third one takes each tensor's digest and statistics. Several files go in parallel. blake3, zlib and
+the writes release the GIL.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from smartcash_format.disk.placing import start_writeback, write_at
+from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, TensorSource
+from smartcash_format.disk.placing import Writeback, write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.errors import UnsavableStateError
-from smartcash_format.spec import archive_layout, digest
-from smartcash_format.spec.header import encode_header
+from smartcash_format.spec import digest
 
 # Below this a system call costs more than the copy that avoids it.
 SMALL_BYTES: Final = 1 << 20
@@ -30,37 +31,8 @@ AHEAD_BYTES: Final = 16 << 20
 FILES_AT_ONCE: Final = 4
 
 
-Buffer = Any
-"""A contiguous buffer: bytes, bytearray, memoryview, a ctypes array."""
-Statistics = Mapping[str, int | float]
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), from any thread, one call at a time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorSource:
-    """A tensor to be written: its raw little-endian bytes come when its turn does.
-
-    `read` is called once, if there is a byte to read, on a worker thread, and gives exactly
-    `size_bytes` contiguous bytes; `measure` is called once, on a worker thread, and gives the
-    statistics of a floating tensor.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    size_bytes: int
-    read: Callable[[], Buffer]
-    measure: Callable[[], Statistics] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSource:
-    """A storage of a torch file: record `data/<key>`."""
-
-    key: str
-    size_bytes: int
-    read: Callable[[], Buffer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,107 +51,6 @@ class WrittenFile:
     size_bytes: int
     digest: str
     tensors: Mapping[str, WrittenTensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """A stretch of a file: `head(crc of the data)` at `offset`, then the data at `start`."""
-
-    offset: int
-    start: int
-    size_bytes: int
-    read: Callable[[], Buffer]
-    head: Callable[[int], bytes] | None = None
-    measure: Callable[[], Statistics] | None = None
-    tensor: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """All of a file: pieces without gaps in order, then a tail made from their checksums."""
-
-    name: str
-    pieces: Sequence[_Piece]
-    tail: Callable[[list[int]], bytes] | None
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsPart:
-    """A safetensors file, its header and order as safetensors writes them."""
-
-    name: str
-    tensors: Sequence[TensorSource]
-
-    def plan(self) -> _Plan:
-        by_name = {tensor.name: tensor for tensor in self.tensors}
-        data, header = encode_header([(t.name, t.dtype, t.shape) for t in self.tensors])
-        pieces = [_blob(0, data)]
-        for name, info in header.tensors.items():
-            source = by_name[name]
-            start = len(data) + info.begin
-            pieces.append(
-                _Piece(
-                    offset=start, start=start, size_bytes=info.end - info.begin, read=source.read,
-                    measure=source.measure, tensor=name,
-                )
-            )  # fmt: skip
-        return _Plan(name=self.name, pieces=pieces, tail=None, size_bytes=header.size_bytes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivePart:
-    """A torch file: the pickle program and the storages that it names."""
-
-    name: str
-    program: bytes
-    storages: Sequence[StorageSource]
-
-    def plan(self) -> _Plan:
-        fixed = {
-            archive_layout.PROGRAM: self.program,
-            archive_layout.BYTEORDER: b"little",
-            archive_layout.VERSION: archive_layout.VERSION_RECORD,
-        }
-        reads: list[Callable[[], Buffer]] = [_constant(data) for data in fixed.values()]
-        records = [(name, len(data)) for name, data in fixed.items()]
-        for storage in self.storages:
-            records.append((f"{archive_layout.STORAGE_PREFIX}{storage.key}", storage.size_bytes))
-            reads.append(storage.read)
-        placed = archive_layout.place(records)
-        pieces = [
-            _Piece(
-                offset=p.offset, start=p.start, size_bytes=p.size_bytes, read=r, head=p.local_header
-            )
-            for p, r in zip(placed, reads, strict=True)
-        ]
-        return _Plan(
-            name=self.name,
-            pieces=pieces,
-            tail=lambda crcs: archive_layout.tail(placed, crcs),
-            size_bytes=placed[-1].end + archive_layout.tail_size(placed),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobPart:
-    """A small file whose bytes are at hand."""
-
-    name: str
-    data: bytes
-
-    def plan(self) -> _Plan:
-        return _Plan(
-            name=self.name, pieces=[_blob(0, self.data)], tail=None, size_bytes=len(self.data)
-        )
-
-
-Part = WeightsPart | ArchivePart | BlobPart
-
-
-def size_of(parts: Iterable[Part]) -> int:
-    """The exact number of bytes that these parts will take, known before any is read."""
-    return sum(part.plan().size_bytes for part in parts)
 
 
 def write_parts(
@@ -237,10 +108,11 @@ class _Meter:
         self.stop.set()
 
 
-_Batch = list[tuple[_Piece, memoryview]]
+_Batch = list[tuple[Piece, memoryview]]
+_EMPTY: Final = memoryview(b"")
 
 
-def _write_file(stage: Stage, plan: _Plan, meter: _Meter) -> WrittenFile:
+def _write_file(stage: Stage, plan: Plan, meter: _Meter) -> WrittenFile:
     try:
         meter.add(0)
         descriptor = stage.create(plan.name)
@@ -256,44 +128,58 @@ def _write_file(stage: Stage, plan: _Plan, meter: _Meter) -> WrittenFile:
         raise
 
 
-def _write_plan(descriptor: int, plan: _Plan, meter: _Meter) -> WrittenFile:
-    reader = _Hashing(descriptor, plan)
-    thread = threading.Thread(target=reader.run, name=f"hash {plan.name}", daemon=True)
-    thread.start()
+def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
+    writeback = Writeback(descriptor)
+    hashing = _Hashing(descriptor, plan, writeback)
+    tensors = _Tensors()
+    workers = [_Worker(hashing.take, f"hash {plan.name}")]
+    if plan.tensors:
+        workers.append(_Worker(tensors.take, f"measure {plan.name}"))
     try:
         for batch in _batches(plan.pieces):
-            reader.put(batch)
+            for worker in workers:
+                worker.put(batch)
             for piece, data in batch:
                 if len(data) >= SMALL_BYTES:
                     write_at(descriptor, piece.start, [data])
-                    start_writeback(descriptor, piece.start, len(data))
-                meter.add(len(data))
+                    writeback.start(piece.start, len(data))
+            meter.add(sum(len(data) for _, data in batch))
     finally:
-        reader.put(None)
-        thread.join()
-    written = reader.result()
+        for worker in workers:
+            worker.stop()
+        writeback.stop()
+    for worker in workers:
+        worker.check()
+    written = WrittenFile(
+        name=plan.name,
+        size_bytes=plan.size_bytes,
+        digest=hashing.finish(),
+        tensors=tensors.written,
+    )
     meter.add(plan.size_bytes - sum(piece.size_bytes for piece in plan.pieces))
     return written
 
 
-def _batches(pieces: Sequence[_Piece]) -> Iterator[_Batch]:
+def _batches(pieces: Sequence[Piece]) -> Iterator[_Batch]:
+    """Large pieces alone, small ones together; never a large one with others."""
     batch: _Batch = []
     waiting = 0
     for piece in pieces:
-        data = memoryview(piece.read()).cast("B") if piece.size_bytes else memoryview(b"")
-        if len(data) != piece.size_bytes:
-            where = piece.tensor or "a tensor of the state"
+        data = memoryview(piece.source.read()).cast("B") if piece.size_bytes else _EMPTY
+        size = len(data)
+        if size != piece.size_bytes:
+            where = piece.source.name if isinstance(piece.source, TensorSource) else "a tensor"
             raise UnsavableStateError(
-                f"{where} has {len(data):,} bytes instead of {piece.size_bytes:,}: it was changed "
+                f"{where} has {size:,} bytes instead of {piece.size_bytes:,}: it was changed "
                 "while it was saved",
                 where=where,
                 kind="tensor",
             )
-        if batch and len(data) >= SMALL_BYTES:
+        if batch and size >= SMALL_BYTES:
             yield batch
             batch, waiting = [], 0
         batch.append((piece, data))
-        waiting += len(data)
+        waiting += size
         if waiting >= SMALL_BYTES:
             yield batch
             batch, waiting = [], 0
@@ -301,85 +187,114 @@ def _batches(pieces: Sequence[_Piece]) -> Iterator[_Batch]:
         yield batch
 
 
-class _Hashing:
-    """The second thread of a file: digests, checksums and statistics, and what they decide."""
+class _Worker:
+    """A thread that takes batches in order, with a bound on what waits for it."""
 
-    def __init__(self, descriptor: int, plan: _Plan) -> None:
-        self._descriptor = descriptor
-        self._plan = plan
-        self._queue: queue.Queue[_Batch | None] = queue.Queue()
-        self._room = threading.Condition()
+    def __init__(self, take: Callable[[_Batch], None], name: str) -> None:
+        self._take = take
+        self._queue: deque[_Batch | None] = deque()
+        self._changed = threading.Condition()
         self._waiting = 0
-        self._file = digest.hasher()
-        self._crcs: list[int] = []
-        self._tensors: dict[str, WrittenTensor] = {}
         self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
-    def put(self, batch: _Batch | None) -> None:
+    def put(self, batch: _Batch) -> None:
         """Hands a batch over, when there is room for it or nothing else waits."""
-        size = sum(len(data) for _, data in batch or ())
-        with self._room:
-            self._room.wait_for(
+        size = sum(len(data) for _, data in batch)
+        with self._changed:
+            self._changed.wait_for(
                 lambda: not self._waiting or self._waiting + size <= AHEAD_BYTES or self._failure
             )
-            if self._failure is not None and batch is not None:
+            if self._failure is not None:
                 raise self._failure
             self._waiting += size
-        self._queue.put(batch)
+            self._queue.append(batch)
+            self._changed.notify_all()
 
-    def run(self) -> None:
-        try:
-            while (batch := self._queue.get()) is not None:
-                self._take(batch)
-                with self._room:
-                    self._waiting -= sum(len(data) for _, data in batch)
-                    self._room.notify_all()
-            if self._plan.tail is not None:
-                data = self._plan.tail(self._crcs)
-                self._file.update(data)
-                write_at(self._descriptor, self._plan.size_bytes - len(data), [data])
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            with self._room:
-                self._failure = error
-                self._room.notify_all()
+    def stop(self) -> None:
+        """Returns when all that was handed over is done, or the worker has failed."""
+        with self._changed:
+            self._queue.append(None)
+            self._changed.notify_all()
+        self._thread.join()
 
-    def result(self) -> WrittenFile:
+    def check(self) -> None:
+        """Raises what the worker failed with."""
         if self._failure is not None:
             raise self._failure
-        return WrittenFile(
-            name=self._plan.name,
-            size_bytes=self._plan.size_bytes,
-            digest=digest.named(self._file),
-            tensors=self._tensors,
-        )
 
-    def _take(self, batch: _Batch) -> None:
-        small: list[bytes | memoryview] = []
-        for piece, data in batch:
-            head = b""
-            if piece.head is not None:
-                crc = zlib.crc32(data)
-                self._crcs.append(crc)
-                head = piece.head(crc)
+    def _run(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                self._take(batch)
+                with self._changed:
+                    self._waiting -= sum(len(data) for _, data in batch)
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _next(self) -> _Batch | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue)
+            return self._queue.popleft()
+
+
+class _Hashing:
+    """The digest and the checksums of a file, and the writing of what they decide."""
+
+    def __init__(self, descriptor: int, plan: Plan, writeback: Writeback) -> None:
+        self._descriptor = descriptor
+        self._plan = plan
+        self._writeback = writeback
+        self._file = digest.hasher()
+        self._crcs: list[int] = []
+
+    def take(self, batch: _Batch) -> None:
+        (piece, data), many = batch[0], len(batch) > 1
+        if not many and len(data) >= SMALL_BYTES:
+            if head := self._head(piece, data):
                 self._file.update(head)
+                write_at(self._descriptor, piece.offset, [head])
             self._file.update(data)
-            if piece.tensor is not None:
-                statistics = piece.measure() if piece.measure is not None else {}
-                self._tensors[piece.tensor] = WrittenTensor(
+            return
+        small = b"".join(part for each in batch for part in (self._head(*each), each[1]))
+        write_at(self._descriptor, piece.offset, [small])
+        self._writeback.start(piece.offset, len(small))
+        self._file.update(small)
+
+    def finish(self) -> str:
+        """Writes the tail; the digest of the file."""
+        if self._plan.tail is not None:
+            data = self._plan.tail(self._crcs)
+            self._file.update(data)
+            write_at(self._descriptor, self._plan.size_bytes - len(data), [data])
+        return digest.named(self._file)
+
+    def _head(self, piece: Piece, data: memoryview) -> bytes:
+        if piece.head is None:
+            return b""
+        crc = zlib.crc32(data)
+        self._crcs.append(crc)
+        return piece.head(crc)
+
+
+class _Tensors:
+    """The digest and the statistics of every tensor of a weights file."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, WrittenTensor] = {}
+
+    def take(self, batch: _Batch) -> None:
+        alike: dict[Measure | None, list[tuple[str, memoryview]]] = {}
+        for piece, data in batch:
+            if isinstance(source := piece.source, TensorSource):
+                alike.setdefault(source.measure, []).append((source.name, data))
+        for measure, named in alike.items():
+            found = measure([data for _, data in named]) if measure else [{}] * len(named)
+            for (name, data), statistics in zip(named, found, strict=True):
+                self.written[name] = WrittenTensor(
                     digest=digest.digest_of(data), statistics=statistics
                 )
-            if len(data) >= SMALL_BYTES:
-                if head:
-                    write_at(self._descriptor, piece.offset, [head])
-            else:
-                small += [head, data] if head else [data]
-        if small:
-            write_at(self._descriptor, batch[0][0].offset, small)
-
-
-def _blob(offset: int, data: bytes) -> _Piece:
-    return _Piece(offset=offset, start=offset, size_bytes=len(data), read=_constant(data))
-
-
-def _constant(data: bytes) -> Callable[[], bytes]:
-    return lambda: data

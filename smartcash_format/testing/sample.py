@@ -12,22 +12,21 @@ import random
 import struct
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from smartcash_format.disk.publish import require_space, stage
-from smartcash_format.disk.write import (
+from smartcash_format.disk.parts import (
     ArchivePart,
     BlobPart,
     Part,
     StorageSource,
     TensorSource,
     WeightsPart,
-    WrittenFile,
     size_of,
-    write_parts,
 )
+from smartcash_format.disk.publish import require_space, stage
+from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import (
     FileRecord,
@@ -97,6 +96,10 @@ def _floats(chance: random.Random, count: int) -> array.array[float]:
     return values
 
 
+def _measure(buffers: Sequence[object]) -> list[dict[str, float]]:
+    return [{"l2": 1.0, "absmax": 1.0} for _ in buffers]
+
+
 def _sources(values: Mapping[str, array.array[float]]) -> list[TensorSource]:
     return [
         TensorSource(
@@ -105,7 +108,7 @@ def _sources(values: Mapping[str, array.array[float]]) -> list[TensorSource]:
             shape=(len(data),),
             size_bytes=4 * len(data),
             read=lambda data=data: memoryview(data).cast("B"),  # type: ignore[misc]
-            measure=lambda: {"l2": 1.0, "absmax": 1.0},
+            measure=_measure,
         )
         for name, data in values.items()
     ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from smartcash_format.disk.write import StorageSource
+from smartcash_format.disk.parts import StorageSource
 from smartcash_format.torch_io.dtypes import bytes_of
 from smartcash_format.torch_io.plain_tensor import identity
 from smartcash_format.torch_io.program import Placed, Program, write_program
@@ -50,7 +50,7 @@ class _Storages:
             StorageSource(
                 key=key,
                 size_bytes=elements * dense.element_size(),
-                read=lambda: bytes_of(_in_memory_order(dense).to("cpu")),
+                read=lambda: _memory_of(dense),
             )
         )
         return Placed(
@@ -78,6 +78,9 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements of a dense tensor as they lie in memory: a flat view of them."""
-    return torch.as_strided(tensor, (tensor.numel(),), (1,), tensor.storage_offset())
+def _memory_of(tensor: torch.Tensor) -> memoryview:
+    """The elements of a dense tensor as they lie in memory."""
+    if tensor.is_cpu:
+        return bytes_of(tensor)
+    flat = torch.as_strided(tensor, (tensor.numel(),), (1,), tensor.storage_offset())
+    return bytes_of(flat.to("cpu"))

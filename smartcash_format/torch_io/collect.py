@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from smartcash_format.disk.write import ArchivePart, Part
+from smartcash_format.disk.parts import ArchivePart, Part
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord

@@ -47,12 +47,15 @@ def torch_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...] | None:
 
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """The values as one contiguous CPU tensor: the same memory where it is one, else a copy."""
+    # Most are: a state has thousands, and each call of torch takes its time.
+    if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+        return tensor
     plain = tensor.detach().resolve_conj().resolve_neg()
     return plain.to("cpu").contiguous()
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The memory of a contiguous CPU tensor, not copied; the view keeps the tensor alive."""
+    """The memory of a dense CPU tensor, not copied; the view keeps the tensor alive."""
     size_bytes = tensor.numel() * tensor.element_size()
     if not size_bytes:
         return memoryview(b"")

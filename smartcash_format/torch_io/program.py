@@ -76,6 +76,7 @@ class _Writer:
         self._count = 0
         self._named: dict[str, bytes] = {}
         self._rebuilt: dict[int, bytes] = {}
+        self._templates: dict[tuple[Any, ...], tuple[bytes, int]] = {}
 
     def program(self) -> Program:
         self._out.append(b".")
@@ -166,6 +167,8 @@ class _Writer:
         """The arguments of a tensor's rebuilding: storage, offset 0, shape, strides, no gradient
         and no hooks.
         """
+        if self._like_others(placed):
+            return
         self._out.append(b"((")
         self._text("storage")
         self._name(f"torch\n{placed.storage_type}")
@@ -178,6 +181,46 @@ class _Writer:
         self._name(_ORDERED_DICT)
         self._out.append(b")R" + self._number() + b"t" + self._put(placed))
         self._rebuilt[id(placed)] = self._memo[id(placed)]
+
+    def _like_others(self, placed: Placed) -> bool:
+        """Writes the arguments from those of another tensor of this form, if that can be.
+
+        A state has thousands of them, and they differ in the key and the numbers of the memos.
+        """
+        # Before the 256th memo numbers are shorter; a key of one character may be known.
+        if self._count < 256 or len(placed.key) == 1:
+            return False
+        form = placed.storage_type, placed.elements, placed.shape, placed.strides
+        template = self._templates.get(form) or self._template(placed)
+        if template is None:
+            return False
+        self._templates[form] = template
+        opcodes, puts = template
+        key = placed.key.encode("ascii")
+        first, self._count = self._count, self._count + puts
+        numbers = map(_LONG.pack, range(first, self._count))
+        self._out.append(opcodes % (_LONG.pack(len(key)) + key, *numbers))
+        self._rebuilt[id(placed)] = _fetch(self._count - 1)
+        self._alive.append(placed)
+        return True
+
+    def _template(self, placed: Placed) -> tuple[bytes, int] | None:
+        """The opcodes of such a tensor's arguments, with %b for the key and each memo's number, and
+        how many of these there are; None before what they fetch is known.
+        """
+        word, location = self._memo.get(id("storage")), self._memo.get(id("cpu"))
+        kind = self._named.get(f"torch\n{placed.storage_type}")
+        hooks = self._named.get(_ORDERED_DICT)
+        if word is None or location is None or kind is None or hooks is None:
+            return None
+        fixed = [b"((" + word + kind + b"X", location + _integer(placed.elements) + b"t", b"QK\0"]
+        for sizes in (placed.shape, placed.strides):
+            fixed[-1] += _sizes(sizes)
+            fixed += [b""] if sizes else []
+        fixed[-1] += b"\x89" + hooks + b")R"
+        fixed.append(b"t")
+        key, *rest = (opcodes.replace(b"%", b"%%") for opcodes in fixed)
+        return b"r%b".join([key + b"%b", *rest, b""]), len(rest) + 1
 
     def _name(self, name: str) -> None:
         known = self._named.get(name)
@@ -197,6 +240,13 @@ class _Writer:
         number = self._count
         self._count += 1
         return b"q" + _BYTE.pack(number) if number < 256 else b"r" + _LONG.pack(number)
+
+
+def _sizes(sizes: tuple[int, ...]) -> bytes:
+    opcodes = b"".join(map(_integer, sizes))
+    if len(sizes) > 3:
+        return b"(" + opcodes + b"t"
+    return opcodes + _TUPLES.get(len(sizes), b")")
 
 
 def _fetch(number: int) -> bytes:

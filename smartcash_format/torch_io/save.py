@@ -15,17 +15,10 @@ from typing import Any, Final
 import torch
 
 from smartcash_format.disk.observe import observe
+from smartcash_format.disk.parts import BlobPart, TensorSource, size_of
 from smartcash_format.disk.publish import require_space, stage
 from smartcash_format.disk.read import Opened
-from smartcash_format.disk.write import (
-    BlobPart,
-    Progress,
-    TensorSource,
-    WrittenFile,
-    WrittenTensor,
-    size_of,
-    write_parts,
-)
+from smartcash_format.disk.write import Progress, WrittenFile, WrittenTensor, write_parts
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.documents import dump_json
@@ -135,6 +128,8 @@ def prepare(
         max_shard_bytes=max_shard_bytes,
     )
     facts, collected = _with_room(facts, collected)
+    # Laid out once: for the size, for the copy and for the writing.
+    collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
     size_bytes = size_bound(collected, facts)
     require_space(final.parent, size_bytes)
     if buffers is not None:

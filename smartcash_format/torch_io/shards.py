@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smartcash_format.disk.write import BlobPart, Part, WeightsPart
+from smartcash_format.disk.parts import BlobPart, Part, WeightsPart
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.shards import encode_index, file_names, split

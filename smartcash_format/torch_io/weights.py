@@ -13,22 +13,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from smartcash_format.disk.write import Statistics, TensorSource
+from smartcash_format.disk.parts import TensorSource
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.header import name_fault, shape_fault
 from smartcash_format.torch_io.dtypes import DTYPES, bytes_of, file_shape, on_cpu
 from smartcash_format.torch_io.plain_tensor import identity, plain_tensor, refused
-from smartcash_format.torch_io.statistics import statistics
+from smartcash_format.torch_io.statistics import measure
 
 # How torch ends the name under which a module's get_extra_state() stands.
 EXTRA_STATE: Final = "_extra_state"
 _COMPILED: Final = "torch._dynamo.eval_frame"
+# Numbers of 4 bits have no arithmetic in torch.
+_MEASURES: Final = {
+    dtype: partial(measure, dtype)
+    for dtype, name in DTYPES.items()
+    if dtype.is_floating_point and name != "F4"
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,38 +255,14 @@ def _check_form(tensor: torch.Tensor, where: str) -> None:
 
 def _source(name: str, tensor: torch.Tensor) -> TensorSource:
     dtype = DTYPES[tensor.dtype]
-    reader = _Reader(tensor)
-    # Numbers of 4 bits have no arithmetic in torch.
-    measured = tensor.dtype.is_floating_point and dtype != "F4"
     return TensorSource(
         name=name,
         dtype=dtype,
         shape=file_shape(dtype, tensor.shape),
         size_bytes=tensor.numel() * tensor.element_size(),
-        read=reader.read_to_measure if measured else reader.read,
-        measure=reader.measure if measured else None,
+        read=lambda: bytes_of(on_cpu(tensor)),
+        measure=_MEASURES.get(tensor.dtype),
     )
-
-
-class _Reader:
-    """Reads a tensor once; what was copied for it is kept until it has been measured."""
-
-    __slots__ = ("_held", "_tensor")
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
-        self._held: torch.Tensor | None = None
-
-    def read(self) -> memoryview:
-        return bytes_of(on_cpu(self._tensor))
-
-    def read_to_measure(self) -> memoryview:
-        self._held = on_cpu(self._tensor)
-        return bytes_of(self._held)
-
-    def measure(self) -> Statistics:
-        held, self._held = self._held, None
-        return statistics(on_cpu(self._tensor) if held is None else held)
 
 
 def _class_name(source: Any) -> str | None:

@@ -13,10 +13,11 @@ import pytest
 
 from smartcash_format.disk import strip as strip_module
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.parts import ArchivePart
 from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.strip import strip
-from smartcash_format.disk.write import ArchivePart, write_parts
+from smartcash_format.disk.write import write_parts
 from smartcash_format.errors import CheckpointNotFoundError, InvalidCheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.digest import seal

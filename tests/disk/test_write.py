@@ -15,20 +15,20 @@ import pytest
 import safetensors
 
 from smartcash_format.disk import write
-from smartcash_format.disk.placing import write_at
-from smartcash_format.disk.publish import Stage, stage
-from smartcash_format.disk.write import (
-    SMALL_BYTES,
+from smartcash_format.disk.parts import (
     ArchivePart,
     BlobPart,
     Part,
+    Piece,
+    Plan,
     StorageSource,
     TensorSource,
     WeightsPart,
-    WrittenFile,
     size_of,
-    write_parts,
 )
+from smartcash_format.disk.placing import write_at
+from smartcash_format.disk.publish import Stage, stage
+from smartcash_format.disk.write import SMALL_BYTES, WrittenFile, write_parts
 from smartcash_format.errors import CheckpointWriteError, UnsavableStateError
 from smartcash_format.spec import archive_layout, digest
 from smartcash_format.testing import sample
@@ -68,7 +68,7 @@ def tensor(name: str, read: Callable[[], Any] | None = None) -> TensorSource:
         shape=shape,
         size_bytes=size_bytes(name),
         read=read or (lambda: data_of(name)),
-        measure=lambda: {"l2": float(len(name))},
+        measure=lambda buffers: [{"l2": float(len(name))} for _ in buffers],
     )
 
 
@@ -87,13 +87,14 @@ def storages(sizes: Sequence[int]) -> list[StorageSource]:
 
 def failing_part(name: str, error: BaseException, after: Callable[[], object]) -> BlobPart:
     class Failing(BlobPart):
-        def plan(self) -> write._Plan:
+        def plan(self) -> Plan:
             def read() -> bytes:
                 after()
                 raise error
 
-            piece = write._Piece(offset=0, start=0, size_bytes=10, read=read)
-            return write._Plan(name=name, pieces=[piece], tail=None, size_bytes=10)
+            source = StorageSource(key="0", size_bytes=10, read=read)
+            piece = Piece(offset=0, start=0, size_bytes=10, source=source)
+            return Plan(name=name, pieces=[piece], tail=None, size_bytes=10)
 
     return Failing(name=name, data=b"")
 
@@ -163,9 +164,10 @@ def test_a_source_is_measured_once_and_read_once_if_it_has_a_byte(directory: Pat
             calls.append(f"read {name}")
             return data_of(name)
 
-        def measure() -> dict[str, float]:
+        def measure(buffers: Sequence[Any]) -> list[dict[str, float]]:
             calls.append(f"measure {name}")
-            return {"l2": 0.0}
+            assert [bytes(data) for data in buffers] == [data_of(name)]
+            return [{"l2": 0.0}]
 
         return dataclasses.replace(tensor(name, read), measure=measure)
 
@@ -397,7 +399,7 @@ def test_what_may_wait_in_memory_is_bounded(
     monkeypatch.setattr(write, "AHEAD_BYTES", 2 * SMALL_BYTES)
     alive: list[int] = [0]
     most: list[int] = [0]
-    real = write._Hashing._take
+    real = write._Hashing.take
 
     def take(self: write._Hashing, batch: Any) -> None:
         real(self, batch)
@@ -408,7 +410,7 @@ def test_what_may_wait_in_memory_is_bounded(
         most[0] = max(most[0], alive[0])
         return bytes(SMALL_BYTES)
 
-    monkeypatch.setattr(write._Hashing, "_take", take)
+    monkeypatch.setattr(write._Hashing, "take", take)
     many = [
         TensorSource(
             name=f"{i:03}", dtype="U8", shape=(SMALL_BYTES,), size_bytes=SMALL_BYTES, read=read

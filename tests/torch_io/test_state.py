@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from smartcash_format.disk.parts import ArchivePart
 from smartcash_format.disk.publish import stage
-from smartcash_format.disk.write import ArchivePart, write_parts
+from smartcash_format.disk.write import write_parts
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.state import StateFormError, decode, encode

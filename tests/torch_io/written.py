@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from smartcash_format.disk.parts import ArchivePart, WeightsPart
 from smartcash_format.disk.publish import Stage
-from smartcash_format.disk.write import ArchivePart, WeightsPart, WrittenFile, write_parts
+from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.weights import WeightSetSource
 
