@@ -68,6 +68,23 @@ class Stage:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         return os.open(self.path / name, flags | getattr(os, "O_BINARY", 0), 0o666)
 
+    def link(self, name: str, source: Path, identity: tuple[int, int]) -> None:
+        """The file `source` under a name here too: no byte is written, and it is durable as it is.
+
+        `identity` is the device and inode that it has to be. Raises OSError where the system
+        refuses, or where another file stands there now; then nothing has the name here.
+        """
+        target = self.path / name
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except OSError:
+            # NFS repeats a link whose answer was lost, and then says EEXIST.
+            if _identity(target) != identity:
+                raise
+        if _identity(target) != identity:
+            os.unlink(target)
+            raise OSError(errno.ESTALE, "another file has its name now", str(source))
+
     def make_durable(self, descriptor: int) -> None:
         """Takes over a descriptor of a complete file: fsyncs and closes it on another thread."""
         if self._syncing is None:

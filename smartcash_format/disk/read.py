@@ -68,7 +68,11 @@ class Opened:
 
     def size(self, name: str) -> int:
         """The file's size in bytes. Raises FileNotFoundError, NotPlainFileError or OSError."""
-        return os.fstat(self._descriptor(name)).st_size
+        return self.facts(name).st_size
+
+    def facts(self, name: str) -> os.stat_result:
+        """What the system knows of the file that is read. Raises as `size`."""
+        return os.fstat(self._descriptor(name))
 
     def listed_size(self, name: str) -> int:
         """The same by a stat, without opening the file."""

@@ -7,7 +7,6 @@ before the original goes.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -31,9 +30,6 @@ from smartcash_format.spec.tensors import Tensors, encode_tensors, parse_tensors
 # What extra.pt has under this key belongs to the model: its modules' state beside tensors.
 _MODULES: Final = "modules"
 _OPTIMIZER: Final = "optimizer"
-_NO_LINK: Final = frozenset(
-    {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +145,10 @@ def _meta(meta: Meta, files: Mapping[str, FileRecord], checkpoint_id: str) -> Me
 
 
 def _link(opened: Opened, name: str, staged: Stage) -> None:
+    facts = opened.facts(name)
     try:
-        os.link(opened.path / name, staged.path / name, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
+        staged.link(name, opened.path / name, (facts.st_dev, facts.st_ino))
+    except OSError:
         _copy(opened, name, staged)
 
 
