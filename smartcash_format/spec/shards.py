@@ -7,7 +7,8 @@ an index whose `weight_map` leads from each tensor to its shard (FORMAT.md, Weig
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Final
 
 from smartcash_format.spec import layout
@@ -15,6 +16,12 @@ from smartcash_format.spec.documents import dump_json
 
 MAX_SHARD_SIZE: Final = "5GB"
 """What huggingface_hub takes: the largest that a file of the Hub's storage is fetched well."""
+
+# Writing so much takes no longer than the fsync and the opening of a file of its own.
+WORTH_A_FILE_BYTES: Final = 1 << 20
+# Layers that are frozen one after the other make as many shards; beyond this the small ones are
+# written together once.
+SMALL_SHARDS: Final = 16
 
 # Powers of ten, as huggingface_hub reads the same words.
 _UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -61,6 +68,49 @@ def split(sizes: Iterable[tuple[str, int]], max_bytes: int) -> list[list[str]]:
     if filling or not groups:
         groups.append(filling)
     return groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Tensors that lie in one file, and the file of an earlier checkpoint that holds just these."""
+
+    names: Sequence[str]
+    source: str | None = None
+
+
+def regroup(
+    sizes: Mapping[str, int],
+    still: Set[str],
+    earlier: Mapping[str, Collection[str]],
+    max_bytes: int,
+) -> list[Shard]:
+    """The shards of tensors (name to bytes) of which some, `still`, do not change; at least one.
+
+    `earlier` has the files of the checkpoint before and the tensors in each: one in which nothing
+    changed stays what it is. What else does not change is apart from what does, if it is worth it.
+    """
+
+    def weigh(names: Iterable[str]) -> int:
+        return sum(sizes[name] for name in names)
+
+    kept = [
+        Shard(names=sorted(names), source=file)
+        for file, names in sorted(earlier.items())
+        if names and still >= set(names) and (len(names) == 1 or weigh(names) <= max_bytes)
+    ]
+    small = [shard for shard in kept if 2 * weigh(shard.names) < max_bytes]
+    if len(small) > SMALL_SHARDS:
+        kept = [shard for shard in kept if shard not in small]
+    placed = {name for shard in kept for name in shard.names}
+    rest = [name for name in sizes if name not in placed]
+    apart = {name for name in rest if name in still}
+    if weigh(apart) < WORTH_A_FILE_BYTES:
+        apart = set()
+    for names in ([name for name in rest if name in apart], [n for n in rest if n not in apart]):
+        if names:
+            groups = split(((name, sizes[name]) for name in names), max_bytes)
+            kept += [Shard(names=group) for group in groups]
+    return kept or [Shard(names=())]
 
 
 def file_names(weight_set: str, count: int) -> list[str]:

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from smartcash_format.spec.shards import (
     MAX_SHARD_BYTES,
+    SMALL_SHARDS,
+    Shard,
     encode_index,
     file_names,
     parse_size,
+    regroup,
     split,
 )
 
@@ -77,3 +80,60 @@ def test_the_index_has_the_total_and_the_file_of_each_tensor() -> None:
         "metadata": {"total_size": 13},
         "weight_map": {"a": "first", "b": "first", "c": "second"},
     }
+
+
+MIB = 1 << 20
+
+
+def grouped(shards: list[Shard]) -> list[tuple[str | None, str]]:
+    return [(shard.source, "".join(shard.names)) for shard in shards]
+
+
+@given(SIZES, st.integers(1, 30), st.data())
+def test_however_grouped_every_tensor_is_in_one_shard_and_kept_files_are_as_they_were(
+    sizes: list[int], most: int, data: st.DataObject
+) -> None:
+    named = {f"t{number}": size * MIB for number, size in enumerate(sizes)}
+    still = frozenset(name for name in named if data.draw(st.booleans()))
+    earlier: dict[str, set[str]] = {}
+    for name in named:
+        earlier.setdefault(data.draw(st.sampled_from("abc")), set()).add(name)
+    shards = regroup(named, still, earlier, most * MIB)
+    assert sorted(name for shard in shards for name in shard.names) == sorted(named)
+    assert shards
+    for shard in shards:
+        assert len(shard.names) <= 1 or sum(named[name] for name in shard.names) <= most * MIB
+        assert still.isdisjoint(shard.names) or still.issuperset(shard.names)
+        if shard.source is not None:
+            assert set(shard.names) == earlier[shard.source] <= still
+
+
+def test_what_stands_still_is_apart_and_stays_in_the_file_that_it_has() -> None:
+    sizes = {"a": MIB, "b": MIB, "c": MIB, "d": MIB}
+    assert grouped(regroup(sizes, {"a", "b"}, {}, 9 * MIB)) == [(None, "ab"), (None, "cd")]
+    earlier = {"one": "ab", "two": "cd"}
+    assert grouped(regroup(sizes, {"a", "b"}, earlier, 9 * MIB)) == [("one", "ab"), (None, "cd")]
+    found = regroup(sizes, {*"abc"}, earlier, 9 * MIB)
+    assert grouped(found) == [("one", "ab"), (None, "c"), (None, "d")], "another layer is frozen"
+    found = regroup(sizes, {"b"}, earlier, 9 * MIB)
+    assert grouped(found) == [(None, "b"), (None, "acd")], "a layer thaws"
+    assert grouped(regroup(sizes, {*"abcd"}, {"all": "abcd"}, 9 * MIB)) == [("all", "abcd")]
+    found = regroup(sizes, {*"abcd"}, {"all": "abcd"}, 3 * MIB)
+    assert grouped(found) == [(None, "abc"), (None, "d")], "a smaller bound is kept"
+
+
+def test_what_is_not_worth_a_file_has_none() -> None:
+    sizes = {"anchors": MIB - 1, "weight": 2 * MIB}
+    assert grouped(regroup(sizes, {"anchors"}, {}, 9 * MIB)) == [(None, "anchorsweight")]
+    assert grouped(regroup({}, set(), {"model": ()}, 9)) == [(None, "")]
+
+
+def test_many_small_files_are_written_together_once() -> None:
+    sizes = {f"{n:02}": MIB for n in range(SMALL_SHARDS + 2)}
+    earlier = {f"file {name}": {name} for name in sizes}
+    last = f"{SMALL_SHARDS + 1:02}"
+    still = sizes.keys() - {last}
+    (apart, rest) = regroup(sizes, still, earlier, 99 * MIB)
+    assert (apart.source, set(apart.names), list(rest.names)) == (None, still, [last])
+    kept = regroup(sizes, still - {"00"}, earlier, 99 * MIB)
+    assert sum(shard.source is not None for shard in kept) == SMALL_SHARDS
