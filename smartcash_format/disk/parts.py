@@ -23,8 +23,8 @@ Measure = Callable[[Sequence[Buffer]], Sequence[Statistics]]
 class TensorSource:
     """A tensor to be written: its raw little-endian bytes come when its turn does.
 
-    `read` is called once, if there is a byte to read, on a worker thread, and gives exactly
-    `size_bytes` contiguous bytes. `measure` is for floating tensors: it is called on a worker
+    `read` is called on a worker thread, if there is a byte to read, and gives exactly `size_bytes`
+    contiguous bytes; an incremental save may call it twice. `measure` is for floating tensors: it is called on a worker
     thread, with the bytes of many tensors that have the same function at once.
     """
 

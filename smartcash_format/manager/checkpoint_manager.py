@@ -33,6 +33,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.retention import Plan, Policy
 
 if TYPE_CHECKING:
+    from smartcash_format.torch_io.incremental import Increment, Memory
     from smartcash_format.torch_io.save import Facts, Prepared
     from smartcash_format.torch_io.snapshot import Buffers
 
@@ -46,7 +47,8 @@ class CheckpointManager(CheckpointLoader):
     finished strings (debug, info, warning, error). `monitor` names the metric that decides best
     and needs `mode`, "min" or "max". `keep` is a policy that is applied after each save and never
     removes what that save published; the default keeps everything. Weights of more bytes than
-    `max_shard_size` are saved as several files.
+    `max_shard_size` are saved as several files. `incremental` puts weights that do not change into
+    files of their own, which the next checkpoint links instead of writing them again.
 
     Thread-safe: any method from any thread, any number of managers and processes on one root.
     Training the model in another thread while a save reads its tensors is not.
@@ -60,10 +62,13 @@ class CheckpointManager(CheckpointLoader):
         monitor: str | None = None,
         mode: Mode | None = None,
         keep: Policy | None = None,
+        incremental: bool = False,
         max_shard_size: str | int = MAX_SHARD_SIZE,
     ) -> None:
         super().__init__(output_dir, logger, monitor=monitor, mode=mode)
         self._keep = keep
+        self._incremental = incremental
+        self._memory: Memory | None = None
         self._max_shard_bytes = parse_size(max_shard_size)
         self._background = Background()
         self._buffers: Buffers | None = None
@@ -177,6 +182,7 @@ class CheckpointManager(CheckpointLoader):
                 rng=rng,
                 max_shard_bytes=self._max_shard_bytes,
                 buffers=None if blocking else self._buffers,
+                increment=self._increment(listing) if self._incremental else None,
             )
             warnings = described.warnings
             if blocking:
@@ -191,6 +197,19 @@ class CheckpointManager(CheckpointLoader):
             warnings=warnings,
         )
 
+    def _increment(self, listing: Listing) -> Increment:
+        """What a save may share: with the checkpoint that it follows, else with the newest."""
+        from smartcash_format.torch_io.incremental import Increment, Memory
+
+        self._memory = self._memory or Memory()
+        followed = (entry for entry in listing if entry.checkpoint_id == self._parent_id)
+        earlier = next(followed, None) or query.latest(listing)
+        return Increment(
+            earlier=None if earlier is None else earlier.path,
+            memory=self._memory,
+            max_shard_bytes=self._max_shard_bytes,
+        )
+
     def _publish(self, prepared: Prepared, warnings: Iterable[str], started: float) -> SaveResult:
         """The part of a save that may run in the background: write, note, prune, in this order."""
         from smartcash_format.torch_io.save import publish
@@ -203,9 +222,10 @@ class CheckpointManager(CheckpointLoader):
         for warning in said:
             self._log.warning(warning)
         seconds = time.perf_counter() - started
+        linked = size(sum(saved.meta.files[name].size_bytes for name in saved.linked))
         self._log.info(
             f"saved {saved.path} ({_type(facts)}, epoch {facts.epoch}, {size(saved.size_bytes)}, "
-            f"{seconds:.2f} s)"
+            f"{linked + ' of them linked, ' if saved.linked else ''}{seconds:.2f} s)"
         )
         return SaveResult(
             path=saved.path,
@@ -213,6 +233,7 @@ class CheckpointManager(CheckpointLoader):
             checkpoint_id=facts.checkpoint_id,
             bytes=saved.size_bytes,
             seconds=seconds,
+            linked=saved.linked,
             removed=removed,
             warnings=said,
         )

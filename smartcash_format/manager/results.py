@@ -14,8 +14,8 @@ SaveType = Literal["best", "latest", "emergency", "skipped"]
 class SaveResult(Mapping[str, Any]):
     """A save: a mapping with `path`, `type`, `checkpoint_id`, `bytes`, `seconds`, `removed`.
 
-    `path` is a Path, or None for type "skipped" (another rank writes). `warnings` are what was
-    logged as warnings.
+    `path` is a Path, or None for type "skipped" (another rank writes). `linked` are the names of
+    the files that it shares with the checkpoint before. `warnings` are what was logged as warnings.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class SaveResult(Mapping[str, Any]):
         checkpoint_id: str | None = None,
         bytes: int = 0,
         seconds: float = 0.0,
+        linked: Iterable[str] = (),
         removed: Iterable[Path] = (),
         warnings: Iterable[str] = (),
     ) -> None:
@@ -35,6 +36,7 @@ class SaveResult(Mapping[str, Any]):
             "checkpoint_id": checkpoint_id,
             "bytes": bytes,
             "seconds": seconds,
+            "linked": tuple(linked),
             "removed": tuple(removed),
             "warnings": tuple(warnings),
         }

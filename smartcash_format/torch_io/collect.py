@@ -38,7 +38,8 @@ _RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, layout.RN
 class Collected:
     """Everything that a save writes, and what meta.json will say of it.
 
-    `forms` has the form of each torch file's program.
+    `forms` has the form of each torch file's program, `spare_files` how many more files the parts
+    may become before they are written.
     """
 
     sets: tuple[WeightSetSource, ...]
@@ -50,6 +51,7 @@ class Collected:
     extra: tuple[str, ...]
     rng: bool
     warnings: tuple[str, ...]
+    spare_files: int = 0
 
 
 def collect(

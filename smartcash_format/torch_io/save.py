@@ -16,7 +16,7 @@ import torch
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.parts import BlobPart, TensorSource, size_of
-from smartcash_format.disk.publish import require_space, stage
+from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.read import Opened
 from smartcash_format.disk.write import Progress, WrittenFile, WrittenTensor, write_parts
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
@@ -35,6 +35,7 @@ from smartcash_format.spec.tensors import (
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
+from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
 from smartcash_format.torch_io.proof import prove_torch, prove_weights
 from smartcash_format.torch_io.snapshot import Buffers, snapshot
 from smartcash_format.torch_io.weights import WeightSetSource
@@ -50,12 +51,16 @@ _FILE_BYTES: Final = 190
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A published checkpoint: `size_bytes` is all that it takes, meta.json included."""
+    """A published checkpoint: `size_bytes` is all that it takes, meta.json included.
+
+    `linked` are the names of those of its files that it shares with the checkpoint before.
+    """
 
     path: Path
     meta: Meta
     size_bytes: int
     warnings: tuple[str, ...]
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class Prepared:
     facts: Facts
     collected: Collected
     size_bytes: int
+    increment: Increment | None = None
 
 
 def is_writer() -> bool:
@@ -113,11 +119,14 @@ def prepare(
     rng: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     buffers: Buffers | None = None,
+    increment: Increment | None = None,
 ) -> Prepared:
     """Everything that `publish` will write at `final`; nothing is written yet.
 
     With `buffers` it is a copy: the live objects may change, move or go before it is published.
-    Raises UnsavableStateError for state that could not be loaded again, InsufficientSpaceError.
+    With `increment` what did not change will be linked; how much room that needs, only `publish`
+    finds out. Raises UnsavableStateError for state that could not be loaded again,
+    InsufficientSpaceError.
     """
     collected = collect(
         model=model,
@@ -127,14 +136,23 @@ def prepare(
         rng=rng,
         max_shard_bytes=max_shard_bytes,
     )
+    if increment is not None:
+        collected = with_spare_files(collected)
     facts, collected = _with_room(facts, collected)
     # Laid out once: for the size, for the copy and for the writing.
     collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
     size_bytes = size_bound(collected, facts)
-    require_space(final.parent, size_bytes)
+    if increment is None:
+        require_space(final.parent, size_bytes)
     if buffers is not None:
         collected = snapshot(collected, buffers)
-    return Prepared(final=final, facts=facts, collected=collected, size_bytes=size_bytes)
+    return Prepared(
+        final=final,
+        facts=facts,
+        collected=collected,
+        size_bytes=size_bytes,
+        increment=increment,
+    )
 
 
 def publish(
@@ -149,9 +167,11 @@ def publish(
     raised, and nothing is published.
     Raises CheckpointWriteError or CheckpointExistsError with nothing left behind.
     """
-    facts, collected = prepared.facts, prepared.collected
+    facts = prepared.facts
     with stage(prepared.final) as staged:
-        written = write_parts(staged, collected.parts, progress=progress)
+        shared = _share(staged, prepared)
+        collected = shared.collected
+        written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
         tensors = _tensors(collected, written)
         blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))
         written += write_parts(staged, [blob])
@@ -162,12 +182,24 @@ def publish(
         if inspect is not None:
             inspect(staged.path)
         path = staged.publish()
+    if prepared.increment is not None:
+        prepared.increment.memory.note(facts.checkpoint_id, tensors, shared.before)
     return Saved(
         path=path,
         meta=meta,
         size_bytes=meta.size_bytes + len(data),
         warnings=collected.warnings,
+        linked=tuple(file.name for file in shared.linked),
     )
+
+
+def _share(staged: Stage, prepared: Prepared) -> Shared:
+    """What is left to be written once what did not change is linked."""
+    if prepared.increment is None:
+        return Shared(collected=prepared.collected)
+    shared = share(staged, prepared.collected, prepared.increment)
+    require_space(prepared.final.parent, size_bound(shared.collected, prepared.facts))
+    return shared
 
 
 def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected]:
@@ -216,7 +248,7 @@ def _manifest_bound(collected: Collected) -> int:
 
 def _meta_bound(facts: Facts, collected: Collected) -> int:
     own = len(encode_meta(_meta(facts, collected, Tensors(), [])))
-    return own + _FILE_BYTES * (len(collected.parts) + 1)
+    return own + _FILE_BYTES * (len(collected.parts) + collected.spare_files + 1)
 
 
 def _tensors(collected: Collected, written: list[WrittenFile]) -> Tensors:

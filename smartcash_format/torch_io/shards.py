@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smartcash_format.disk.parts import BlobPart, Part, WeightsPart
+from smartcash_format.disk.parts import BlobPart, Part, TensorSource, WeightsPart
+from smartcash_format.disk.write import WrittenFile
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.shards import encode_index, file_names, split
@@ -15,14 +16,25 @@ def weights_parts(source: WeightSetSource, max_bytes: int) -> list[Part]:
     """The parts of a weight set, none with more than so many bytes of several tensors."""
     groups = split(((tensor.name, tensor.size_bytes) for tensor in source.tensors), max_bytes)
     by_name = {tensor.name: tensor for tensor in source.tensors}
+    return shard_parts(source.name, [[by_name[name] for name in names] for names in groups])
+
+
+def shard_parts(weight_set: str, groups: Sequence[Sequence[TensorSource]]) -> list[Part]:
+    """The part of each group of tensors, in their order, and behind them that of an index."""
     shards = [
-        WeightsPart(name=file, tensors=[by_name[name] for name in names])
-        for file, names in zip(file_names(source.name, len(groups)), groups, strict=True)
+        WeightsPart(name=file, tensors=tensors)
+        for file, tensors in zip(file_names(weight_set, len(groups)), groups, strict=True)
     ]
-    return [*shards, *_index(source.name, shards)]
+    if len(shards) == 1:
+        return list(shards)
+    listed = {
+        shard.name: [(tensor.name, tensor.size_bytes) for tensor in shard.tensors]
+        for shard in shards
+    }
+    return [*shards, BlobPart(name=layout.index_file(weight_set), data=encode_index(listed))]
 
 
-def check_count(parts: Sequence[Part]) -> None:
+def check_count(parts: Sequence[Part | WrittenFile]) -> None:
     """Raises UnsavableStateError for more parts than a checkpoint may have files."""
     count = len(parts) + 1  # tensors.json
     if count > limits.FILES:
@@ -32,13 +44,3 @@ def check_count(parts: Sequence[Part]) -> None:
             kind="shards",
             hint="save with a larger max_shard_size",
         )
-
-
-def _index(weight_set: str, shards: list[WeightsPart]) -> list[Part]:
-    if len(shards) == 1:
-        return []
-    listed = {
-        shard.name: [(tensor.name, tensor.size_bytes) for tensor in shard.tensors]
-        for shard in shards
-    }
-    return [BlobPart(name=layout.index_file(weight_set), data=encode_index(listed))]

@@ -59,7 +59,8 @@ class WeightSetSource:
     """A weight set ready to be written; every refusal lies behind it.
 
     `aliases` has the other names of tied tensors, `modules` the versions other than 1, `state`
-    what of the state dict is no tensor, `names` each live tensor's name by its id().
+    what of the state dict is no tensor, `names` each live tensor's name by its id(). `frozen` are
+    the parameters that are not trained where others are: a first guess at what will not change.
     """
 
     name: str
@@ -72,6 +73,7 @@ class WeightSetSource:
     trainable_parameters: int | None
     dtypes: Mapping[str, int]
     names: Mapping[int, str]
+    frozen: frozenset[str]
 
 
 def weight_set(name: str, source: Any) -> WeightSetSource:
@@ -110,6 +112,7 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
         trainable_parameters=_trainable(live.module),
         dtypes=_dtypes(tensors, aliases),
         names=_names(live.module, aliases),
+        frozen=_frozen(live.module, aliases),
     )
 
 
@@ -297,6 +300,13 @@ def _names(module: nn.Module | None, aliases: Mapping[str, str]) -> dict[int, st
     for name, parameter in bare_named_parameters(module) if module is not None else ():
         names.setdefault(id(parameter), aliases.get(name, name))
     return names
+
+
+def _frozen(module: nn.Module | None, aliases: Mapping[str, str]) -> frozenset[str]:
+    named = list(bare_named_parameters(module)) if module is not None else []
+    if not any(parameter.requires_grad for _, parameter in named):
+        return frozenset()
+    return frozenset(aliases.get(name, name) for name, p in named if not p.requires_grad)
 
 
 def _kind(value: object) -> str:

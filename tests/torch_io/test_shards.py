@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,16 @@ from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.strip import strip
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
-from smartcash_format.spec import limits
+from smartcash_format.spec import layout, limits
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.shards import MAX_SHARD_BYTES, SMALL_SHARDS
 from smartcash_format.store.compare import diff
 from smartcash_format.torch_io.collect import collect
+from smartcash_format.torch_io.incremental import Increment, Memory
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.preflight import preflight
 from smartcash_format.torch_io.read_state import load_tensors
-from smartcash_format.torch_io.save import save, size_bound
+from smartcash_format.torch_io.save import Prepared, prepare, publish, save, size_bound
 from tests.torch_io.saving import facts
 from tests.torch_io.written import same_bits
 from tests.torch_io.zoo import Small, Training, stepped
@@ -167,3 +170,74 @@ def test_more_shards_than_a_checkpoint_may_have_are_refused(tmp_path: Path) -> N
         save(tmp_path / "one", facts(), model=model, max_shard_bytes=8)
     assert "max_shard_size" in str(caught.value)
     assert not (tmp_path / "one").exists()
+
+
+def incremental(path: Path, earlier: Path | None, memory: Memory, model: object) -> Prepared:
+    increment = Increment(earlier=earlier, memory=memory, max_shard_bytes=MAX_SHARD_BYTES)
+    return prepare(path, facts(), model=model, increment=increment)
+
+
+@pytest.mark.parametrize("broken", ["gone", "manifest"])
+def test_a_checkpoint_that_goes_or_breaks_before_it_is_linked_costs_only_the_links(
+    tmp_path: Path, broken: str
+) -> None:
+    model, memory = {"w": torch.zeros(600, 600)}, Memory()
+    first = publish(incremental(tmp_path / "one", None, memory, model))
+    second = publish(incremental(tmp_path / "two", first.path, memory, model))
+    assert second.linked == ("model.safetensors",)
+    prepared = incremental(tmp_path / "three", second.path, memory, model)
+    if broken == "gone":
+        shutil.rmtree(second.path)
+    else:
+        (second.path / layout.TENSORS).write_bytes(b"{}")
+    third = publish(prepared)
+    assert third.linked == ()
+    (warning,) = third.warnings
+    assert warning.startswith("nothing is shared with two")
+    assert validate(third.path, Depth.CONTENT).problems == ()
+    fourth = publish(incremental(tmp_path / "four", third.path, memory, model))
+    assert fourth.linked == ("model.safetensors",)
+
+
+def test_what_is_linked_is_listed_as_when_it_was_written(tmp_path: Path) -> None:
+    values = {"w": torch.tensor([1.0, float("nan"), float("-inf")]), "n": torch.arange(3)}
+    memory = Memory()
+    first = publish(incremental(tmp_path / "one", None, memory, values))
+    second = publish(incremental(tmp_path / "two", first.path, memory, values))
+    assert second.linked == ("model.safetensors",)
+    assert (first.path / layout.TENSORS).read_bytes() == (second.path / layout.TENSORS).read_bytes()
+    assert first.meta.weights == second.meta.weights
+
+
+def test_a_dtype_or_shape_that_changes_is_a_change_whatever_the_bytes(tmp_path: Path) -> None:
+    memory = Memory()
+    first = publish(incremental(tmp_path / "one", None, memory, {"w": torch.zeros(4)}))
+    for name, value in {
+        "shape": torch.zeros(2, 2),
+        "dtype": torch.zeros(4, dtype=torch.int32),
+    }.items():
+        found = publish(incremental(tmp_path / name, first.path, memory, {"w": value}))
+        assert found.linked == ()
+        assert validate(found.path, Depth.CONTENT).problems == ()
+
+
+def test_there_is_room_in_meta_json_for_every_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartcash_format.spec.shards.WORTH_A_FILE_BYTES", 1)
+    model = {f"t{n:02}": torch.full((3,), float(n)) for n in range(SMALL_SHARDS + 4)}
+    memory = Memory()
+    path = publish(incremental(tmp_path / "0", None, memory, model)).path
+    most = 0
+    # Each save one more stands still for good.
+    for turn in range(1, len(model)):
+        model |= {name: model[name] + 99 for name in sorted(model)[turn:]}
+        prepared = incremental(tmp_path / str(turn), path, memory, model)
+        found = publish(prepared)
+        path = found.path
+        most = max(most, len(list(path.glob("*.safetensors"))))
+        expected = prepared.collected
+        assert len(found.meta.files) <= len(expected.parts) + 1 + expected.spare_files
+        assert found.size_bytes <= prepared.size_bytes
+        assert validate(path, Depth.CONTENT).problems == ()
+    assert SMALL_SHARDS < most <= SMALL_SHARDS + 2

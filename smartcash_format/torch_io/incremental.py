@@ -1,0 +1,235 @@
+"""An incremental save: what did not change since the checkpoint before is linked, not written.
+
+Whether a tensor changed is decided by its digest, tensor by tensor: batch-norm buffers of a frozen
+backbone do change. Those that may be unchanged are hashed before anything is written; those known
+to have changed last time are not, and are hashed while they are written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from smartcash_format.disk.observe import observe
+from smartcash_format.disk.parts import Part, TensorSource
+from smartcash_format.disk.publish import Stage
+from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.disk.sharing import SoundFiles
+from smartcash_format.disk.write import WrittenFile, WrittenTensor
+from smartcash_format.errors import CheckpointError
+from smartcash_format.spec import digest, layout
+from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.rules import check
+from smartcash_format.spec.shards import SMALL_SHARDS, Shard, regroup
+from smartcash_format.spec.tensors import TensorRecord, Tensors
+from smartcash_format.torch_io.collect import Collected
+from smartcash_format.torch_io.shards import check_count, shard_parts
+from smartcash_format.torch_io.weights import WeightSetSource
+
+# Each may hold a copy of a device's tensor while it hashes.
+HASHING_THREADS: Final = 4
+
+
+class Memory:
+    """What one manager knows from a save to the next: files that are sound, tensors that change."""
+
+    def __init__(self) -> None:
+        self.sound = SoundFiles()
+        self._checkpoint_id: str | None = None
+        self._changed: dict[str, frozenset[str]] = {}
+
+    def changed(self, checkpoint_id: str, weight_set: str) -> Set[str]:
+        """The tensors that this checkpoint's save found changed; none where that is not known."""
+        if checkpoint_id != self._checkpoint_id:
+            return frozenset()
+        return self._changed.get(weight_set, frozenset())
+
+    def note(self, checkpoint_id: str, saved: Tensors, before: Tensors | None) -> None:
+        """Remembers what a save found changed from the checkpoint before it."""
+        earlier = {} if before is None else before.weights
+        self._checkpoint_id = checkpoint_id
+        self._changed = {
+            name: frozenset(
+                tensor
+                for tensor, record in saved.weights[name].tensors.items()
+                if tensor in found.tensors and found.tensors[tensor].digest != record.digest
+            )
+            for name, found in earlier.items()
+            if name in saved.weights
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increment:
+    """What a save may share: with which checkpoint, if there is one, and what is remembered."""
+
+    earlier: Path | None
+    memory: Memory
+    max_shard_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What is left to be written, what was linked, and the manifest of the checkpoint before."""
+
+    collected: Collected
+    linked: tuple[WrittenFile, ...] = ()
+    before: Tensors | None = None
+
+
+def with_spare_files(collected: Collected) -> Collected:
+    """The same with room in meta.json for all the files that its weights may be grouped into."""
+    shards = sum(layout.role_of(part.name)[0] == "weights" for part in collected.parts)
+    # Those that are kept are half full at least, or at most SMALL_SHARDS; the others are as many as
+    # there would be anyhow, one more for what lies apart, and the index.
+    return replace(collected, spare_files=shards + (SMALL_SHARDS + 3) * len(collected.sets))
+
+
+def share(staged: Stage, collected: Collected, increment: Increment) -> Shared:
+    """Links into the stage what did not change, and groups the rest by whether it does.
+
+    Whatever is in the way of a link (the mount, the checkpoint before, which may be gone or rotten)
+    is a warning, and the file is written. Raises UnsavableStateError for too many files.
+    """
+    with ExitStack() as stack:
+        sharing = _Sharing(staged, collected, increment, stack)
+        for each in collected.sets:
+            sharing.add(each)
+    return sharing.done()
+
+
+@dataclass(slots=True)
+class _Sharing:
+    staged: Stage
+    collected: Collected
+    increment: Increment
+    stack: ExitStack
+    opened: Opened | None = None
+    before: Tensors | None = None
+    parts: list[Part] = field(default_factory=list)
+    linked: list[WrittenFile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.increment.earlier is None:
+            return
+        try:
+            self.opened = self.stack.enter_context(open_checkpoint(self.increment.earlier))
+            names = (layout.TENSORS,)
+            observed = observe(self.opened, Depth.CONTENT, names=names)
+            problems = check(self.opened.meta, observed)
+            reason = f"{problems[0].where} {problems[0].message}" if problems else ""
+            self.before = None if problems else observed.tensors
+        except (CheckpointError, OSError) as error:
+            reason = str(error)
+        if self.before is None:
+            self.warnings.append(
+                f"nothing is shared with {self.increment.earlier.name}, all is written: {reason}"
+            )
+
+    def add(self, source: WeightSetSource) -> None:
+        """Groups and links one weight set."""
+        sources = _sources(self.collected.parts, source)
+        sizes = {name: tensor.size_bytes for name, tensor in sources.items()}
+        records = self._records(source.name)
+        still = self._same(source.name, sources) | (source.frozen - records.keys())
+        earlier: dict[str, set[str]] = {}
+        for name, record in records.items():
+            earlier.setdefault(record.file, set()).add(name)
+        shards = regroup(sizes, still, earlier, self.increment.max_shard_bytes)
+        parts = shard_parts(source.name, [[sources[name] for name in s.names] for s in shards])
+        for part, shard in zip(parts, shards, strict=False):
+            if not self._link(part, shard, records):
+                self.parts.append(part)
+        self.parts += parts[len(shards) :]
+
+    def done(self) -> Shared:
+        """What the sets came to, with the parts that are no weights."""
+        others = [part for part in self.collected.parts if not _is_of_weights(part)]
+        parts = (*(part.plan() for part in self.parts), *others)
+        check_count((*parts, *self.linked))
+        warnings = (*self.collected.warnings, *self.warnings)
+        return Shared(
+            collected=replace(self.collected, parts=parts, warnings=warnings),
+            linked=tuple(self.linked),
+            before=self.before,
+        )
+
+    def _records(self, weight_set: str) -> Mapping[str, TensorRecord]:
+        found = self.before.weights.get(weight_set) if self.before is not None else None
+        return {} if found is None else found.tensors
+
+    def _same(self, weight_set: str, sources: Mapping[str, TensorSource]) -> frozenset[str]:
+        """The tensors that are what they were in the checkpoint before, by their digests."""
+        if self.opened is None:
+            return frozenset()
+        changed = self.increment.memory.changed(self.opened.meta.checkpoint_id, weight_set)
+        asked = [
+            (sources[name], record)
+            for name, record in self._records(weight_set).items()
+            if name in sources and name not in changed and _is_like(sources[name], record)
+        ]
+        with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
+            same = list(pool.map(lambda pair: _digest(pair[0]) == pair[1].digest, asked))
+        return frozenset(tensor.name for (tensor, _), hit in zip(asked, same, strict=True) if hit)
+
+    def _link(self, part: Part, shard: Shard, records: Mapping[str, TensorRecord]) -> bool:
+        if shard.source is None or self.opened is None:
+            return False
+        reason = self.increment.memory.sound.link(self.opened, shard.source, self.staged, part.name)
+        if reason is not None:
+            self.warnings.append(
+                f"{part.name} is written, not linked to {self.opened.path.name}: {reason}"
+            )
+            return False
+        record = self.opened.meta.files[shard.source]
+        self.linked.append(
+            WrittenFile(
+                name=part.name,
+                size_bytes=record.size_bytes,
+                digest=record.digest,
+                tensors={name: _written(records[name]) for name in shard.names},
+            )
+        )
+        return True
+
+
+def _sources(parts: Iterable[Part], source: WeightSetSource) -> dict[str, TensorSource]:
+    """The tensors of a weight set in its order, each to be read where it lies by now."""
+    found = {
+        piece.source.name: piece.source
+        for part in parts
+        if layout.role_of(part.name) == ("weights", source.name)
+        for piece in part.plan().pieces
+        if isinstance(piece.source, TensorSource)
+    }
+    return {tensor.name: found[tensor.name] for tensor in source.tensors}
+
+
+def _is_of_weights(part: Part) -> bool:
+    return layout.role_of(part.name)[0] in ("weights", "index")
+
+
+def _is_like(source: TensorSource, record: TensorRecord) -> bool:
+    """Whether equal digests would mean the same tensor, and could be equal."""
+    return (
+        source.dtype == record.dtype
+        and list(source.shape) == record.shape
+        and digest.algorithm_of(record.digest) == digest.ALGORITHM
+    )
+
+
+def _digest(source: TensorSource) -> str:
+    return digest.digest_of(memoryview(source.read()).cast("B") if source.size_bytes else b"")
+
+
+def _written(record: TensorRecord) -> WrittenTensor:
+    statistics: dict[str, Any] = record.model_dump(
+        include={"l2", "absmax", "nan", "inf"}, exclude_none=True
+    )
+    return WrittenTensor(digest=record.digest, statistics=statistics)
