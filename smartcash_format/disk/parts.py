@@ -24,8 +24,9 @@ class TensorSource:
     """A tensor to be written: its raw little-endian bytes come when its turn does.
 
     `read` is called on a worker thread, if there is a byte to read, and gives exactly `size_bytes`
-    contiguous bytes; an incremental save may call it twice. `measure` is for floating tensors: it is called on a worker
-    thread, with the bytes of many tensors that have the same function at once.
+    contiguous bytes; an incremental save may call it twice. `measure` is for floating tensors: it
+    is called on a worker thread, with the bytes of many tensors that have the same function at
+    once.
     """
 
     name: str
