@@ -18,6 +18,8 @@ from typing import Any
 
 import smartcash_format as package
 
+# What typer has for tests: the shell is the one named, not the one that started make.
+os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
 HEAVY = (".safetensors", ".pt")
 
 
@@ -78,6 +80,7 @@ def commands(root: Path, newest: Path, older: Path) -> Iterator[tuple[str, list[
     yield "validate --depth content", ["validate", newest, "--depth", "content"]
     yield "storage-test", ["storage-test", root.parent]
     yield "convert --help", ["convert", "--help"]
+    yield "export --help", ["export", "--help"]
     yield "--help", ["--help"]
     yield "--show-completion", ["--show-completion", "bash"]
     yield "prune --apply", ["prune", root, "--keep-last", "2", "--apply"]

@@ -25,8 +25,18 @@ UNREADABLE: Final = 3
 
 def complain(message: str) -> None:
     """One line on standard error; control characters are shown, never sent."""
-    lines = (words.harmless(line, 2_000) for line in message.splitlines())
-    typer.echo("smartcash-format: " + "\n".join(lines), err=True)
+    typer.echo(f"smartcash-format: {words.harmless(message, 2_000)}", err=True)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, its first breach among it, and how many more there are."""
+    if isinstance(error, ImportError) and error.name == "torch":
+        return 'this needs torch, which is not installed: pip install "smartcash-format[torch]"'
+    head, *breaches = str(error).splitlines() or [type(error).__name__]
+    if not breaches:
+        return head
+    more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
+    return f"{head}: {breaches[0].strip()}{more}"
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -35,7 +45,7 @@ def stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def code_of(error: CheckpointError | OSError | ValueError) -> int:
+def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:
     """The exit code of an error that reached the edge."""
     if isinstance(error, CheckpointNotFoundError):
         return FOUND

@@ -81,7 +81,8 @@ def main() -> None:
     """Run the command with the arguments of this process."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        # Named, so that `python -m smartcash_format` completes and helps under the same name.
+        code = app(standalone_mode=False, prog_name=app.info.name)
     except typer.Abort:
         exits.complain("stopped")
         sys.exit(130)
@@ -90,9 +91,14 @@ def main() -> None:
         sys.exit(exits.USAGE)
     except BrokenPipeError:
         exits.leave_quietly()
-    except (CheckpointError, OSError, ValueError) as error:
+    except (CheckpointError, OSError, ValueError, ImportError) as error:
         if debug:
             raise
-        exits.complain(str(error))
+        exits.complain(exits.one_line(error))
         sys.exit(exits.code_of(error))
+    except Exception as error:
+        if debug:
+            raise
+        exits.complain(f"{type(error).__name__}: {exits.one_line(error)}; --debug shows where")
+        sys.exit(exits.UNREADABLE)
     sys.exit(code if isinstance(code, int) else exits.FINE)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -236,12 +235,6 @@ def test_an_error_is_one_line_on_stderr_with_its_exit_code(
     assert words in ran.err
     assert "Traceback" not in ran.err
     assert not ran.out
-
-
-def test_a_closed_pipe_is_no_error(root: Path) -> None:
-    command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
 
 
 def test_report_writes_one_file_and_says_which(run: Run, root: Path, tmp_path: Path) -> None:

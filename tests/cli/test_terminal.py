@@ -1,0 +1,160 @@
+"""How the command behaves in a terminal, a pipe and a script: colours, cuts, errors, completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.cli.commands import ls
+from smartcash_format.cli.main import main
+from smartcash_format.spec import layout
+from smartcash_format.testing.sample import write_sample
+from tests.cli.conftest import Run
+from tests.processes import CHECKOUT, run_python
+from tests.store.checkpoints import write_checkpoint
+
+RED = "\x1b[31m"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in (1, 2):
+        write_checkpoint(tmp_path / "root", number)
+    return tmp_path / "root"
+
+
+def pruned(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    """What `prune` prints into something that says it is a terminal."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "60", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
+    return run("prune", root, "--keep-last", "0").out
+
+
+def test_colours_are_for_terminals(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in run("prune", root, "--keep-last", "0").out
+    assert RED in pruned(run, root, monkeypatch)
+
+
+def test_no_color_is_honoured(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RED not in pruned(run, root, monkeypatch, NO_COLOR="1")
+
+
+def test_nothing_is_cut_or_folded_where_nobody_looks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "epoch-0001-" + "long" * 40
+    path = write_checkpoint(tmp_path, 1, name=name, metrics={"m" * 90: 0.5})
+    sample = write_sample(tmp_path / ("deep" * 20), epoch=1)
+    assert name in run("ls", tmp_path).out
+    assert name in run("prune", tmp_path).out
+    assert "m" * 90 in run("show", path).out
+    assert str(sample) in run("tensors", sample).out
+    assert str(sample) in run("diff", sample, sample).out
+    assert str(sample) in run("validate", sample).out
+
+
+def test_a_traceback_is_for_those_who_ask(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run("ls", tmp_path / "nowhere")
+    assert ran.code == 3
+    assert ran.err.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["smartcash-format", "--debug", "ls", str(tmp_path / "no")])
+    with pytest.raises(FileNotFoundError):
+        main()
+
+
+def test_what_nobody_thought_of_is_one_line_too(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("division by\nzero \x1b[2J")
+
+    monkeypatch.setattr(ls, "listing_table", fail)
+    ran = run("ls", root)
+    assert ran.code == 3
+    assert ran.err == (
+        "smartcash-format: ZeroDivisionError: division by: zero \\x1b[2J; --debug shows where\n"
+    )
+
+
+def test_an_error_with_many_breaches_is_one_line(run: Run, root: Path) -> None:
+    path = next(iter(root.iterdir()))
+    (path / layout.META).write_text('{"format": "smartcash-format", "format_version": "1.0"}')
+    ran = run("show", path)
+    assert ran.code == 3
+    assert ran.err.count("\n") == 1
+    assert "is no valid checkpoint: meta.json" in ran.err
+
+
+def test_without_torch_a_command_that_needs_it_says_the_pip_command(tmp_path: Path) -> None:
+    (tmp_path / "old.pth").write_bytes(b"")
+    arguments = ["smartcash-format", "convert", str(tmp_path / "old.pth"), "-o", str(tmp_path)]
+    printed = run_python(
+        "import sys; sys.modules['torch'] = None; sys.stderr = sys.stdout\n"
+        f"sys.argv = {arguments}\n"
+        "from smartcash_format.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as stopped:\n    print(stopped.code)"
+    )
+    said, code = printed.splitlines()
+    assert said.endswith('pip install "smartcash-format[torch]"')
+    assert code == "3"
+
+
+def test_a_closed_pipe_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def completed(words: str) -> list[str]:
+    """What bash would offer after these words."""
+    program = (
+        "import sys\n"
+        "from smartcash_format.cli.main import main\n"
+        "try:\n    main()\n"
+        "finally:\n    assert 'torch' not in sys.modules\n"
+    )
+    environment = {
+        **os.environ,
+        "COMP_WORDS": f"smartcash-format {words}",
+        "COMP_CWORD": str(words.count(" ") + 1),
+        "_SMARTCASH_FORMAT_COMPLETE": "complete_bash",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("va", ["validate"]), ("validate --dep", ["--depth"]), ("validate --depth c", ["content"])],
+)
+def test_a_shell_completes_commands_options_and_choices_without_torch(
+    words: str, offered: list[str]
+) -> None:
+    assert completed(words) == offered
+
+
+def test_completion_installs_itself_at_home(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    ran = run("--install-completion", "bash")
+    assert ran.code == 0
+    script = tmp_path / ".bash_completions" / "smartcash-format.sh"
+    assert "_SMARTCASH_FORMAT_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+    assert script.read_text().strip() in run("--show-completion", "bash").out
