@@ -100,10 +100,6 @@ class Opened:
             found = self._buffers[name] = self._map(name)
         return found
 
-    def stream(self, name: str) -> BinaryIO:
-        """A stream over the very bytes of `buffer`."""
-        return io.BufferedReader(_BufferStream(self.buffer(name)), 1 << 16)
-
     def close(self) -> None:
         """Releases what is mapped and open; a buffer that somebody still holds stays mapped."""
         self._buffers.clear()
@@ -343,34 +339,6 @@ class _DescriptorStream(io.RawIOBase):
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
         origin = os.fstat(self._file).st_size if whence == io.SEEK_END else start[whence]
         self._position = max(0, origin + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
-class _BufferStream(io.RawIOBase):
-    """Reads a buffer without copying it first; `readinto` copies straight from the mapping."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
-        data = self._buffer[self._position : self._position + len(target)]
-        target[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._buffer)}
-        self._position = max(0, start[whence] + offset)
         return self._position
 
     def tell(self) -> int:

@@ -65,6 +65,9 @@ class Machine:
         self.names: set[Name] = set()
         # Of every tensor made: empty then, and once more looked at when all is done.
         self.hooks: list[dict[Any, Any]] = []
+        # By identity what a value does not show: the object itself, so that the identity stays its
+        # own, and ORDERED_DICT, COUNTER, or REBUILD for a tensor that wants gradients.
+        self.kinds: dict[int, tuple[object, Name]] = {}
         self._tensors = 0
         self._copied = 0
         self._tuple_keys = 0
@@ -131,18 +134,24 @@ class Machine:
             raise Refused("pickle-structure", f"calls {shown(name)}, which is no name")
         if name is REBUILD:
             tensor = rebuild(args)
+            if args[4]:
+                self._note(tensor, name)
             self.hooks.append(args[-1])
             self.count_tensors(1)
             return tensor
         if name is ORDERED_DICT and not args:
-            return {}
+            return self._note({}, name)
         if name is COUNTER and len(args) == 1 and type(args[0]) is dict:
             # A copy, as torch makes one: counted, or a large dict named often fills the memory.
             self._copied += len(args[0])
             if self._copied > limits.PROGRAM_VALUES:
                 raise Refused("pickle-bounds", "copies too many values into counters")
-            return dict(args[0])
+            return self._note(dict(args[0]), name)
         raise Refused("pickle-structure", f"calls {name} with other arguments than its writers do")
+
+    def _note(self, value: Any, kind: Name) -> Any:
+        self.kinds[id(value)] = value, kind
+        return value
 
     def count_tensors(self, count: int) -> None:
         """Keeps the number of tensors in its bound."""

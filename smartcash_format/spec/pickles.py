@@ -8,13 +8,14 @@ passes here is plain data and tensors that are really there (FORMAT.md, Torch fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.archive_layout import PROGRAM
 from smartcash_format.spec.opcodes import run
+from smartcash_format.spec.pickle_machine import Name
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.rebuilds import TensorMachine
 from smartcash_format.spec.refusal import Refused, shown
@@ -27,23 +28,27 @@ __all__ = ["Program", "TensorRef", "TorchFile", "read_program", "scan_torch_file
 _LEAVES: Final = frozenset({str, int, float, bool, type(None), TensorRef})
 _MANY: Final = frozenset({dict, list, tuple})
 _OPEN: Final = (0, 0)
+Kinds = Mapping[int, tuple[object, Name]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """What a pickle program builds, and the names it asks for, as "module.name".
 
-    `value` is made of dict (OrderedDict and Counter among them), list, tuple, str, int, float,
-    bool, None and TensorRef. Containers may be shared, as in the program; none holds itself.
+    `value` is made of dict, list, tuple, str, int, float, bool, None and TensorRef. Containers may
+    be shared, as in the program; none holds itself. `kinds` has by the identity of a dict or a
+    TensorRef what it would be: the OrderedDict or Counter of collections, or a tensor that wants
+    gradients (the name of torch's rebuilding).
     """
 
     value: Any
     globals: frozenset[str]
+    kinds: Kinds = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchFile:
-    """A torch file that only holds data: what it would load to, and its storages.
+    """A torch file that only holds data: what it would load to, as a Program, and its storages.
 
     `storages` has each storage's key and where its bytes lie in the file.
     """
@@ -51,6 +56,7 @@ class TorchFile:
     value: Any
     globals: frozenset[str]
     storages: Mapping[str, Record]
+    kinds: Kinds = field(default_factory=dict, compare=False)
 
 
 def scan_torch_file(
@@ -70,7 +76,12 @@ def scan_torch_file(
         program = _program(_read_program(stream, archive.program), sizes)
     except Refused as refused:
         return None, (refused.problem(where),)
-    file = TorchFile(value=program.value, globals=program.globals, storages=archive.storages)
+    file = TorchFile(
+        value=program.value,
+        globals=program.globals,
+        storages=archive.storages,
+        kinds=program.kinds,
+    )
     return file, ()
 
 
@@ -105,7 +116,7 @@ def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     value = run(machine)
     _check(value)
     named.check_all_named()
-    return Program(value=value, globals=frozenset(map(str, machine.names)))
+    return Program(value=value, globals=frozenset(map(str, machine.names)), kinds=machine.kinds)
 
 
 def _check(value: Any) -> None:

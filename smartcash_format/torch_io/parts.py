@@ -11,10 +11,9 @@ import os
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import torch
-from torch.serialization import load as torch_load
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.read import Opened
@@ -29,6 +28,7 @@ from smartcash_format.torch_io.dtypes import TORCH_DTYPES, torch_shape
 from smartcash_format.torch_io.fit_tensors import TensorForm
 from smartcash_format.torch_io.state import StateFormError, decode
 from smartcash_format.torch_io.stored_data import readable
+from smartcash_format.torch_io.stored_values import values
 
 # More threads than cores gain nothing; beyond this the memory's bandwidth is the limit.
 HASHING_THREADS: Final = 8
@@ -114,12 +114,11 @@ class Parts:
         """What a torch file holds, in memory of its own, with the types that it was saved with."""
         if file not in self._decoded:
             try:
-                self._decoded[file] = decode(load_data(self.opened.stream(file)))
+                self._decoded[file] = decode(
+                    values(self._observed.torch_files[file], self.opened.buffer(file))
+                )
             except StateFormError as error:
                 self.refuse("pickle-structure", file, str(error), error)
-            except RuntimeError as error:
-                first = str(error).partition("\n")[0][:200]
-                self.refuse("archive-structure", file, f"torch does not read it: {first}", error)
         return self._decoded[file]
 
     def refuse(self, code: Code, where: str, message: str, cause: Exception | None) -> NoReturn:
@@ -191,16 +190,6 @@ class Parts:
 def _shape(info: TensorInfo) -> tuple[int, ...]:
     # None fits no live tensor; so does the shape in the file.
     return torch_shape(info.dtype, info.shape) or info.shape
-
-
-def load_data(stream: BinaryIO) -> Any:
-    """The state that a torch file holds, on the CPU, as torch.load(weights_only=True) reads it.
-
-    By reference to torch's own function, as it was when this module was imported: programs replace
-    `torch.load` by one that forces weights_only=False. Every argument is given, so that no default
-    of the environment counts.
-    """
-    return torch_load(stream, map_location="cpu", weights_only=True, mmap=False)
 
 
 def _digest_problem(where: str, stated: str, data: memoryview) -> Problem | None:

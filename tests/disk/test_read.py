@@ -55,13 +55,12 @@ def test_opening_reads_meta_and_nothing_else(path: Path, monkeypatch: pytest.Mon
     assert read_meta(path).epoch == 3
 
 
-def test_a_buffer_and_its_stream_are_the_bytes_of_the_file(path: Path) -> None:
+def test_a_buffer_has_the_bytes_of_the_file(path: Path) -> None:
     with open_checkpoint(path) as opened:
         for name in (*opened.meta.files, layout.META):
             data = (path / name).read_bytes()
             assert bytes(opened.buffer(name)) == data
             assert opened.buffer(name) is opened.buffer(name)
-            assert opened.stream(name).read() == data
             assert opened.raw(name).read() == data
             assert opened.size(name) == opened.listed_size(name) == len(data)
 
@@ -116,7 +115,6 @@ def test_an_empty_file_has_an_empty_buffer(path: Path) -> None:
     (path / "aux").write_bytes(b"")
     with open_checkpoint(path) as opened:
         assert bytes(opened.buffer("aux")) == b""
-        assert opened.stream("aux").read() == b""
 
 
 def test_a_file_that_is_replaced_after_it_was_opened_is_not_what_is_read(path: Path) -> None:
@@ -124,7 +122,7 @@ def test_a_file_that_is_replaced_after_it_was_opened_is_not_what_is_read(path: P
         before = bytes(opened.buffer(WEIGHTS))
         (path / "new").write_bytes(b"other")
         os.rename(path / "new", path / WEIGHTS)
-        assert opened.stream(WEIGHTS).read() == opened.raw(WEIGHTS).read() == before
+        assert bytes(opened.buffer(WEIGHTS)) == opened.raw(WEIGHTS).read() == before
 
 
 def test_a_checkpoint_that_is_renamed_while_open_is_read_on(path: Path) -> None:

@@ -20,7 +20,6 @@ from smartcash_format.errors import (
     UnsafeCheckpointError,
 )
 from smartcash_format.spec.problems import Problem
-from smartcash_format.torch_io import parts
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
 from tests.torch_io.same import assert_same, snapshot
@@ -204,17 +203,6 @@ def test_a_part_that_is_not_wanted_is_not_looked_into(scene: Scene) -> None:
     handmade.reseal(scene.path)
     result = load_checkpoint(scene.path, model=scene.live.model)
     assert result.restored == ("model",)
-
-
-def test_what_torch_itself_refuses_is_an_invalid_checkpoint(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("no\nmore")
-
-    monkeypatch.setattr(parts, "torch_load", refuse)
-    error = scene.assert_untouched(InvalidCheckpointError)
-    assert "torch does not read it: no" in str(error)
 
 
 @pytest.mark.parametrize(
