@@ -112,6 +112,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "checkpoint_id": entry.checkpoint_id,
         "run_id": entry.run_id,
         "parent_id": entry.parent_id,
+        "derived_from": entry.derived_from,
         "saved_at": entry.saved_at_text,
         "epoch": entry.epoch,
         "step": entry.step,
