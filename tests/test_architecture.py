@@ -133,6 +133,13 @@ def test_a_directory_is_renamed_by_publish_and_removed_by_leftovers() -> None:
     assert removes <= {"disk.leftovers"}
 
 
+def test_a_file_of_a_checkpoint_is_linked_by_publish() -> None:
+    modules = [module for module in TREES if not _in_room(module, "testing")]
+    links = {module for module in modules if "os.link" in {name for name, _ in _calls(module)}}
+    # The others link what is in no checkpoint: an old history, and a probe.
+    assert links == {"disk.publish", "disk.notes", "disk.leftovers"}
+
+
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_torch_reads_files_with_weights_only_and_nothing_else(module: str) -> None:
     for name, call in _calls(module):

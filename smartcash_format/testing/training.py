@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 
 EARLIER: Final = (1, 2, 3)
 NEXT: Final = 99
+# Bytes: the small model lies in several files, of which one changes and the others are linked.
+SHARD: Final = 40
 
 
 def operations() -> tuple[Operation, ...]:
-    """A save, a save with a cleanup, a cleanup, a resume and a copy, by a manager."""
+    """Saves, also with a cleanup and incremental, a cleanup, a resume and a copy, by a manager."""
     return (
         _operation("manager: save", _save),
         _operation("manager: save, then cleanup", _save_and_clean, removes=(0,)),
+        Operation(
+            name="manager: incremental save",
+            run=_save_changed,
+            prepare=lambda root: [_save_incrementally(root, epoch) for epoch in EARLIER],
+            save_next=lambda root: _save_incrementally(root, NEXT),
+        ),
         _operation("manager: cleanup", _clean, removes=(0, 1)),
         _operation("manager: resume", _resume),
         _operation("manager: copy", _copy),
@@ -43,9 +51,13 @@ def _operation(
 
 
 def _manager(root: Path) -> CheckpointManager:
+    return CheckpointManager(root, _quiet(), monitor="val_loss", mode="min")
+
+
+def _quiet() -> logging.Logger:
     quiet = logging.Logger("fault injection")  # without a handler: what goes wrong is expected
     quiet.addHandler(logging.NullHandler())
-    return CheckpointManager(root, quiet, monitor="val_loss", mode="min")
+    return quiet
 
 
 def _live() -> dict[str, Any]:
@@ -75,6 +87,20 @@ def _save_epoch(root: Path, epoch: int) -> Path:
 
 def _save(root: Path, saved: Saved) -> None:
     saved(_save_epoch(root, 4))
+
+
+def _save_incrementally(root: Path, epoch: int) -> Path:
+    """Saves a model of which the last layer is another in each epoch."""
+    live = _live()
+    live["model"][1].running_mean.fill_(epoch)
+    manager = CheckpointManager(root, _quiet(), incremental=True, max_shard_size=SHARD)
+    path = manager.save_checkpoint(**live, epoch=epoch)["path"]
+    assert isinstance(path, Path)
+    return path
+
+
+def _save_changed(root: Path, saved: Saved) -> None:
+    saved(_save_incrementally(root, 4))
 
 
 def _save_and_clean(root: Path, saved: Saved) -> None:
