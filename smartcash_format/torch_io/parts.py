@@ -115,7 +115,7 @@ class Parts:
         if file not in self._decoded:
             try:
                 self._decoded[file] = decode(
-                    values(self._observed.torch_files[file], self.opened.buffer(file))
+                    values(self._observed.torch_files[file], self.opened.raw(file))
                 )
             except StateFormError as error:
                 self.refuse("pickle-structure", file, str(error), error)
