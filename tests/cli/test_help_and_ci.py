@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from smartcash_format.cli.main import app, main
 from smartcash_format.testing.sample import write_sample
+from tests.store.checkpoints import write_checkpoint
 
 PROJECT = Path(__file__).parents[2]
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
@@ -59,3 +63,42 @@ def test_the_hook_is_given_meta_json_files_and_installs_no_torch(
     code, printed = run(monkeypatch, capsys, *arguments, *given)
     assert code == 1
     assert "file-missing" in printed
+
+
+def _blocks() -> list[Any]:
+    """What the YAML of docs/ci.md says."""
+    text = (PROJECT / "docs" / "ci.md").read_text(encoding="utf-8")
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+
+
+def test_the_workflow_of_the_document_gates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (workflow,) = (block for block in _blocks() if "jobs" in block)
+    steps = workflow["jobs"]["checkpoints"]["steps"]
+    program, *arguments = shlex.split(steps[-1]["run"])
+    assert program == "smartcash-format"
+    monkeypatch.chdir(tmp_path)
+    path = write_checkpoint(Path("release"), 1, metrics={"val_map": 0.5})
+    meta_depth = ["meta" if argument == "content" else argument for argument in arguments]
+    assert run(monkeypatch, capsys, *meta_depth)[0] == 0
+    code, printed = run(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert printed.startswith(f"::error file={path}/meta.json,title=smartcash-format::")
+    write_checkpoint(Path("release"), 2, metrics={"val_map": 0.3})
+    code, printed = run(monkeypatch, capsys, *meta_depth)
+    assert code == 1
+    assert "metrics.val_map>=0.4 does not hold: it is 0.3" in printed
+
+
+def test_the_hook_of_the_document_is_the_hook_of_the_repository() -> None:
+    (local,) = (block["repos"][0]["hooks"][0] for block in _blocks() if "repos" in block)
+    (hook,) = yaml.safe_load((PROJECT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert local.pop("additional_dependencies") == ["smartcash-format"]
+    assert local.pop("args")[0] == "--require"
+    assert local == {key: value for key, value in hook.items() if key != "description"}
+
+
+def test_nothing_is_left_for_a_reader_to_guess() -> None:
+    documents = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    assert not [path for path in documents if "OWNER" in path.read_text(encoding="utf-8")]
