@@ -44,6 +44,12 @@ if TYPE_CHECKING:
         Exported,
         export,
     )
+    from smartcash_format.integrations.share import (
+        Received,
+        Shared,
+        receive,
+        share,
+    )
     from smartcash_format.manager.checkpoint_manager import (
         CheckpointManager,
     )
@@ -56,6 +62,9 @@ if TYPE_CHECKING:
     )
     from smartcash_format.spec.diff import (
         Diff,
+    )
+    from smartcash_format.spec.personal import (
+        Finding,
     )
     from smartcash_format.spec.problems import (
         Depth,
@@ -127,6 +136,7 @@ __all__ = [
     "DropResumeState",
     "Entry",
     "Exported",
+    "Finding",
     "FitReport",
     "InsufficientSpaceError",
     "InvalidCheckpointError",
@@ -142,8 +152,10 @@ __all__ = [
     "Plan",
     "Policy",
     "Problem",
+    "Received",
     "Report",
     "SaveResult",
+    "Shared",
     "StateMismatchError",
     "Stripped",
     "Transferred",
@@ -159,8 +171,10 @@ __all__ = [
     "load_tensors",
     "preflight",
     "read_meta",
+    "receive",
     "save_checkpoint",
     "search",
+    "share",
     "sources_in",
     "strip",
     "transfer",
@@ -196,6 +210,12 @@ _MODULES = {
         "Exported",
         "export",
     ),
+    "integrations.share": (
+        "Received",
+        "Shared",
+        "receive",
+        "share",
+    ),
     "manager.checkpoint_manager": ("CheckpointManager",),
     "manager.functions": ("save_checkpoint",),
     "manager.results": (
@@ -203,6 +223,7 @@ _MODULES = {
         "SaveResult",
     ),
     "spec.diff": ("Diff",),
+    "spec.personal": ("Finding",),
     "spec.problems": (
         "Depth",
         "Problem",

@@ -8,28 +8,26 @@ before the original goes.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-from smartcash_format.disk.observe import observe, validate
+from smartcash_format.disk.derive import (
+    copy_file,
+    derived_meta,
+    manifest_part,
+    not_whole,
+    require_whole,
+    without_resume_state,
+)
+from smartcash_format.disk.observe import validate
 from smartcash_format.disk.parts import BlobPart
 from smartcash_format.disk.publish import Stage, remove, require_space, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.write import write_parts
-from smartcash_format.errors import InvalidCheckpointError
-from smartcash_format.spec import layout, limits
-from smartcash_format.spec.meta import FileRecord, Meta, encode_meta
-from smartcash_format.spec.pickles import scan_torch_file
-from smartcash_format.spec.problems import Depth, Problem
-from smartcash_format.spec.rules import check
-from smartcash_format.spec.tensors import Tensors, encode_tensors, parse_tensors
-
-# What extra.pt has under this key belongs to the model: its modules' state beside tensors.
-_MODULES: Final = "modules"
-_OPTIMIZER: Final = "optimizer"
+from smartcash_format.spec import layout
+from smartcash_format.spec.meta import FileRecord, encode_meta
+from smartcash_format.spec.problems import Depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +50,10 @@ def strip(path: Path, *, checkpoint_id: str) -> Stripped:
     kept is not whole, CheckpointWriteError; the original is there in each case.
     """
     with open_checkpoint(path) as opened:
-        kept = _kept(opened)
+        kept = without_resume_state(opened)
         if kept == opened.meta.files:
             return Stripped(path=path, checkpoint_id=opened.meta.checkpoint_id, freed_bytes=0)
-        _require_whole(path, _meta(opened.meta, kept, checkpoint_id))
+        require_whole(path, derived_meta(opened.meta, kept, checkpoint_id))
         new = _publish(opened, kept, checkpoint_id)
     # Not what removing frees: linked weights stay, and copied ones are there once more.
     saved_bytes = max(0, _size_bytes(path) - _size_bytes(new))
@@ -68,40 +66,10 @@ def _size_bytes(directory: Path) -> int:
         return sum(item.stat(follow_symlinks=False).st_size for item in found)
 
 
-def _kept(opened: Opened) -> Mapping[str, FileRecord]:
-    dropped = {layout.OPTIMIZER, layout.SCHEDULER}
-    if not _has_module_state(opened):
-        dropped.add(layout.EXTRA)
-    return {name: record for name, record in opened.meta.files.items() if name not in dropped}
-
-
-def _has_module_state(opened: Opened) -> bool:
-    record = opened.meta.files.get(layout.EXTRA)
-    if record is None:
-        return False
-    try:
-        size = opened.size(layout.EXTRA)
-    except FileNotFoundError:
-        return False
-    file, problems = scan_torch_file(opened.raw(layout.EXTRA), size, where=layout.EXTRA)
-    if file is None:
-        raise _not_whole(opened.path, problems)
-    return isinstance(file.value, dict) and _MODULES in file.value
-
-
-def _require_whole(path: Path, meta: Meta) -> None:
-    """Every kept file has a plain name, is there and has its size."""
-    with Opened(path) as opened:
-        opened.meta = meta
-        problems = check(meta, observe(opened, Depth.META))
-    if problems:
-        raise _not_whole(path, problems)
-
-
 def _publish(opened: Opened, kept: Mapping[str, FileRecord], checkpoint_id: str) -> Path:
     meta = opened.meta
     name = layout.directory_name(epoch=meta.epoch, step=meta.step, checkpoint_id=checkpoint_id)
-    manifest = BlobPart(name=layout.TENSORS, data=_manifest(opened, kept))
+    manifest = manifest_part(opened, kept)
     # Where the mount has links only the two documents are new; nobody knows before trying.
     require_space(opened.path.parent, len(manifest.data) + len(opened.meta_bytes))
     with stage(opened.path.parent / name, verb="stripped") as staged:
@@ -111,37 +79,12 @@ def _publish(opened: Opened, kept: Mapping[str, FileRecord], checkpoint_id: str)
         (written,) = write_parts(staged, [manifest])
         record = FileRecord(role="tensors", size_bytes=written.size_bytes, digest=written.digest)
         files = {**kept, layout.TENSORS: record}
-        data = encode_meta(_meta(meta, files, checkpoint_id))
+        data = encode_meta(derived_meta(meta, files, checkpoint_id))
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
         report = validate(staged.path, Depth.STRUCTURE)
         if not report.valid:
-            raise _not_whole(opened.path, report.problems)
+            raise not_whole(opened.path, report.problems)
         return staged.publish()
-
-
-def _manifest(opened: Opened, kept: Mapping[str, FileRecord]) -> bytes:
-    """tensors.json without the parameter names of what is dropped."""
-    data = opened.read(layout.TENSORS, limits.TENSORS_BYTES)
-    tensors, problems = parse_tensors(data)
-    if tensors is None:
-        raise _not_whole(opened.path, problems)
-    groups = tensors.optimizer_groups if layout.EXTRA in kept else {}
-    left = {name: names for name, names in groups.items() if name != _OPTIMIZER}
-    stripped: Tensors = tensors.model_copy(update={"optimizer_groups": left})
-    return encode_tensors(stripped)
-
-
-def _meta(meta: Meta, files: Mapping[str, FileRecord], checkpoint_id: str) -> Meta:
-    changed: dict[str, Any] = {
-        "checkpoint_id": checkpoint_id,
-        "derived_from": meta.checkpoint_id,
-        "optimizer": None,
-        "scheduler": None,
-        "files": dict(files),
-    }
-    if layout.EXTRA not in files:
-        changed |= {"extra": [], "rng": False}
-    return meta.model_copy(update=changed)
 
 
 def _link(opened: Opened, name: str, staged: Stage) -> None:
@@ -149,19 +92,4 @@ def _link(opened: Opened, name: str, staged: Stage) -> None:
     try:
         staged.link(name, opened.path / name, (facts.st_dev, facts.st_ino))
     except OSError:
-        _copy(opened, name, staged)
-
-
-def _copy(opened: Opened, name: str, staged: Stage) -> None:
-    require_space(staged.path.parent, opened.size(name))
-    with opened.raw(name) as source, open(staged.create(name), "wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
-
-
-def _not_whole(path: Path, problems: tuple[Problem, ...]) -> InvalidCheckpointError:
-    return InvalidCheckpointError(
-        f"{path.name} was not stripped: what would be kept is not whole", path=path,
-        problems=problems,
-    )  # fmt: skip
+        copy_file(opened, name, staged)

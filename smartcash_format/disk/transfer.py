@@ -60,12 +60,17 @@ class Transferred:
 
 
 def transfer(
-    sources: Sequence[Path], target_root: Path, *, progress: Progress | None = None
+    sources: Sequence[Path],
+    target_root: Path,
+    *,
+    progress: Progress | None = None,
+    inspect: Callable[[Path], None] | None = None,
 ) -> Transferred:
     """Copies checkpoints into another root, each verified; what was copied and what was not.
 
     A source that is broken or vanishes is skipped with its reason, the others go on. `progress` is
-    called with (bytes done, bytes in all); done counts when the copy has been read back. Raises
+    called with (bytes done, bytes in all); done counts when the copy has been read back. `inspect`
+    is given each whole copy before anybody else can see it; what it raises is raised. Raises
     InsufficientSpaceError before the first byte, CheckpointWriteError when the target fails:
     what was copied until then is whole and is skipped the next time.
     """
@@ -77,7 +82,7 @@ def transfer(
     size_bytes = 0
     for source, size in plan:
         try:
-            copied.append(_copy(source, target_root, meter))
+            copied.append(_copy(source, target_root, meter, inspect))
             size_bytes += size
         except _Skip as skip:
             skipped.append(skip.what)
@@ -173,7 +178,9 @@ def _is_there(place: Path, meta: Meta) -> bool:
         return False
 
 
-def _copy(source: Path, target_root: Path, meter: _Meter) -> Path:
+def _copy(
+    source: Path, target_root: Path, meter: _Meter, inspect: Callable[[Path], None] | None
+) -> Path:
     with _open(source) as opened:
         while True:
             place = _place(source, target_root, opened.meta)
@@ -184,6 +191,8 @@ def _copy(source: Path, target_root: Path, meter: _Meter) -> Path:
                     meta_digest = digest.digest_of(opened.meta_bytes)
                     _write(staged, layout.META, [opened.meta_bytes], meter)
                     _read_back(staged, layout.META, meta_digest, meter)
+                    if inspect is not None:
+                        inspect(staged.path)
                     return staged.publish()
             except CheckpointExistsError:
                 meter.again()  # the name was taken meanwhile: by the same copy, or by another

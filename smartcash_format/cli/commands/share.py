@@ -1,0 +1,110 @@
+"""`share` and `receive`: a checkpoint for others, and one from others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from smartcash_format.cli import asking, exits, output
+from smartcash_format.integrations import share as sharing
+from smartcash_format.integrations.share import Received, Shared
+from smartcash_format.view import words
+
+# A longer table stops being read.
+SHOWN: Final = 100
+SHARE_EXAMPLES = """Examples:
+
+  smartcash-format share runs/train/weights/epoch-0010-3f9a2c1b -o to_publish
+
+  smartcash-format share runs/train/weights/epoch-0010-3f9a2c1b -o to_publish --clean
+
+Exit code 1 says that something was found and is still there."""
+RECEIVE_EXAMPLES = """Examples:
+
+  smartcash-format receive downloaded -o runs/received
+
+Exit code 3 says that a checkpoint is not what it says; it is not there then."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds both commands."""
+    app.command("share", epilog=SHARE_EXAMPLES)(share)
+    app.command("receive", epilog=RECEIVE_EXAMPLES)(receive)
+
+
+def share(
+    checkpoint: asking.Checkpoint,
+    directory: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new or empty directory.")
+    ],
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what is found: paths, names, commands.")
+    ] = False,
+    resume_state: Annotated[
+        bool, typer.Option("--resume-state", help="With optimizer, scheduler and extra state.")
+    ] = False,
+    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+) -> None:
+    """Make a checkpoint for others: weights, metadata, and a model card to finish."""
+    done = sharing.share(checkpoint, directory, clean=clean, resume_state=resume_state)
+    if form is output.Document.JSON:
+        output.write_json(
+            "share",
+            path=str(done.path),
+            card=str(done.card),
+            findings=[asdict(finding) for finding in done.findings],
+            removed=done.removed,
+            kept=[asdict(finding) for finding in done.kept],
+            left_out=list(done.left_out),
+        )
+    else:
+        _show(done)
+    if done.kept or (done.findings and not done.removed):
+        raise typer.Exit(exits.FOUND)
+
+
+def receive(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A checkpoint, or a directory of them.")
+    ],
+    root: Annotated[Path, typer.Option("--output", "-o", metavar="ROOT", help="Where they go.")],
+    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+) -> None:
+    """Take in checkpoints of others: each is there when its last byte is validated."""
+    done = sharing.receive(directory, root)
+    if form is output.Document.JSON:
+        output.write_json("receive", received=[_document(each) for each in done])
+        return
+    for each in done:
+        state = "there already" if each.already else "intact"
+        typer.echo(words.harmless(f"{each.path}: {state}", 1_000))
+
+
+def _document(done: Received) -> dict[str, object]:
+    return {"source": str(done.source), "path": str(done.path), "already": done.already}
+
+
+def _show(done: Shared) -> None:
+    lines = [f"{done.path}", f"{done.card}: a draft; finish it before you publish"]
+    if done.left_out:
+        lines.append(f"left out: {', '.join(done.left_out)}")
+    output.show(*(Text(words.harmless(line, 1_000)) for line in lines))
+    if not done.findings and not done.kept:
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("found", "where", "", "text"):
+        table.add_column(heading, overflow="fold")
+    state = "removed" if done.removed else "still there: --clean removes it"
+    rows = [(finding, state) for finding in done.findings]
+    rows += [(finding, "stays: in a torch file") for finding in done.kept]
+    for finding, what in rows[:SHOWN]:
+        cells = (finding.kind, finding.where, what, finding.text)
+        table.add_row(*(Text(words.harmless(cell, 200)) for cell in cells))
+    output.show(table)
+    if len(rows) > SHOWN:
+        typer.echo(f"... and {len(rows) - SHOWN} more: --format json has them all")

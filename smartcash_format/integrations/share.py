@@ -1,0 +1,190 @@
+"""A checkpoint for others: weights without what only resumes, metadata that tells on nobody.
+
+And the other way: what came from others, validated to the last byte before it is there. Neither
+needs torch.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from smartcash_format.disk.derive import derive
+from smartcash_format.disk.observe import validate
+from smartcash_format.disk.read import open_checkpoint
+from smartcash_format.disk.transfer import transfer
+from smartcash_format.disk.whole_file import whole_file
+from smartcash_format.errors import (
+    CheckpointExistsError,
+    CheckpointNotFoundError,
+    InvalidCheckpointError,
+)
+from smartcash_format.spec import layout
+from smartcash_format.spec.history import HistoryLine
+from smartcash_format.spec.meta import Meta
+from smartcash_format.spec.personal import Finding, curate, find
+from smartcash_format.spec.pickles import scan_torch_file
+from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import read_entry, scan
+from smartcash_format.store.history import append
+from smartcash_format.view.card import card
+
+# Markdown that sites of models show; unlisted in the checkpoint, and beside it.
+CARD: Final = "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """A checkpoint for others, and what was found in it that tells more than the model.
+
+    `removed` says whether that is gone; `kept` is what no removal reaches, inside torch files.
+    `left_out` are the files of the source that stayed behind.
+    """
+
+    path: Path
+    card: Path
+    findings: tuple[Finding, ...]
+    removed: bool
+    kept: tuple[Finding, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A checkpoint that is in the root now; `already` where it was there before."""
+
+    source: Path
+    path: Path
+    already: bool
+
+
+def share(
+    checkpoint: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    clean: bool = False,
+    resume_state: bool = False,
+    names: Collection[str] | None = None,
+) -> Shared:
+    """A new directory with the checkpoint for others, and a model card beside it as a draft.
+
+    The weights and the metadata come along; optimizer, scheduler and extra state only with
+    `resume_state`. Absolute paths, users and hosts, environments, command lines and secrets in
+    config, notes, tags and names are listed, and with `clean` replaced by `<path>` and the like.
+    `names` are users and hosts to look for; None is the user and host of this process.
+
+    Raises CheckpointExistsError where the directory holds anything, InvalidCheckpointError where
+    the source is not whole, CheckpointWriteError.
+    """
+    source, target = Path(checkpoint), Path(directory)
+    if target.exists() and any(not layout.is_hidden(name) for name in os.listdir(target)):
+        message = f"{target} is not empty; nothing was written: name a new directory"
+        raise CheckpointExistsError(message, path=target)
+    told = _own_names() if names is None else names
+    findings: list[Finding] = []
+
+    def change(meta: Meta) -> Meta:
+        curated, found = curate(meta, told)
+        findings.extend(found)
+        return curated if clean else meta
+
+    derived = derive(
+        source, target, checkpoint_id=str(uuid4()), resume_state=resume_state, change=change
+    )
+    with whole_file(target / CARD) as stream:
+        stream.write(card(derived.path.name, derived.meta).encode("utf-8"))
+    return Shared(
+        path=derived.path,
+        card=target / CARD,
+        findings=tuple(findings),
+        removed=clean,
+        kept=_in_torch_files(derived.path, told),
+        left_out=derived.left_out,
+    )
+
+
+def receive(
+    directory: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    inspect: Callable[[Path], None] | None = None,
+) -> tuple[Received, ...]:
+    """The checkpoints of a directory, or the one that it is, in a root of one's own.
+
+    Each is copied aside and validated at CONTENT before it is visible; what its meta.json does not
+    list stays behind. One that the root has is not copied again. `inspect` is given each whole
+    copy before that.
+
+    Raises CheckpointNotFoundError where there is none, and InvalidCheckpointError with every breach
+    for the first that is not what it says: those before it are there, by name.
+    """
+    sources = _checkpoints_in(Path(os.path.abspath(directory)))
+    return tuple(_receive(source, Path(root), inspect) for source in sources)
+
+
+def _receive(source: Path, root: Path, inspect: Callable[[Path], None] | None) -> Received:
+    def accept(staged: Path) -> None:
+        _require_intact(staged, source)
+        if inspect is not None:
+            inspect(staged)
+
+    listing = scan(root)
+    done = transfer([source], root, inspect=accept)
+    if done.skipped and done.skipped[0].kind == "broken":
+        _require_intact(source, source)
+        raise CheckpointNotFoundError(f"{source}: {done.skipped[0].reason}", root=source.parent)
+    if done.skipped:
+        with open_checkpoint(source) as opened:
+            found = next(each for each in listing if each.meta_digest == opened.meta.meta_digest)
+        return Received(source=source, path=found.path, already=True)
+    (path,) = done.copied
+    with open_checkpoint(path) as opened:
+        append(root, [HistoryLine.of_save(path.name, opened.meta)], listing)
+    return Received(source=source, path=path, already=False)
+
+
+def _require_intact(path: Path, source: Path) -> None:
+    report = validate(path, Depth.CONTENT)
+    if not report.valid:
+        raise InvalidCheckpointError(
+            f"{source.name} was not received: it is not what it says",
+            path=source,
+            problems=report.problems,
+        )
+
+
+def _checkpoints_in(directory: Path) -> list[Path]:
+    if read_entry(directory) is not None:
+        return [directory]
+    listing = scan(directory)
+    found = [entry.path for entry in listing] + [broken.path for broken in listing.broken]
+    if not found:
+        raise CheckpointNotFoundError(f"{directory} has no checkpoint", root=directory)
+    return sorted(found)
+
+
+def _in_torch_files(path: Path, names: Collection[str]) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+    with open_checkpoint(path) as opened:
+        for file in sorted(opened.meta.files):
+            if layout.role_of(file)[0] in layout.TORCH_ROLES:
+                read, _ = scan_torch_file(opened.raw(file), opened.size(file), where=file)
+                assert read is not None  # it was validated before it was published
+                found += find(read.value, file, names)
+    return tuple(found)
+
+
+def _own_names() -> frozenset[str]:
+    """The user and the host of this process, where they have names."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = ""
+    host = socket.gethostname()
+    return frozenset({user, host, host.partition(".")[0]})

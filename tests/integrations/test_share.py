@@ -1,0 +1,214 @@
+"""A checkpoint leaves the house without what tells on people, and comes in when it is intact."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import torch
+from torch import nn
+
+from smartcash_format.disk.derive import derive
+from smartcash_format.disk.observe import validate
+from smartcash_format.disk.read import read_meta
+from smartcash_format.errors import (
+    CheckpointExistsError,
+    CheckpointNotFoundError,
+    InvalidCheckpointError,
+)
+from smartcash_format.integrations.share import receive, share
+from smartcash_format.manager.functions import save_checkpoint
+from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import scan
+from smartcash_format.store.history import read_history
+from smartcash_format.testing.sample import write_sample
+from smartcash_format.torch_io.load import load_checkpoint
+from tests.processes import run_python
+
+_SAID: dict[str, Any] = {
+    "config": {"data": "/home/someone/rupiah.yaml", "lr": 0.1},
+    "notes": {"argv": ["train.py", "--lr", "0.1"], "host": "gpu-box-7"},
+}
+
+
+def _checkpoint(root: Path, epoch: int = 3, **said: Any) -> Path:
+    """A checkpoint with an optimizer, whose metadata says this."""
+    plain = write_sample(root / "plain", epoch=epoch)
+    made = derive(
+        plain,
+        root / "made",
+        checkpoint_id=str(uuid4()),
+        resume_state=True,
+        change=lambda meta: meta.model_copy(update=said or _SAID),
+    )
+    return made.path
+
+
+def test_weights_and_metadata_go_and_the_resume_state_stays(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    done = share(source, tmp_path / "out", names=())
+    meta, original = read_meta(done.path), read_meta(source)
+    assert validate(done.path, Depth.CONTENT).problems == ()
+    assert sorted(os.listdir(tmp_path / "out")) == ["README.md", done.path.name]
+    assert sorted(meta.files) == ["model.safetensors", "tensors.json"]
+    assert done.left_out == ("optimizer.pt",)
+    assert meta.derived_from == original.checkpoint_id
+    assert meta.checkpoint_id != original.checkpoint_id
+    assert (meta.epoch, meta.saved_at, meta.optimizer) == (3, original.saved_at, None)
+    assert meta.weights == original.weights
+    assert read_meta(source) == original
+
+
+def test_what_tells_is_listed_and_goes_when_asked(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    done = share(source, tmp_path / "kept", names=())
+    wheres = {(found.where, found.kind) for found in done.findings}
+    assert wheres == {
+        ("config.data", "path"),
+        ("notes.argv", "command line"),
+        ("notes.host", "name"),
+    }
+    assert not done.removed
+    assert read_meta(done.path).config == _SAID["config"]
+    cleaned = share(source, tmp_path / "cleaned", clean=True, names=())
+    assert cleaned.findings == done.findings
+    assert cleaned.removed
+    meta = read_meta(cleaned.path)
+    assert meta.config == {"data": "<path>", "lr": 0.1}
+    assert meta.notes == {"argv": "<command line>", "host": "<name>"}
+    everything = b"".join(
+        path.read_bytes() for path in (tmp_path / "cleaned").rglob("*") if path.is_file()
+    )
+    assert b"someone" not in everything
+    assert b"gpu-box" not in everything
+
+
+def test_the_own_user_and_host_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "someone")
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-box-7.example.org")
+    source = _checkpoint(tmp_path, notes={"by": "Someone", "on": "gpu-box-7"})
+    found = share(source, tmp_path / "out").findings
+    assert [each.where for each in found] == ["notes.by", "notes.on"]
+
+
+def test_resume_state_goes_along_when_asked(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    done = share(source, tmp_path / "out", resume_state=True, names=())
+    assert done.left_out == ()
+    assert read_meta(done.path).optimizer == read_meta(source).optimizer
+
+
+class _Counting(nn.Module):
+    """A state of its own beside tensors, with a path in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def get_extra_state(self) -> Any:
+        return {"cache": "/home/someone/cache"}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Nothing is done with it."""
+
+
+def test_what_lies_in_a_torch_file_is_listed_and_stays(tmp_path: Path) -> None:
+    model = _Counting()
+    source = tmp_path / "one"
+    save_checkpoint(source, model, epoch=1)
+    done = share(source, tmp_path / "out", clean=True, names=())
+    assert "extra.pt" in read_meta(done.path).files
+    assert [(found.kind, found.text) for found in done.kept] == [("path", "/home/someone/cache")]
+    load_checkpoint(done.path, model=_Counting())
+
+
+def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(CheckpointExistsError, match="not empty"):
+        share(source, tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["mine"]
+
+
+def test_a_rotten_source_is_not_shared(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    _flip(source / "model.safetensors")
+    with pytest.raises(InvalidCheckpointError, match="was not shared"):
+        share(source, tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_what_was_shared_is_received_and_received_once(tmp_path: Path) -> None:
+    done = share(_checkpoint(tmp_path), tmp_path / "out", names=())
+    root = tmp_path / "root"
+    (received,) = receive(tmp_path / "out", root)
+    assert received.path == root / done.path.name
+    assert not received.already
+    assert read_meta(received.path) == read_meta(done.path)
+    assert os.listdir(root / received.path.name) == os.listdir(done.path)
+    assert [line.checkpoint for line in read_history(root, ()).lines] == [received.path.name]
+    (again,) = receive(done.path, root)
+    assert (again.already, again.path) == (True, received.path)
+    assert len(read_history(root, ()).lines) == 1
+
+
+def test_a_checkpoint_that_is_not_what_it_says_is_never_visible(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        share(_checkpoint(tmp_path / f"{epoch}", epoch), tmp_path / f"out{epoch}", names=())
+    both = tmp_path / "both"
+    for epoch in (1, 2):
+        shutil.copytree(tmp_path / f"out{epoch}", both, dirs_exist_ok=True)
+    first, second = sorted(entry.path for entry in scan(both))
+    (second / "added.pt").write_bytes(b"is never opened")
+    receive(both, tmp_path / "whole")
+    _flip(second / "model.safetensors")
+    with pytest.raises(InvalidCheckpointError, match="digest-mismatch") as refused:
+        receive(both, tmp_path / "root")
+    assert refused.value.path == second
+    assert [entry.name for entry in scan(tmp_path / "root")] == [first.name]
+    names = {name for name in os.listdir(tmp_path / "root") if not name.startswith("training")}
+    assert names == {first.name}
+    assert not (tmp_path / "whole" / second.name / "added.pt").exists()
+
+
+def test_what_a_digest_cannot_tell_is_seen_before_it_is_visible(tmp_path: Path) -> None:
+    """meta.json names the bytes of the file, and tensors.json others."""
+    from smartcash_format.spec.digest import digest_of
+    from smartcash_format.spec.meta import FileRecord, encode_meta
+
+    done = share(_checkpoint(tmp_path), tmp_path / "out", names=())
+    _flip(done.path / "model.safetensors")
+    data = (done.path / "model.safetensors").read_bytes()
+    meta = read_meta(done.path)
+    record = FileRecord(role="weights", size_bytes=len(data), digest=digest_of(data))
+    forged = meta.model_copy(update={"files": {**meta.files, "model.safetensors": record}})
+    (done.path / "meta.json").write_bytes(encode_meta(forged))
+    with pytest.raises(InvalidCheckpointError, match="was not received"):
+        receive(tmp_path / "out", tmp_path / "root")
+    assert len(scan(tmp_path / "root")) == 0
+
+
+def test_a_directory_without_checkpoints_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFoundError, match="has no checkpoint"):
+        receive(tmp_path, tmp_path / "root")
+
+
+def test_neither_needs_torch() -> None:
+    loaded = run_python(
+        "import sys, smartcash_format as p; p.share; p.receive; print(*sys.modules)"
+    )
+    assert "smartcash_format.integrations.share" in loaded.split()
+    assert "torch" not in loaded.split()
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
