@@ -47,6 +47,18 @@ def test_every_public_name_resolves_and_is_kept(name: str) -> None:
     assert vars(smartcash_format)[name] is value
 
 
+def test_what_asks_without_loading_is_there_without_torch() -> None:
+    names = [name for name in smartcash_format.__all__ if not _needs_torch(name)]
+    asking = {"CheckpointStore", "diff", "find_roots", "read_meta", "search", "strip", "transfer"}
+    policies = {"DropResumeState", "KeepBest", "KeepEvery", "KeepLast", "KeepTagged", "KeepWithin"}
+    assert {*asking, *policies, "Plan", "Policy", "validate"} <= set(names)
+    run_python(
+        "import sys, smartcash_format as package\n"
+        f"for name in {names}: getattr(package, name)\n"
+        "assert not {'torch', 'numpy'} & sys.modules.keys()"
+    )
+
+
 def test_dir_names_everything_that_can_be_touched() -> None:
     assert set(smartcash_format.__all__) <= set(dir(smartcash_format))
 
