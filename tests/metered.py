@@ -79,8 +79,8 @@ def commands(root: Path, newest: Path, older: Path) -> Iterator[tuple[str, list[
     yield "doctor", ["doctor", root]
     yield "validate --depth content", ["validate", newest, "--depth", "content"]
     yield "storage-test", ["storage-test", root.parent]
-    yield "convert --help", ["convert", "--help"]
-    yield "export --help", ["export", "--help"]
+    for name in ("convert", "export", "receive", "share"):
+        yield f"{name} --help", [name, "--help"]
     yield "--help", ["--help"]
     yield "--show-completion", ["--show-completion", "bash"]
     yield "prune --apply", ["prune", root, "--keep-last", "2", "--apply"]
