@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ from smartcash_format.disk.read import Opened
 from smartcash_format.disk.write import Progress, WrittenFile, WrittenTensor, write_parts
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
 from smartcash_format.spec import layout, limits
-from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.rules import check
@@ -230,7 +230,7 @@ def size_bound(collected: Collected, facts: Facts) -> int:
 
 def _manifest_bound(collected: Collected) -> int:
     records = sum(
-        _RECORD_BYTES + len(dump_json(tensor.name)) + 12 * len(tensor.shape)
+        _RECORD_BYTES + len(quoted(tensor.name).encode()) + 12 * len(tensor.shape)
         for each in collected.sets
         for tensor in each.tensors
     )
