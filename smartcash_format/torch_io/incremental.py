@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.parts import Part, TensorSource
 from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.sharing import SoundFiles
-from smartcash_format.disk.write import WrittenFile, WrittenTensor
+from smartcash_format.disk.write import WrittenFile
 from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import digest, layout
 from smartcash_format.spec.problems import Depth
@@ -41,7 +41,12 @@ class Memory:
     def __init__(self) -> None:
         self.sound = SoundFiles()
         self._checkpoint_id: str | None = None
+        self._saved: Tensors | None = None
         self._changed: dict[str, frozenset[str]] = {}
+
+    def manifest(self, checkpoint_id: str) -> Tensors | None:
+        """tensors.json of this checkpoint, if it is the one that was saved last."""
+        return self._saved if checkpoint_id == self._checkpoint_id else None
 
     def changed(self, checkpoint_id: str, weight_set: str) -> Set[str]:
         """The tensors that this checkpoint's save found changed; none where that is not known."""
@@ -53,6 +58,7 @@ class Memory:
         """Remembers what a save found changed from the checkpoint before it."""
         earlier = {} if before is None else before.weights
         self._checkpoint_id = checkpoint_id
+        self._saved = saved
         self._changed = {
             name: frozenset(
                 tensor
@@ -75,10 +81,14 @@ class Increment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What is left to be written, what was linked, and the manifest of the checkpoint before."""
+    """What is left to be written, what was linked, and the manifest of the checkpoint before.
+
+    `records` has by weight set what tensors.json says of the tensors in the linked files.
+    """
 
     collected: Collected
     linked: tuple[WrittenFile, ...] = ()
+    records: Mapping[str, Mapping[str, TensorRecord]] = field(default_factory=dict)
     before: Tensors | None = None
 
 
@@ -113,6 +123,7 @@ class _Sharing:
     before: Tensors | None = None
     parts: list[Part] = field(default_factory=list)
     linked: list[WrittenFile] = field(default_factory=list)
+    records: dict[str, dict[str, TensorRecord]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,17 +131,23 @@ class _Sharing:
             return
         try:
             self.opened = self.stack.enter_context(open_checkpoint(self.increment.earlier))
-            names = (layout.TENSORS,)
-            observed = observe(self.opened, Depth.CONTENT, names=names)
-            problems = check(self.opened.meta, observed)
-            reason = f"{problems[0].where} {problems[0].message}" if problems else ""
-            self.before = None if problems else observed.tensors
+            self.before, reason = self._manifest(self.opened)
         except (CheckpointError, OSError) as error:
             reason = str(error)
         if self.before is None:
             self.warnings.append(
                 f"nothing is shared with {self.increment.earlier.name}, all is written: {reason}"
             )
+
+    def _manifest(self, opened: Opened) -> tuple[Tensors | None, str]:
+        """What the checkpoint before holds, or why that is not known."""
+        remembered = self.increment.memory.manifest(opened.meta.checkpoint_id)
+        if remembered is not None:
+            return remembered, ""
+        observed = observe(opened, Depth.CONTENT, names=(layout.TENSORS,))
+        if problems := check(opened.meta, observed):
+            return None, f"{problems[0].where} {problems[0].message}"
+        return observed.tensors, ""
 
     def add(self, source: WeightSetSource) -> None:
         """Groups and links one weight set."""
@@ -144,7 +161,10 @@ class _Sharing:
         shards = regroup(sizes, still, earlier, self.increment.max_shard_bytes)
         parts = shard_parts(source.name, [[sources[name] for name in s.names] for s in shards])
         for part, shard in zip(parts, shards, strict=False):
-            if not self._link(part, shard, records):
+            if self._link(part, shard):
+                known = self.records.setdefault(source.name, {})
+                known |= {name: _in_file(records[name], part.name) for name in shard.names}
+            else:
                 self.parts.append(part)
         self.parts += parts[len(shards) :]
 
@@ -157,6 +177,7 @@ class _Sharing:
         return Shared(
             collected=replace(self.collected, parts=parts, warnings=warnings),
             linked=tuple(self.linked),
+            records=self.records,
             before=self.before,
         )
 
@@ -174,11 +195,13 @@ class _Sharing:
             for name, record in self._records(weight_set).items()
             if name in sources and name not in changed and _is_like(sources[name], record)
         ]
-        with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
-            same = list(pool.map(lambda pair: _digest(pair[0]) == pair[1].digest, asked))
-        return frozenset(tensor.name for (tensor, _), hit in zip(asked, same, strict=True) if hit)
+        threads = min(HASHING_THREADS, os.cpu_count() or 1)
+        # Neighbours are of one size: each thread gets some of all.
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(_same, (asked[first::threads] for first in range(threads))))
+        return frozenset().union(*found)
 
-    def _link(self, part: Part, shard: Shard, records: Mapping[str, TensorRecord]) -> bool:
+    def _link(self, part: Part, shard: Shard) -> bool:
         if shard.source is None or self.opened is None:
             return False
         reason = self.increment.memory.sound.link(self.opened, shard.source, self.staged, part.name)
@@ -189,12 +212,7 @@ class _Sharing:
             return False
         record = self.opened.meta.files[shard.source]
         self.linked.append(
-            WrittenFile(
-                name=part.name,
-                size_bytes=record.size_bytes,
-                digest=record.digest,
-                tensors={name: _written(records[name]) for name in shard.names},
-            )
+            WrittenFile(name=part.name, size_bytes=record.size_bytes, digest=record.digest)
         )
         return True
 
@@ -224,12 +242,17 @@ def _is_like(source: TensorSource, record: TensorRecord) -> bool:
     )
 
 
-def _digest(source: TensorSource) -> str:
-    return digest.digest_of(memoryview(source.read()).cast("B") if source.size_bytes else b"")
-
-
-def _written(record: TensorRecord) -> WrittenTensor:
-    statistics: dict[str, Any] = record.model_dump(
-        include={"l2", "absmax", "nan", "inf"}, exclude_none=True
+def _same(pairs: Iterable[tuple[TensorSource, TensorRecord]]) -> frozenset[str]:
+    """The names of the tensors whose bytes have the digests of their records."""
+    return frozenset(
+        source.name for source, record in pairs if digest.digest_of(_bytes(source)) == record.digest
     )
-    return WrittenTensor(digest=record.digest, statistics=statistics)
+
+
+def _bytes(source: TensorSource) -> memoryview | bytes:
+    return memoryview(source.read()).cast("B") if source.size_bytes else b""
+
+
+def _in_file(record: TensorRecord, file: str) -> TensorRecord:
+    """The same tensor in a file of this name."""
+    return record if record.file == file else record.model_copy(update={"file": file})

@@ -172,7 +172,7 @@ def publish(
         shared = _share(staged, prepared)
         collected = shared.collected
         written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
-        tensors = _tensors(collected, written)
+        tensors = _tensors(shared, written)
         blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))
         written += write_parts(staged, [blob])
         meta = _meta(facts, collected, tensors, written)
@@ -251,14 +251,19 @@ def _meta_bound(facts: Facts, collected: Collected) -> int:
     return own + _FILE_BYTES * (len(collected.parts) + collected.spare_files + 1)
 
 
-def _tensors(collected: Collected, written: list[WrittenFile]) -> Tensors:
+def _tensors(shared: Shared, written: list[WrittenFile]) -> Tensors:
     return Tensors(
-        weights={each.name: _set_tensors(each, written) for each in collected.sets},
-        optimizer_groups=dict(collected.optimizer_groups),
+        weights={
+            each.name: _set_tensors(each, written, shared.records.get(each.name, {}))
+            for each in shared.collected.sets
+        },
+        optimizer_groups=dict(shared.collected.optimizer_groups),
     )
 
 
-def _set_tensors(source: WeightSetSource, written: list[WrittenFile]) -> WeightSetTensors:
+def _set_tensors(
+    source: WeightSetSource, written: list[WrittenFile], linked: Mapping[str, TensorRecord]
+) -> WeightSetTensors:
     found = {
         name: (file.name, tensor)
         for file in written
@@ -266,7 +271,10 @@ def _set_tensors(source: WeightSetSource, written: list[WrittenFile]) -> WeightS
         for name, tensor in file.tensors.items()
     }
     return WeightSetTensors(
-        tensors={tensor.name: _record(tensor, *found[tensor.name]) for tensor in source.tensors},
+        tensors={
+            tensor.name: linked.get(tensor.name) or _record(tensor, *found[tensor.name])
+            for tensor in source.tensors
+        },
         aliases=dict(source.aliases),
         modules=dict(source.modules),
     )

@@ -11,7 +11,7 @@ affair: values are stored in the order of the axes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -30,6 +30,7 @@ from smartcash_format.torch_io.statistics import measure
 # How torch ends the name under which a module's get_extra_state() stands.
 EXTRA_STATE: Final = "_extra_state"
 _COMPILED: Final = "torch._dynamo.eval_frame"
+_Named = Sequence[tuple[str, nn.Parameter]]
 # Numbers of 4 bits have no arithmetic in torch.
 _MEASURES: Final = {
     dtype: partial(measure, dtype)
@@ -101,6 +102,7 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
     if len(tensors) + len(aliases) > limits.TENSORS:
         message = f"{name} has {len(tensors):,} tensors; at most {limits.TENSORS:,} are allowed"
         raise UnsavableStateError(message, where=name, kind="state dict")
+    named = list(bare_named_parameters(live.module)) if live.module is not None else []
     return WeightSetSource(
         name=name,
         class_name=_class_name(source),
@@ -111,8 +113,8 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
         parameters=_parameters(live.module, tensors),
         trainable_parameters=_trainable(live.module),
         dtypes=_dtypes(tensors, aliases),
-        names=_names(live.module, aliases),
-        frozen=_frozen(live.module, aliases),
+        names=_names(named, aliases),
+        frozen=_frozen(named, aliases),
     )
 
 
@@ -295,15 +297,14 @@ def _dtypes(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, str]) -> 
     return counts
 
 
-def _names(module: nn.Module | None, aliases: Mapping[str, str]) -> dict[int, str]:
+def _names(named: _Named, aliases: Mapping[str, str]) -> dict[int, str]:
     names: dict[int, str] = {}
-    for name, parameter in bare_named_parameters(module) if module is not None else ():
+    for name, parameter in named:
         names.setdefault(id(parameter), aliases.get(name, name))
     return names
 
 
-def _frozen(module: nn.Module | None, aliases: Mapping[str, str]) -> frozenset[str]:
-    named = list(bare_named_parameters(module)) if module is not None else []
+def _frozen(named: _Named, aliases: Mapping[str, str]) -> frozenset[str]:
     if not any(parameter.requires_grad for _, parameter in named):
         return frozenset()
     return frozenset(aliases.get(name, name) for name, p in named if not p.requires_grad)

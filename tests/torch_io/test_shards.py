@@ -185,6 +185,7 @@ def test_a_checkpoint_that_goes_or_breaks_before_it_is_linked_costs_only_the_lin
     first = publish(incremental(tmp_path / "one", None, memory, model))
     second = publish(incremental(tmp_path / "two", first.path, memory, model))
     assert second.linked == ("model.safetensors",)
+    memory = Memory()  # a new process
     prepared = incremental(tmp_path / "three", second.path, memory, model)
     if broken == "gone":
         shutil.rmtree(second.path)
