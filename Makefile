@@ -41,6 +41,7 @@ browser: .venv/.installed  ## install Chromium (Debian, as root) and try the rep
 	$(BIN)/python -m pytest -m browser tests/view
 
 bench: .venv/.installed  ## what the README claims about speed
+	@$(BIN)/python $(PIP) install --group bench
 	@$(BIN)/python benchmarks/run.py
 
 torture: .venv/.installed  ## kill and fail every call of a save, rot files, draw thousands of examples

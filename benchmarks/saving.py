@@ -1,6 +1,6 @@
 """Save and load beside the usual ways: how long a training waits, and what it takes.
 
-    python benchmarks/saving.py [--rounds 3] [--directory DIR] [--full]
+    python benchmarks/saving.py [--rounds 3] [--directory DIR] [--full | --large]
 
 Every round does everything once, in random order, after a sync of the disk; a ratio is that of two
 times of one round, and each figure a median over the rounds. Machines and disks differ: only the
@@ -56,7 +56,6 @@ STAGES = (
 STEM, TOP, CLASSES = 48, 1_792, 7
 SMALL_TENSORS, SMALL_FLOATS = 2_000, 256
 SAMPLING_S = 0.002
-NOT_MEASURED = ("accelerate", "lightning")
 OURS = "**smartcash_format**, durable"
 BACKGROUND = "**smartcash_format**, `blocking=False`"
 VERIFIED = "**smartcash_format**, verified"
@@ -107,6 +106,8 @@ class Live:
     model: nn.Module
     optimizer: torch.optim.Optimizer | None
     managers: dict[Path, CheckpointManager] = field(default_factory=dict)
+    peers: dict[str, Any] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -128,6 +129,8 @@ class Live:
 
 def make_live(workload: str) -> Live:
     torch.manual_seed(7)
+    if workload in GROWTH:
+        return make_large(GROWTH[workload])
     if workload == "small":
         return Live(model=small_tensors(), optimizer=None)
     model = efficientnet_b4()
@@ -136,6 +139,20 @@ def make_live(workload: str) -> Live:
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
+    return Live(model=model, optimizer=optimizer)
+
+
+def make_large(megabytes: int) -> Live:
+    """A third of the bytes are weights, the rest AdamW's moments."""
+    count = max(1, round(megabytes * 1e6 / 3 / LARGE_TENSOR_BYTES))
+    model = nn.ParameterList(
+        nn.Parameter(torch.full((LARGE_TENSOR_BYTES // 4,), 0.5)) for _ in range(count)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        parameter.grad = None
     return Live(model=model, optimizer=optimizer)
 
 
@@ -177,6 +194,32 @@ def clone(live: Live, at: Path) -> None:
     [tensor.detach().clone() for tensor in live.tensors()]
 
 
+def save_dcp_async(live: Live, at: Path) -> None:
+    """What the training waits for; `settle` waits for the rest, beside the clock."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", rank=0, world_size=1,
+                                             store=torch.distributed.HashStore())  # fmt: skip
+    live.waiting.append(dcp.async_save(live.state(), checkpoint_id=at))
+
+
+def save_accelerate(live: Live, at: Path) -> None:
+    if "accelerate" not in live.peers:
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(cpu=True)
+        accelerator.prepare(*filter(None, (live.model, live.optimizer)))
+        live.peers["accelerate"] = accelerator
+    live.peers["accelerate"].save_state(str(at))
+
+
+def save_fabric(live: Live, at: Path) -> None:
+    if "fabric" not in live.peers:
+        from lightning_fabric import Fabric
+
+        live.peers["fabric"] = Fabric(accelerator="cpu", devices=1)
+    live.peers["fabric"].save(at, {"model": live.model, "optimizer": live.optimizer, "epoch": 1})
+
+
 def write_raw(live: Live, at: Path) -> None:
     """The same bytes, one after the other, and fsync: what the disk needs."""
     with open(at, "wb", buffering=0) as file:
@@ -199,6 +242,9 @@ def save_in_background(live: Live, at: Path) -> None:
 def settle(live: Live, at: Path) -> None:
     for manager in live.managers.values():
         manager.wait()
+    for each in live.waiting:
+        each.result()
+    live.waiting.clear()
 
 
 def load_torch(live: Live, at: Path) -> None:
@@ -234,11 +280,18 @@ SAVES: dict[str, Call] = {
     "torch.save + fsync + SHA-256": save_torch_digested,
     "safetensors + torch.save": save_safetensors,
     "torch DCP": save_dcp,
+    "torch DCP, async, blocked": save_dcp_async,
     "a clone in memory": clone,
     "a raw write of the same bytes + fsync": write_raw,
     OURS: save_ours,
     BACKGROUND: save_in_background,
 }
+# Peers that torch does not bring along: module, name in the table, call.
+OTHERS = (
+    ("accelerate", "accelerate", save_accelerate),
+    ("lightning_fabric", "Lightning Fabric", save_fabric),
+)
+SAVES |= {name: call for module, name, call in OTHERS if importlib.util.find_spec(module)}
 LOAD_BASE = "torch.load"
 # Each with the save whose file it loads.
 LOADS: dict[str, tuple[Call, Call]] = {
@@ -248,6 +301,9 @@ LOADS: dict[str, tuple[Call, Call]] = {
     VERIFIED: (load_ours, save_ours),
     UNVERIFIED: (load_unverified, save_ours),
 }
+LARGE_TENSOR_BYTES = 16 << 20
+# For --large: megabytes by workload.
+GROWTH = {"100 MB": 100, "1 GB": 1_000, "8 GB": 8_000}
 WORKLOADS = {
     "b4": "EfficientNet-B4 and its AdamW",
     "small": f"{SMALL_TENSORS:,} tensors of {SMALL_FLOATS * 4:,} bytes",
@@ -394,11 +450,35 @@ def measure(workload: str, directory: Path, rounds: int) -> None:
     print_table(f"Load {title}", "load into live objects", loads, [LOAD_BASE])
 
 
+def measure_growth(directory: Path, rounds: int) -> None:
+    """Time for each gigabyte, and the extra memory, from 100 MB to 8 GB."""
+    names = (BASE, "a raw write of the same bytes + fsync", OURS)
+    print("\n### Growth\n\n| state | " + " | ".join(f"{name}, ms per GB" for name in names)
+          + " | extra memory of ours |\n|" + " --- |" * (len(names) + 2))  # fmt: skip
+    for workload in GROWTH:
+        live = make_live(workload)
+        size = sum(tensor.nbytes for tensor in live.tensors()) / 1e9
+        cells = []
+        for name in names:
+            taken = Taken()
+            for turn in range(rounds + 1):
+                place = directory / "save"
+                place.mkdir()
+                os.sync()
+                time_call(SAVES[name], live, place / "it", taken if turn else Taken())
+                shutil.rmtree(place)
+            cells.append(f"{statistics.median(taken.wall) * 1e3 / size:,.0f}")
+        del live
+        cells.append(measure_memory(workload, OURS, directory))
+        print(f"| {size:,.1f} GB | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--full", action="store_true", help=f"{FULL_ROUNDS} rounds")
+    parser.add_argument("--large", action="store_true", help="growth from 100 MB to 8 GB alone")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -408,10 +488,13 @@ def main() -> None:
     rounds = options.rounds or (FULL_ROUNDS if options.full else ROUNDS)
     print(f"## Save and load: torch {torch.__version__}, Python {platform.python_version()}, "
           f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rounds} rounds")  # fmt: skip
-    for module in NOT_MEASURED:
+    for module, name, _ in OTHERS:
         if importlib.util.find_spec(module) is None:
-            print(f"\n{module} is not installed: left out")
+            print(f"\n{name} is not installed: left out")
     with tempfile.TemporaryDirectory(dir=options.directory) as made:
+        if options.large:
+            measure_growth(Path(made), rounds)
+            return
         for workload in WORKLOADS:
             measure(workload, Path(made), rounds)
         print("\n### Extra memory, EfficientNet-B4 and its AdamW\n\n| what | extra memory |\n"
