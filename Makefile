@@ -11,7 +11,7 @@ LOWEST := .venv-lowest
 PIP := -m pip -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-lowest test-all browser bench torture real clean FORCE
+.PHONY: help demo test check test-lowest test-all browser bench torture real signatures clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -51,6 +51,10 @@ torture: .venv/.installed  ## kill and fail every call of a save, rot files, dra
 
 real: .venv/.installed  ## fetch published files of others and convert them; whole training runs
 	$(BIN)/python -m pytest -m real
+
+signatures: .venv/.installed  ## install OpenSSF model-signing and try signatures with offline keys
+	$(BIN)/python $(PIP) install --editable '.[torch,sign]'
+	$(BIN)/python -m pytest tests/disk/test_signatures.py tests/cli/test_sign.py
 
 clean:  ## remove the environments and everything that the verbs left
 	rm -rf .venv $(LOWEST) build dist .coverage* .hypothesis .mypy_cache .pytest_cache \

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from smartcash_format.disk.read import (
         read_meta,
     )
+    from smartcash_format.disk.signatures import (
+        SigstoreIdentity,
+        sign,
+        verify_signature,
+    )
     from smartcash_format.disk.strip import (
         Stripped,
     )
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
         CheckpointWriteError,
         InsufficientSpaceError,
         InvalidCheckpointError,
+        SignatureError,
         StateMismatchError,
         UnsafeCheckpointError,
         UnsavableStateError,
@@ -156,6 +162,8 @@ __all__ = [
     "Report",
     "SaveResult",
     "Shared",
+    "SignatureError",
+    "SigstoreIdentity",
     "StateMismatchError",
     "Stripped",
     "Transferred",
@@ -175,15 +183,22 @@ __all__ = [
     "save_checkpoint",
     "search",
     "share",
+    "sign",
     "sources_in",
     "strip",
     "transfer",
     "validate",
+    "verify_signature",
 ]
 
 _MODULES = {
     "disk.observe": ("validate",),
     "disk.read": ("read_meta",),
+    "disk.signatures": (
+        "SigstoreIdentity",
+        "sign",
+        "verify_signature",
+    ),
     "disk.strip": ("Stripped",),
     "disk.transfer": (
         "Transferred",
@@ -196,6 +211,7 @@ _MODULES = {
         "CheckpointWriteError",
         "InsufficientSpaceError",
         "InvalidCheckpointError",
+        "SignatureError",
         "StateMismatchError",
         "UnsafeCheckpointError",
         "UnsavableStateError",

@@ -7,6 +7,7 @@ CheckpointError                        the root; nothing else is raised on purpo
 ├── InvalidCheckpointError             incomplete, damaged, against the format; breaches listed
 ├── UnsafeCheckpointError              a torch file asks for more than the allow-list
 ├── StateMismatchError                 does not fit the live objects; nothing was changed
+├── SignatureError                     not signed by whom was asked for; nothing was loaded
 ├── UnsavableStateError                live state that could not be loaded again
 └── CheckpointWriteError               also OSError, with its errno: the previous ones are untouched
     └── InsufficientSpaceError         before the first byte
@@ -106,6 +107,18 @@ class UnsafeCheckpointError(CheckpointError):
         self.path = path
         self.file = file
         self.first_refused = first_refused
+
+
+class SignatureError(CheckpointError):
+    """A checkpoint is not signed by whom was asked for, or could not be signed.
+
+    `signature` is the file that was looked at, where it is about one.
+    """
+
+    def __init__(self, message: str, *, path: Path, signature: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.signature = signature
 
 
 class StateMismatchError(CheckpointError):

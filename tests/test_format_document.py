@@ -59,6 +59,7 @@ def test_every_name_on_disk_stands_in_the_document() -> None:
         *(layout.META, layout.TENSORS, layout.OPTIMIZER, layout.SCHEDULER, layout.EXTRA),
         *(layout.HISTORY, layout.PINS, layout.STAGING_PREFIX, layout.TRASH_PREFIX),
         *(layout.WEIGHTS_SUFFIX, layout.INDEX_SUFFIX, layout.SET_NAME.pattern),
+        f"`{layout.SIGNATURE_SUFFIX}`",
     ]
     assert [name for name in names if name not in SECTIONS["1"]] == []
     assert layout.OLD_HISTORY in SECTIONS["11"]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from smartcash_format.disk import signatures
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing, merge, scan
 from smartcash_format.store.checkpoint_store import search
@@ -30,6 +31,26 @@ Wheres = Annotated[
         help="FIELD OPERATOR VALUE, such as 'metrics.val_map>=0.5'; all of several must hold.",
     ),
 ]
+
+SignedBy = Annotated[
+    str | None,
+    typer.Option(
+        "--signed-by",
+        metavar="SIGNER",
+        help="A PEM file of a public key or of trusted certificates, or sigstore:IDENTITY,ISSUER.",
+    ),
+]
+_SIGSTORE = "sigstore:"
+
+
+def parse_signed_by(text: str | None) -> signatures.SignedBy | None:
+    """The signer that `--signed-by` names. Raises ValueError that shows the form."""
+    if text is None or not text.startswith(_SIGSTORE):
+        return text
+    identity, _, issuer = text.removeprefix(_SIGSTORE).partition(",")
+    if not identity or not issuer:
+        raise ValueError(f"{text!r} names no signer; it is sigstore:IDENTITY,ISSUER")
+    return signatures.SigstoreIdentity(identity=identity, issuer=issuer)
 
 
 def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import typer
 
-from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError, SignatureError
 from smartcash_format.view import words
 
 FINE: Final = 0
@@ -47,7 +47,9 @@ def stop(message: str, code: int) -> NoReturn:
 
 def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:
     """The exit code of an error that reached the edge."""
-    if isinstance(error, CheckpointNotFoundError):
+    if isinstance(error.__cause__, ImportError):
+        return UNREADABLE  # what would have looked is not installed
+    if isinstance(error, CheckpointNotFoundError | SignatureError):
         return FOUND
     return USAGE if isinstance(error, ValueError) else UNREADABLE
 

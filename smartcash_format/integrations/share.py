@@ -9,15 +9,22 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from smartcash_format.disk.derive import derive
+from smartcash_format.disk.notes import read_note, replace_note
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import open_checkpoint
+from smartcash_format.disk.signatures import (
+    SIGNATURE_BYTES,
+    SignedBy,
+    signature_of,
+    verify_signature,
+)
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.disk.whole_file import whole_file
 from smartcash_format.errors import (
@@ -113,26 +120,28 @@ def receive(
     directory: str | os.PathLike[str],
     root: str | os.PathLike[str],
     *,
-    inspect: Callable[[Path], None] | None = None,
+    signed_by: SignedBy | None = None,
 ) -> tuple[Received, ...]:
     """The checkpoints of a directory, or the one that it is, in a root of one's own.
 
     Each is copied aside and validated at CONTENT before it is visible; what its meta.json does not
-    list stays behind. One that the root has is not copied again. `inspect` is given each whole
-    copy before that.
+    list stays behind. One that the root has is not copied again. `signed_by` says whose signature
+    must hold over each copy; the signature comes along.
 
     Raises CheckpointNotFoundError where there is none, and InvalidCheckpointError with every breach
-    for the first that is not what it says: those before it are there, by name.
+    for the first that is not what it says, or SignatureError: those before it are there, by name.
     """
     sources = _checkpoints_in(Path(os.path.abspath(directory)))
-    return tuple(_receive(source, Path(root), inspect) for source in sources)
+    return tuple(_receive(source, Path(root), signed_by) for source in sources)
 
 
-def _receive(source: Path, root: Path, inspect: Callable[[Path], None] | None) -> Received:
+def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
+    signature = signature_of(source)
+
     def accept(staged: Path) -> None:
         _require_intact(staged, source)
-        if inspect is not None:
-            inspect(staged)
+        if signed_by is not None:
+            verify_signature(staged, signed_by, signature=signature)
 
     listing = scan(root)
     done = transfer([source], root, inspect=accept)
@@ -142,8 +151,12 @@ def _receive(source: Path, root: Path, inspect: Callable[[Path], None] | None) -
     if done.skipped:
         with open_checkpoint(source) as opened:
             found = next(each for each in listing if each.meta_digest == opened.meta.meta_digest)
+        if signed_by is not None:
+            verify_signature(found.path, signed_by, signature=signature)
         return Received(source=source, path=found.path, already=True)
     (path,) = done.copied
+    if signed_by is not None:
+        replace_note(signature_of(path), read_note(signature, SIGNATURE_BYTES))
     with open_checkpoint(path) as opened:
         append(root, [HistoryLine.of_save(path.name, opened.meta)], listing)
     return Received(source=source, path=path, already=False)

@@ -23,6 +23,7 @@ from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 
 if TYPE_CHECKING:
+    from smartcash_format.disk.signatures import SignedBy
     from smartcash_format.torch_io.read_state import Device
     from smartcash_format.torch_io.result import LoadResult
 
@@ -57,18 +58,20 @@ class CheckpointLoader(CheckpointReader):
         missing_ok: bool = False,
         fallback: bool = False,
         verify: bool = True,
+        signed_by: SignedBy | None = None,
     ) -> LoadResult:
         """What a checkpoint holds, restored into the live objects that are passed.
 
         `checkpoint_path`: a path, an epoch (int), "best", "latest"; None is the best, or the newest
         when nothing ranks. With an optimizer the load is a resume: random number state comes back
-        too. Nothing live changes unless everything fits.
+        too. Nothing live changes unless everything fits. `signed_by`, a PEM file of a public key or
+        of trusted certificates, or a SigstoreIdentity, says whose signature must hold first.
 
         Raises CheckpointNotFoundError when nothing is there (`missing_ok=True` gives an empty
         result instead, but never where a broken checkpoint lies), StateMismatchError when it does
-        not fit, InvalidCheckpointError, UnsafeCheckpointError or UnsupportedVersionError;
-        `fallback=True` goes on to the newest that passes instead, and says which it skipped and
-        why.
+        not fit, SignatureError, InvalidCheckpointError, UnsafeCheckpointError or
+        UnsupportedVersionError; of the last three `fallback=True` goes on to the newest that passes
+        instead, and says which it skipped and why.
         """
         from smartcash_format.torch_io.load import load_checkpoint
         from smartcash_format.torch_io.result import LoadResult
@@ -88,6 +91,7 @@ class CheckpointLoader(CheckpointReader):
                 components=components,
                 extra=extra,
                 verify=verify,
+                signed_by=signed_by,
             )
 
         if fallback and (len(listing) or listing.broken):

@@ -21,6 +21,7 @@ HISTORY_EXPORT: Final = "training_history.json"
 PINS: Final = ".pins"
 STAGING_PREFIX: Final = ".staging-"
 TRASH_PREFIX: Final = ".trash-"
+SIGNATURE_SUFFIX: Final = ".sig"
 
 MODEL: Final = "model"
 WEIGHTS_SUFFIX: Final = ".safetensors"

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from smartcash_format.disk.read import Opened, open_checkpoint
+from smartcash_format.disk.signatures import SignedBy, require_signed
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.spec.problems import Problem
 from smartcash_format.torch_io.asked import live_objects
@@ -34,6 +35,7 @@ def load_checkpoint(
     components: Collection[str] | None = None,
     extra: Mapping[str, Any] | None = None,
     verify: bool = True,
+    signed_by: SignedBy | None = None,
 ) -> LoadResult:
     """The checkpoint at this path, in the live objects that are passed, or as state dicts.
 
@@ -45,15 +47,20 @@ def load_checkpoint(
 
     `strict=False` loads every tensor whose name and shape fit, lists and leaves the rest, and
     leaves fresh the optimizer state of what was not loaded. `verify` compares every byte that is
-    read with its digest. `device` is where the state dicts of the result go; None means the CPU.
-    Live objects stay where they are.
+    read with its digest. `signed_by`, a PEM file of a public key or of trusted certificates, or a
+    SigstoreIdentity, says whose signature must hold first. `device` is where the state dicts of the
+    result go; None means the CPU. Live objects stay where they are.
 
-    Raises CheckpointNotFoundError, UnsupportedVersionError, InvalidCheckpointError,
+    Raises CheckpointNotFoundError, UnsupportedVersionError, SignatureError, InvalidCheckpointError,
     UnsafeCheckpointError or StateMismatchError, all before anything live is touched, and
     CheckpointError naming what had been restored when the user's own code fails.
     """
     live = live_objects(model, optimizer, scheduler, extra=extra, components=components)
+    if signed_by is not None and not verify:
+        raise ValueError("signed_by= needs verify=True: a signature is over the digests")
     with open_checkpoint(checkpoint_path) as opened:
+        if signed_by is not None:
+            require_signed(opened, signed_by)
         parts, restored, report = compared(opened, live, strict=strict)
         _raise_for(opened, report.problems, report.hint)
         if verify:

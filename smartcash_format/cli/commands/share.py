@@ -28,6 +28,8 @@ RECEIVE_EXAMPLES = """Examples:
 
   smartcash-format receive downloaded -o runs/received
 
+  smartcash-format receive downloaded -o runs/received --signed-by team.pub
+
 Exit code 3 says that a checkpoint is not what it says; it is not there then."""
 
 
@@ -73,10 +75,11 @@ def receive(
         Path, typer.Argument(metavar="DIR", help="A checkpoint, or a directory of them.")
     ],
     root: Annotated[Path, typer.Option("--output", "-o", metavar="ROOT", help="Where they go.")],
+    signed_by: asking.SignedBy = None,
     form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
 ) -> None:
     """Take in checkpoints of others: each is there when its last byte is validated."""
-    done = sharing.receive(directory, root)
+    done = sharing.receive(directory, root, signed_by=asking.parse_signed_by(signed_by))
     if form is output.Document.JSON:
         output.write_json("receive", received=[_document(each) for each in done])
         return

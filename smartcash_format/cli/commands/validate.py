@@ -14,6 +14,8 @@ from rich.text import Text
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.cli.ci import github_lines, junit_xml, step_summary
 from smartcash_format.disk.observe import validate as look
+from smartcash_format.disk.signatures import SignedBy, verify_signature
+from smartcash_format.errors import SignatureError
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth, Report
 from smartcash_format.store import query
@@ -90,12 +92,16 @@ def validate(
     max_size: Annotated[
         str | None, typer.Option("--max-size", metavar="SIZE", help="Such as 500MB or 2GiB.")
     ] = None,
+    signed_by: asking.SignedBy = None,
     form: Annotated[ValidateFormat, typer.Option("--format")] = ValidateFormat.TABLE,
 ) -> None:
     """Check that checkpoints are whole; exit 1 when one is not."""
     conditions = [query.parse_where(text) for text in require or ()]
     most = None if max_size is None else asking.parse_size(max_size)
-    verdicts = [_judge(path, Depth[depth.name], conditions, most) for path in _checkpoints(paths)]
+    signer = asking.parse_signed_by(signed_by)
+    verdicts = [
+        _judge(path, Depth[depth.name], conditions, most, signer) for path in _checkpoints(paths)
+    ]
     _print(verdicts, form)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(exits.FOUND)
@@ -117,7 +123,11 @@ def _checkpoints(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _judge(
-    path: Path, depth: Depth, conditions: list[query.Where], max_size: int | None
+    path: Path,
+    depth: Depth,
+    conditions: list[query.Where],
+    max_size: int | None,
+    signer: SignedBy | None,
 ) -> Verdict:
     report = look(path, depth)
     entry = read_entry(path) if report.meta is not None else None
@@ -130,6 +140,11 @@ def _judge(
         ]
         if max_size is not None and entry.size_bytes > max_size:
             unmet.append(f"takes {words.size(entry.size_bytes)}, over {words.size(max_size)}")
+    if signer is not None and report.meta is not None:
+        try:
+            verify_signature(path, signer)
+        except SignatureError as error:
+            unmet.append(str(error))
     return Verdict(path=path, report=report, unmet=tuple(unmet))
 
 
