@@ -37,6 +37,8 @@ _READ_ONLY: Final = (
 )
 # Names are opened relative to a descriptor of their directory, where the system can.
 _RELATIVE: Final = os.open in os.supports_dir_fd
+# Read where it is said, without moving a position that all readers of a descriptor share.
+_POSITIONED: Final = hasattr(os, "pread")
 _KINDS: Final[Mapping[int, str]] = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a symbolic link",
@@ -293,7 +295,7 @@ def _read_all(descriptor: int, size: int) -> bytearray:
 
 
 def _read_at(descriptor: int, count: int, position: int) -> bytes:
-    if hasattr(os, "pread"):
+    if _POSITIONED:
         return os.pread(descriptor, count, position)
     os.lseek(descriptor, position, os.SEEK_SET)
     return os.read(descriptor, count)
@@ -313,16 +315,16 @@ class _DescriptorStream(io.RawIOBase):
         return True
 
     def read(self, count: int = -1) -> bytes:
-        # Asked of the system as it is asked of us. Less may come (a signal, a mount with small
-        # reads): read on up to the end.
         if count < 0:
             count = max(0, os.fstat(self._file).st_size - self._position)
         data = _read_at(self._file, count, self._position)
-        while 0 < len(data) < count and (
-            more := _read_at(self._file, count - len(data), self._position + len(data))
-        ):
-            data += more
         self._position += len(data)
+        # Less may come (a signal, a mount with small reads): read on up to the end.
+        while len(data) < count and (
+            more := _read_at(self._file, count - len(data), self._position)
+        ):
+            self._position += len(more)
+            data += more
         return data
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
@@ -336,9 +338,10 @@ class _DescriptorStream(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
-        origin = os.fstat(self._file).st_size if whence == io.SEEK_END else start[whence]
-        self._position = max(0, origin + offset)
+        if whence != io.SEEK_SET:
+            end = whence == io.SEEK_END
+            offset += os.fstat(self._file).st_size if end else self._position
+        self._position = max(0, offset)
         return self._position
 
     def tell(self) -> int:
