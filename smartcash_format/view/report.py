@@ -19,6 +19,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.query import Mode
 from smartcash_format.view import report_data, words
 from smartcash_format.view.answer import Answer, answer
+from smartcash_format.view.report_sections import sections
 
 _SCRIPTS: Final = (
     "vendor/uPlot.iife.min.js",
@@ -75,6 +76,7 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
         lstrip_blocks=True,
     )
     data = report_data.document(listing, found, now=now)
+    shown = sections(list(listing), found.entry)
     return environment.get_template(_TEMPLATE).render(
         title=words.harmless(title, 200),
         now=now,
@@ -85,11 +87,15 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
         size=words.size(sum(entry.size_bytes for entry in listing)),
         broken=len(listing.broken),
         legacy=len(listing.legacy),
+        shown=shown,
+        disk_size=words.size(shown.use.size_bytes),
+        disk_saved=words.size(shown.use.saved_bytes) if shown.use.saved_bytes else "",
         scripts=[_trusted(script) for script in scripts],
         styles=[_trusted(style) for style in styles],
         script_hashes=[_hash(script) for script in scripts],
         style_hashes=[_hash(style) for style in styles],
-        data=_trusted("".join(_AS_JSON.get(character, character) for character in data)),
+        data=_inside_script(data),
+        weights=_inside_script(shown.weights),
     )
 
 
@@ -99,6 +105,10 @@ def _resource(name: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _inside_script(document: str) -> Any:
+    return _trusted("".join(_AS_JSON.get(character, character) for character in document))
 
 
 def _trusted(text: str) -> Any:

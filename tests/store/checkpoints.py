@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from smartcash_format.spec.meta import (
     WeightSet,
     encode_meta,
 )
+from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors, encode_tensors
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import glance
 
@@ -83,6 +86,28 @@ def write_checkpoint(root: Path, number: int, /, *, name: str = "", **fields: An
         with open(path / file, "wb") as target:
             target.truncate(record.size_bytes)
     (path / layout.META).write_bytes(encode_meta(meta))
+    return path
+
+
+def write_weighed(
+    root: Path, number: int, /, layers: Mapping[str, float | tuple[float, int]], **fields: Any
+) -> Path:
+    """A checkpoint whose tensors.json has these tensors of four floats: the norm, or the norm and a
+    number that names the values.
+    """
+    records = {}
+    for name, given in layers.items():
+        l2, values = given if isinstance(given, tuple) else (given, hash(given))
+        counts: dict[str, int] = {} if math.isfinite(l2) else {"nan": int(math.isnan(l2)), "inf": 1}
+        records[name] = TensorRecord(
+            dtype="F32", shape=[2, 2], file="model.safetensors", l2=l2, absmax=l2,
+            digest=digest.digest_of(str(values).encode()), **counts,
+        )  # fmt: skip
+    data = encode_tensors(Tensors(weights={"model": WeightSetTensors(tensors=records)}))
+    record = FileRecord(role="tensors", size_bytes=len(data), digest=digest.digest_of(data))
+    files = {**build_meta(number).files, layout.TENSORS: record}
+    path = write_checkpoint(root, number, files=files, **fields)
+    (path / layout.TENSORS).write_bytes(data)
     return path
 
 

@@ -17,7 +17,7 @@ from smartcash_format.manager.reader import CheckpointReader
 from smartcash_format.store.catalog import merge, scan
 from smartcash_format.view.report import write_report
 from tests.processes import run_python
-from tests.store.checkpoints import write_checkpoint
+from tests.store.checkpoints import OTHER_RUN, identifier, write_checkpoint, write_weighed
 from tests.view.roots import SCRIPT, hostile, resumed_run
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -81,7 +81,7 @@ def test_several_roots_are_told_apart(tmp_path: Path) -> None:
 def test_hostile_texts_stay_data(tmp_path: Path) -> None:
     page = page_of(hostile(tmp_path / "root"))
     assert SCRIPT not in page
-    assert page.count("<script") == page.count("</script>") == 5
+    assert page.count("<script") == page.count("</script>") == 6
     assert "<img" not in page
     data = data_of(page)
     assert SCRIPT in data["metrics"]
@@ -170,3 +170,42 @@ def test_writing_a_report_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:
     )
     assert "jinja2" in printed.split()
     assert not {"torch", "numpy"} & set(printed.split())
+
+
+def test_how_the_weights_moved_stands_in_the_page_without_any_script(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write_weighed(root, 1, {"stem.w": (4.0, 1), "head.w": (1.0, 1), "late.w": (1.0, 1)})
+    write_weighed(root, 2, {"stem.w": (4.0, 1), "head.w": (1.5, 2), "late.w": (math.nan, 2)},
+                  parent_id=identifier(1))  # fmt: skip
+    page = page_of(root)
+    assert '<td class="same" title="unchanged; norm 4, largest 4">=</td>' in page
+    assert '<td class="s4" title="norm +50%; norm 1.5000, largest 1.5000">+50%</td>' in page
+    assert '<td class="bad" title="1 NaN; norm NaN, largest NaN">NaN</td>' in page
+    document = re.search(r'id="weights-data">(.*?)</script>', page)
+    assert document is not None
+    assert json.loads(document[1])["rows"] == [1, 0]
+
+
+def test_the_tensors_of_the_answer_and_what_the_disk_holds_stand_in_the_page(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    path = write_weighed(root, 1, {"stem.w": 4.0, f"{SCRIPT}.w": 1.0})
+    page = page_of(root)
+    assert SCRIPT not in page
+    assert "<title>stem.w: F32 2 x 2, 4 elements</title>" in page
+    size = sum(file.stat().st_size for file in path.iterdir())
+    assert f'max="{size}" value="5000"' in page
+
+
+def test_the_layers_of_a_resumed_run_are_those_of_its_branch(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number in (1, 2, 3):
+        write_weighed(root, number, {"a.w": number}, parent_id=identifier(number - 1))
+    write_weighed(
+        root, 4, {"a.w": 9}, epoch=2, run_id=OTHER_RUN, parent_id=identifier(1), is_best=True
+    )
+    page = page_of(root)
+    heading = re.search(r"<tr><th scope=\"col\">module</th>(.*?)</tr>", page)
+    assert heading is not None
+    assert re.findall(r"epoch \d", heading[1]) == ["epoch 1", "epoch 2"]

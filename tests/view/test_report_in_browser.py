@@ -10,7 +10,7 @@ import pytest
 
 from smartcash_format.store.catalog import scan
 from smartcash_format.view.report import write_report
-from tests.store.checkpoints import write_checkpoint
+from tests.store.checkpoints import identifier, write_checkpoint, write_weighed
 from tests.view.browser import Browser, browser
 from tests.view.roots import SCRIPT, hostile, resumed_run
 
@@ -188,3 +188,17 @@ def test_the_keyboard_reaches_every_control(opened: Browser) -> None:
         ".filter(e => !e.labels.length && !e.ariaLabel).length"
     )
     assert opened.run(unnamed) == 0
+
+
+def test_two_compared_show_the_layers_that_changed(chromium: Browser, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write_weighed(root, 1, {"stem.w": (4.0, 1), "head.w": (1.0, 1)}, metrics={"val_map": 0.9})
+    write_weighed(root, 2, {"stem.w": (4.0, 1), "head.w": (1.5, 2)}, parent_id=identifier(1))
+    chromium.open(report_of(root))
+    shown = chromium.texts("#compare-result")[0]
+    assert "1 of 2 modules are the same to the last bit." in shown
+    assert "head\t1\t1.5000\t+50%" in shown
+    colour = "return getComputedStyle(document.querySelector('.heat .s4')).backgroundColor"
+    assert chromium.run(colour) not in ("", "rgba(0, 0, 0, 0)")
+    assert chromium.run("return document.querySelectorAll('.treemap rect').length") == 2
+    assert chromium.complaints() == []

@@ -36,6 +36,18 @@ const compareTwo = (() => {
     const change = isNumber(a) && isNumber(b) ? (b - a >= 0 ? "+" : "−") + formatValue(Math.abs(b - a)) : "";
     return a === b ? null : [metricName(i), formatValue(a) || "–", formatValue(b) || "–", change];
   }).filter(Boolean);
+  const weights = JSON.parse(document.getElementById("weights-data").textContent);
+  const layerSheet = (one, other, names) => {
+    const [a, b] = [one, other].map(row => weights.rows.indexOf(row.index));
+    if (a < 0 || b < 0) return [];
+    const lines = weights.layers.filter(([, , same]) => same[a] !== same[b]).map(([name, norms]) => {
+      const change = 100 * (norms[b] - norms[a]) / Math.abs(norms[a]);
+      return [shown(name, 80), norms[a] ?? "–", norms[b] ?? "–", Number.isFinite(change) && norms[a] !== null && norms[b] !== null ? `${change < 0 ? "−" : "+"}${Math.abs(change).toPrecision(2)}%` : ""];
+    });
+    const [first, ...rest] = sheet("Weights: the norm of each module that changed", ["module", ...names, "change"], lines);
+    const left = weights.layers.length - lines.length;
+    return [first, make("p", { className: "quiet", textContent: `${left} of ${weights.layers.length} modules are the same to the last bit.` }), ...(lines.length ? rest : [])];
+  };
   const facts = row => [
     ["epoch", String(row.epoch)], ["step", String(row.step ?? "–")], ["saved, UTC", row.saved.replace("T", " ")],
     ["run", data.branches[row.branch].label], ["backbone", row.backbone], ["dataset", row.dataset], ["tags", row.tags],
@@ -60,6 +72,7 @@ const compareTwo = (() => {
     return result.replaceChildren(
       ...sheet("Metrics", ["metric", ...names, "change"], metricLines(one, other)),
       ...sheet("Config", ["setting", ...names], differences(one.config, other.config)),
+      ...layerSheet(one, other, names),
       ...sheet("What they are", ["", ...names], differences(facts(one), facts(other))));
   };
 
