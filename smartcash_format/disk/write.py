@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, TensorSource
-from smartcash_format.disk.placing import Writeback, write_at
+from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import digest
@@ -129,8 +129,7 @@ def _write_file(stage: Stage, plan: Plan, meter: _Meter) -> WrittenFile:
 
 
 def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
-    writeback = Writeback(descriptor)
-    hashing = _Hashing(descriptor, plan, writeback)
+    hashing = _Hashing(descriptor, plan)
     tensors = _Tensors()
     workers = [_Worker(hashing.take, f"hash {plan.name}")]
     if plan.tensors:
@@ -142,12 +141,10 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
             for piece, data in batch:
                 if len(data) >= SMALL_BYTES:
                     write_at(descriptor, piece.start, [data])
-                    writeback.start(piece.start, len(data))
             meter.add(sum(len(data) for _, data in batch))
     finally:
         for worker in workers:
             worker.stop()
-        writeback.stop()
     for worker in workers:
         worker.check()
     written = WrittenFile(
@@ -245,10 +242,9 @@ class _Worker:
 class _Hashing:
     """The digest and the checksums of a file, and the writing of what they decide."""
 
-    def __init__(self, descriptor: int, plan: Plan, writeback: Writeback) -> None:
+    def __init__(self, descriptor: int, plan: Plan) -> None:
         self._descriptor = descriptor
         self._plan = plan
-        self._writeback = writeback
         self._file = digest.hasher()
         self._crcs: list[int] = []
 
@@ -262,7 +258,6 @@ class _Hashing:
             return
         small = b"".join(part for each in batch for part in (self._head(*each), each[1]))
         write_at(self._descriptor, piece.offset, [small])
-        self._writeback.start(piece.offset, len(small))
         self._file.update(small)
 
     def finish(self) -> str:
