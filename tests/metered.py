@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import smartcash_format as package
+from smartcash_format.cli import main as cli
 
-# What typer has for tests: the shell is the one named, not the one that started make.
-os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
 HEAVY = (".safetensors", ".pt")
 
 
@@ -79,8 +78,8 @@ def commands(root: Path, newest: Path, older: Path) -> Iterator[tuple[str, list[
     yield "doctor", ["doctor", root]
     yield "validate --depth content", ["validate", newest, "--depth", "content"]
     yield "storage-test", ["storage-test", root.parent]
-    for name in ("convert", "export", "receive", "share"):
-        yield f"{name} --help", [name, "--help"]
+    for command in cli.app.registered_commands:
+        yield f"{command.name} --help", [command.name, "--help"]
     yield "--help", ["--help"]
     yield "--show-completion", ["--show-completion", "bash"]
     yield "prune --apply", ["prune", root, "--keep-last", "2", "--apply"]
@@ -109,6 +108,8 @@ def calls(root: Path, newest: Path, older: Path) -> Iterator[tuple[str, Callable
 
 def main(root: Path) -> None:
     """Asks everything and prints what it took."""
+    # What typer has for tests: the shell is the one named, not the one that started make.
+    os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     meter = Meter()
     newest, older, *_ = sorted(root.glob("epoch-*"), reverse=True)
     found = {}
@@ -136,10 +137,8 @@ def _asked(meter: Meter, call: Callable[[], object]) -> dict[str, object]:
 
 
 def _command(arguments: list[object]) -> None:
-    from smartcash_format.cli.main import main as run
-
     sys.argv = ["smartcash-format", *map(str, arguments)]
-    run()
+    cli.main()
 
 
 if __name__ == "__main__":

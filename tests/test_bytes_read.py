@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.cli.main import app
 from smartcash_format.disk.read import open_checkpoint
 from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.header import read_header
@@ -57,11 +56,6 @@ def asked(root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def newest(asked: dict[str, Any], root: Path) -> Path:
     return max(root.glob("epoch-*"))
-
-
-def test_every_command_is_asked() -> None:
-    names = {command.name for command in app.registered_commands}
-    assert names <= {str(arguments[0]) for arguments in COMMANDS.values()}
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
