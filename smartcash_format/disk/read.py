@@ -317,15 +317,25 @@ class _DescriptorStream(io.RawIOBase):
     def read(self, count: int = -1) -> bytes:
         if count < 0:
             count = max(0, os.fstat(self._file).st_size - self._position)
-        data = _read_at(self._file, count, self._position)
+        # A torch file has a header for each of its thousands of tensors: what is there is called.
+        data = (
+            os.pread(self._file, count, self._position)
+            if _POSITIONED
+            else _read_at(self._file, count, self._position)
+        )
         self._position += len(data)
-        # Less may come (a signal, a mount with small reads): read on up to the end.
-        while len(data) < count and (
-            more := _read_at(self._file, count - len(data), self._position)
-        ):
+        return data if len(data) == count or not data else data + self._rest(count - len(data))
+
+    def _rest(self, count: int) -> bytes:
+        """What a signal or a mount with small reads left out, up to the end."""
+        data = bytearray()
+        while len(data) < count:
+            more = _read_at(self._file, count - len(data), self._position)
+            if not more:
+                break
             self._position += len(more)
             data += more
-        return data
+        return bytes(data)
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         if hasattr(os, "preadv"):
@@ -340,9 +350,9 @@ class _DescriptorStream(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence != io.SEEK_SET:
             end = whence == io.SEEK_END
-            offset += os.fstat(self._file).st_size if end else self._position
-        self._position = max(0, offset)
-        return self._position
+            offset = max(0, offset + (os.fstat(self._file).st_size if end else self._position))
+        self._position = offset
+        return offset
 
     def tell(self) -> int:
         return self._position

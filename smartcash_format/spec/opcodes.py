@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.pickle_machine import NAMES, REBUILD
+from smartcash_format.spec.pickle_machine import NAMES, PART, REBUILD
 from smartcash_format.spec.rebuilds import TensorMachine as Machine
 from smartcash_format.spec.refusal import Refused, shown
 
@@ -77,7 +77,11 @@ def _run(machine: Machine, at: int) -> int:
             else:
                 index, at = _U32.unpack_from(data, at + 1)[0], at + 5
             value = memo[index]
-            end = machine.read_tensor(at) if value is REBUILD else 0
+            end = 0
+            if value is REBUILD:
+                end = machine.read_tensor(at)
+            elif value is PART:
+                value = machine.fetch_part(index)
             if not end:
                 machine.stack.append(value)
             at = end or at

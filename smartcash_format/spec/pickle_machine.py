@@ -47,6 +47,8 @@ REBUILD: Final = Name("torch._utils", "_rebuild_tensor_v2")
 ORDERED_DICT: Final = Name("collections", "OrderedDict")
 COUNTER: Final = Name("collections", "Counter")
 STORAGES: Final = frozenset(Name("torch", name) for name in STORAGE_TYPES)
+# Stands in the memo for a part of a tensor that was read in one go, until somebody fetches it.
+PART: Final = object()
 NAMES: Final = frozenset({REBUILD, ORDERED_DICT, COUNTER}) | STORAGES
 
 

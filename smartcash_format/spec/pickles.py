@@ -136,7 +136,8 @@ def _weigh(value: Any, known: dict[int, tuple[int, int]], levels: int) -> tuple[
         raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
     known[id(value)] = _OPEN
     count, height = 1 + len(value), 1
-    for child in value.values() if type(value) is dict else value:
+    children = value.values() if type(value) is dict else value
+    for child in () if _LEAVES.issuperset(map(type, children)) else children:
         if type(child) in _LEAVES:
             continue
         if type(child) not in _MANY:

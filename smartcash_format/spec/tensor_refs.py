@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec import limits
@@ -86,6 +86,22 @@ class Storages:
             raise Refused("pickle-tensor", f"{message}, but the record has {size_bytes:,}")
         if self._named.setdefault(key, form) != form:
             raise Refused("pickle-tensor", f"names data/{key} twice, as different things")
+
+    def name_all(self, named: Sequence[tuple[str, StorageForm]]) -> None:
+        """The same for many at once."""
+        new = dict(named)
+        sizes = [form.size_bytes for form in new.values()]
+        once = len(new) == len(named) and not new.keys() & self._named.keys()
+        if once and list(map(self._sizes.get, new)) == sizes:
+            self._named.update(new)
+            return
+        # One is named again, or is not as it should be: which, and how, is said one by one.
+        for key, form in named:
+            self.name(key, form)
+
+    def form(self, key: str) -> StorageForm:
+        """What was said of a storage that is named."""
+        return self._named[key]
 
     def check_all_named(self) -> None:
         """Raises Refused when a record is there that the program never names."""

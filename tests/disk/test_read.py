@@ -280,6 +280,20 @@ def test_a_changed_meta_is_invalid(path: Path) -> None:
     assert [problem.code for problem in caught.value.problems] == ["meta-digest-mismatch"]
 
 
+def test_a_mount_with_small_reads_gives_all_that_is_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (path / WEIGHTS).read_bytes()
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, count, at: real(file, min(count, 7_000), at))
+    with open_checkpoint(path) as opened:
+        stream = opened.raw(WEIGHTS)
+        assert stream.read(50_000) == data[:50_000]
+        assert stream.tell() == 50_000
+        assert stream.read() == data[50_000:]
+        assert stream.read(10) == b""
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 def test_a_failing_disk_passes_through_untouched(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int

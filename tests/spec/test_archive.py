@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcash_format.spec import archive_layout, limits
+from smartcash_format.spec import archive_layout, limits, stored_zip
 from smartcash_format.spec.archive import Archive, read_archive
 from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.refusal import Refused
 from tests.spec.torch_files import (
     FIXED,
     PROTO,
@@ -362,3 +364,29 @@ def test_torch_files_beyond_4_gib_are_read(tmp_path: Path) -> None:
 def test_any_byte_may_change_and_findings_are_values(at: int, value: int) -> None:
     file, problems = scan(patched(ONE, at, bytes([value])))
     assert (file is None) == bool(problems)
+
+
+def looked_at(file: bytes) -> object:
+    """The records, or why there are none."""
+    try:
+        return dict(stored_zip.read_records(io.BytesIO(file), len(file)))
+    except Refused as refused:
+        return refused.code, refused.message, refused.part
+
+
+def test_what_is_looked_at_together_is_what_is_found_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = file_of(PROTO + b"N" + STOP, {str(key): bytes(key % 7) for key in range(120)})
+    chance = random.Random(5)
+    starts = [at for at in range(len(file)) if file.startswith((b"PK\x03\x04", b"PK\x01\x02"), at)]
+    damaged = [
+        patched(file, chance.choice(starts) + chance.randrange(60), chance.randbytes(1))
+        for _ in range(300)
+    ]
+    together = [looked_at(each) for each in (file, *damaged)]
+    monkeypatch.setattr(stored_zip, "_all_aligned", lambda *arguments: None)
+    monkeypatch.setattr(stored_zip, "_alike", lambda *arguments: iter(()))
+    assert together == [looked_at(each) for each in (file, *damaged)]
+    assert len(together[0]) == 123  # type: ignore[arg-type]
+    assert 50 < sum(isinstance(each, dict) for each in together) < 250

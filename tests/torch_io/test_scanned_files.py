@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from smartcash_format.spec.pickles import TensorRef, TorchFile
+from smartcash_format.spec.pickles import TensorRef, TorchFile, read_program
 from smartcash_format.spec.rebuilds import TensorMachine
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.dtypes import DTYPES
@@ -258,3 +259,75 @@ def test_bytes_copied_over_others_are_refused_or_loaded_alike(
     assert quick == slow
     if quick is not None:
         check(file)
+
+
+# ------------------------------------------------------------------------------------ two roads
+
+# Most of its memos are beyond the 256th, where tensors are read in one go.
+_MADE, _STORAGES = to_archive(encode(large_state(24), "state"))
+LARGE = _MADE.data
+LARGE_STORAGES = {storage.key: storage.size_bytes for storage in _STORAGES}
+
+
+def both_roads(program: bytes) -> tuple[Any, Any]:
+    """What is read in one go, and opcode by opcode; None for what is refused."""
+    quick, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TensorMachine, "read_tensor", lambda self, at: 0)
+        slow, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
+    return quick and (quick.value, quick.globals), slow and (slow.value, slow.globals)
+
+
+def with_behind(opcodes: bytes) -> bytes:
+    """The state and what these opcodes push, as a tuple."""
+    return LARGE[:2] + b"(" + LARGE[2:-1] + opcodes + b"t."
+
+
+def fetch(number: int) -> bytes:
+    return b"j" + struct.pack("<L", number)
+
+
+def test_parts_of_a_tensor_that_are_fetched_later_are_what_opcodes_make(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = count_shortcuts(monkeypatch)
+    quick, slow = both_roads(LARGE)
+    assert quick == slow
+    assert len(taken) > 40
+    values = []
+    for number in range(300, 328):
+        quick, slow = both_roads(with_behind(fetch(number) + fetch(number)))
+        assert quick == slow
+        if quick is not None:
+            _, first, second = quick[0]
+            assert first is second
+            values.append(first)
+    # Keys, shapes and strides, hooks, tensors; what names a storage and arguments are no data.
+    assert {type(value) for value in values} == {str, tuple, dict, TensorRef}
+
+
+def test_a_tensor_may_be_made_again_from_the_arguments_of_one_that_was_read_in_one_go() -> None:
+    rebuild = next(at for at in range(256) if LARGE.count(b"h" + bytes([at]) + b"((") > 40)
+    made = 0
+    for number in range(300, 314):
+        quick, slow = both_roads(with_behind(b"h" + bytes([rebuild]) + fetch(number) + b"R"))
+        assert quick == slow
+        made += quick is not None
+    assert made == 2
+
+
+def test_hooks_added_later_to_a_tensor_that_was_read_in_one_go_are_refused() -> None:
+    added = [both_roads(with_behind(fetch(at) + b"K\x01K\x02s")) for at in range(300, 314)]
+    assert added == [(None, None)] * 14
+    assert both_roads(with_behind(b"}K\x01K\x02s"))[0] is not None
+
+
+def test_damage_in_what_is_read_in_one_go_is_found_as_it_is_opcode_by_opcode() -> None:
+    chance = random.Random(7)
+    for _ in range(150):
+        program = bytearray(LARGE)
+        at = chance.randrange(len(LARGE) // 2, len(LARGE) - 400)
+        for near in range(chance.choice((1, 1, 2))):
+            program[at + near] = chance.choice((program[at - 51], chance.randrange(256)))
+        quick, slow = both_roads(bytes(program))
+        assert quick == slow, at
