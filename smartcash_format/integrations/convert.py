@@ -30,6 +30,7 @@ from smartcash_format.store.catalog import scan
 from smartcash_format.store.history import append
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.save import Facts, prepare, publish, size_bound
+from smartcash_format.view.progress import progress_bar
 
 # Endings of the torch files that a directory is searched for.
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".bin", ".tar")
@@ -100,7 +101,12 @@ def convert(
         return _conversion(found, facts, size_bound(collected, facts), warnings)
     make_root(Path(root))
     final = Path(root) / facts.directory_name
-    saved = publish(prepare(final, facts, **live), inspect=lambda staged: compare(found, staged))
+    with progress_bar(f"writing {final.name}") as update:
+        saved = publish(
+            prepare(final, facts, **live),
+            progress=update,
+            inspect=lambda staged: compare(found, staged),
+        )
     line = HistoryLine.of_save(saved.path.name, saved.meta)
     warnings += saved.warnings + append(Path(root), [line], listing)
     return _conversion(found, facts, saved.size_bytes, warnings, path=saved.path)

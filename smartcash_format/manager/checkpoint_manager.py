@@ -31,6 +31,7 @@ from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.retention import Plan, Policy
+from smartcash_format.view.progress import Update, progress_bar
 
 if TYPE_CHECKING:
     from smartcash_format.torch_io.incremental import Increment, Memory
@@ -186,7 +187,8 @@ class CheckpointManager(CheckpointLoader):
             )
             warnings = described.warnings
             if blocking:
-                return self._publish(prepared, warnings, started)
+                with progress_bar(f"saving {facts.directory_name}") as update:
+                    return self._publish(prepared, warnings, started, update)
             self._background.start(lambda: self._publish(prepared, warnings, started))
         return SaveResult(
             path=prepared.final,
@@ -210,11 +212,17 @@ class CheckpointManager(CheckpointLoader):
             max_shard_bytes=self._max_shard_bytes,
         )
 
-    def _publish(self, prepared: Prepared, warnings: Iterable[str], started: float) -> SaveResult:
+    def _publish(
+        self,
+        prepared: Prepared,
+        warnings: Iterable[str],
+        started: float,
+        progress: Update | None = None,
+    ) -> SaveResult:
         """The part of a save that may run in the background: write, note, prune, in this order."""
         from smartcash_format.torch_io.save import publish
 
-        saved = publish(prepared)
+        saved = publish(prepared, progress=progress)
         facts = prepared.facts
         self._parent_id = facts.checkpoint_id
         said = [*warnings, *saved.warnings, *self._store.record_save(saved.path, saved.meta)]
@@ -372,7 +380,8 @@ class CheckpointManager(CheckpointLoader):
             chosen = self._best_of(listing) or query.latest(listing)
             sources = [] if chosen is None else [chosen]
         started = time.perf_counter()
-        moved = transfer([entry.path for entry in sources], target)
+        with progress_bar("copying") as update:
+            moved = transfer([entry.path for entry in sources], target, progress=update)
         for skipped in moved.skipped:
             if skipped.kind == "broken":
                 self._log.warning(f"{skipped.source.name} was not copied: {skipped.reason}")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from smartcash_format.disk.observe import Progress
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.signatures import SignedBy, require_signed
 from smartcash_format.errors import CheckpointError, StateMismatchError
@@ -36,6 +37,7 @@ def load_checkpoint(
     extra: Mapping[str, Any] | None = None,
     verify: bool = True,
     signed_by: SignedBy | None = None,
+    progress: Progress | None = None,
 ) -> LoadResult:
     """The checkpoint at this path, in the live objects that are passed, or as state dicts.
 
@@ -49,7 +51,8 @@ def load_checkpoint(
     leaves fresh the optimizer state of what was not loaded. `verify` compares every byte that is
     read with its digest. `signed_by`, a PEM file of a public key or of trusted certificates, or a
     SigstoreIdentity, says whose signature must hold first. `device` is where the state dicts of the
-    result go; None means the CPU. Live objects stay where they are.
+    result go; None means the CPU. Live objects stay where they are. `progress` is called with
+    (bytes verified, bytes to verify), from any thread.
 
     Raises CheckpointNotFoundError, UnsupportedVersionError, SignatureError, InvalidCheckpointError,
     UnsafeCheckpointError or StateMismatchError, all before anything live is touched, and
@@ -64,7 +67,7 @@ def load_checkpoint(
         parts, restored, report = compared(opened, live, strict=strict)
         _raise_for(opened, report.problems, report.hint)
         if verify:
-            parts.verify()
+            parts.verify(progress=progress)
         for component in restored:
             _raise_for(opened, component.prepare(strict=strict))
         notes = _fill(opened, restored)

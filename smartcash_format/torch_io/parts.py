@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import torch
 
-from smartcash_format.disk.observe import observe
+from smartcash_format.disk.observe import CHUNK_BYTES, Progress, observe
 from smartcash_format.disk.read import Opened
 from smartcash_format.errors import InvalidCheckpointError, UnsafeCheckpointError
 from smartcash_format.spec import digest, layout
@@ -129,7 +130,9 @@ class Parts:
             problems=(Problem(code=code, where=where, message=message),),
         ) from cause
 
-    def verify(self, files: Iterable[str] | None = None) -> None:
+    def verify(
+        self, files: Iterable[str] | None = None, *, progress: Progress | None = None
+    ) -> None:
         """Checks the digests of these files, or of all, on several threads.
 
         Raises InvalidCheckpointError with every file whose bytes are not those that were saved, or
@@ -137,9 +140,8 @@ class Parts:
         """
         asked = self._files if files is None else frozenset(files)
         wanted = sorted(asked - self._verified)
-        self._compare_digests(
-            (name, self.meta.files[name].digest, self.opened.buffer(name)) for name in wanted
-        )
+        stated = [(name, self.meta.files[name].digest, self.opened.buffer(name)) for name in wanted]
+        self._compare_digests(stated, progress)
         self._verified.update(wanted)
 
     def verify_tensors(self, weight_set: str, names: Iterable[str]) -> None:
@@ -151,9 +153,13 @@ class Parts:
             for name in sorted({stored[name] for name in names})
         )
 
-    def _compare_digests(self, stated: Iterable[tuple[str, str, memoryview]]) -> None:
+    def _compare_digests(
+        self, stated: Iterable[tuple[str, str, memoryview]], progress: Progress | None = None
+    ) -> None:
+        asked = list(stated)
+        meter = _Meter(sum(len(data) for _, _, data in asked), progress)
         with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda item: _digest_problem(*item), stated))
+            found = list(pool.map(lambda item: _digest_problem(meter, *item), asked))
         _raise_for(self.opened, tuple(problem for problem in found if problem is not None))
 
     def ranges(self) -> list[tuple[int, int]]:
@@ -192,7 +198,23 @@ def _shape(info: TensorInfo) -> tuple[int, ...]:
     return torch_shape(info.dtype, info.shape) or info.shape
 
 
-def _digest_problem(where: str, stated: str, data: memoryview) -> Problem | None:
+class _Meter:
+    """Counts bytes from several threads and says how many are done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, size_bytes: int) -> None:
+        if self._progress is not None:
+            with self._lock:
+                self._done += size_bytes
+                self._progress(self._done, self._total)
+
+
+def _digest_problem(meter: _Meter, where: str, stated: str, data: memoryview) -> Problem | None:
     if not digest.is_known(stated):
         return Problem(
             code="digest-unknown",
@@ -201,7 +223,12 @@ def _digest_problem(where: str, stated: str, data: memoryview) -> Problem | None
             found=digest.algorithm_of(stated),
             fix="upgrade smartcash-format, or load with verify=False",
         )
-    found = digest.digest_of(data, digest.algorithm_of(stated))
+    running = digest.hasher(digest.algorithm_of(stated))
+    for begin in range(0, len(data), CHUNK_BYTES):
+        chunk = data[begin : begin + CHUNK_BYTES]
+        running.update(chunk)
+        meter.add(len(chunk))
+    found = digest.named(running, digest.algorithm_of(stated))
     if found == stated:
         return None
     return Problem(
