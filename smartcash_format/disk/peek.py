@@ -1,14 +1,17 @@
 """The least look at a checkpoint: its meta.json, and the sizes of what that lists.
 
 What listing thousands is made of, so it takes names as strings and opens one file a checkpoint.
+`directory` is a checkpoint's directory, and `root`, where it is given, a descriptor that it is
+relative to: the system then walks two names instead of the whole path, six times a checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from smartcash_format.disk.read import NotPlainFileError, kind_of
@@ -23,13 +26,29 @@ _FLAGS: Final = (
 )
 
 
-def meta_bytes(directory: str) -> bytes:
+@contextlib.contextmanager
+def opened_root(path: str) -> Iterator[int | None]:
+    """A descriptor of a directory; None where the system opens nothing relative to one.
+
+    Raises FileNotFoundError, or what else the system says.
+    """
+    if os.open not in os.supports_dir_fd or os.stat not in os.supports_dir_fd:
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def meta_bytes(directory: str, root: int | None = None) -> bytes:
     """The bytes of a directory's meta.json, one more than allowed at most.
 
     Raises FileNotFoundError, NotPlainFileError or what else the system says.
     """
     try:
-        descriptor = os.open(f"{directory}/{layout.META}", _FLAGS)
+        descriptor = os.open(f"{directory}/{layout.META}", _FLAGS, dir_fd=root)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
             raise NotPlainFileError(error.errno, "not a plain file", layout.META) from error
@@ -53,14 +72,14 @@ def _read(descriptor: int, count: int) -> bytes:
     return data
 
 
-def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]]) -> bool:
+def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]], root: int | None = None) -> bool:
     """Whether every listed file is a plain file of the listed size. Nothing is opened.
 
     The names have to be plain ones.
     """
     try:
         for name, size in sizes:
-            facts = os.lstat(f"{directory}/{name}")
+            facts = os.stat(f"{directory}/{name}", dir_fd=root, follow_symlinks=False)
             if facts.st_size != size or not stat.S_ISREG(facts.st_mode):
                 return False
     except OSError:

@@ -87,7 +87,11 @@ def scan(root: str | os.PathLike[str]) -> Listing:
         directories, legacy = _names(parent)
     except FileNotFoundError:
         return Listing()
-    seen = _look_at_all(parent, directories)
+    try:
+        with peek.opened_root(parent) as root_descriptor:
+            seen = _look_at_all(parent, directories, root_descriptor)
+    except FileNotFoundError:
+        return Listing()  # it vanished since it was listed
     entries = [entry for entry in seen if isinstance(entry, Entry)]
     unmarked = [name for name, entry in zip(directories, seen, strict=True) if entry is None]
     return Listing(
@@ -135,14 +139,14 @@ def _names(root: str) -> tuple[list[str], list[str]]:
     return sorted(directories), sorted(legacy)
 
 
-def _look_at_all(parent: str, names: Sequence[str]) -> list[_Seen]:
+def _look_at_all(parent: str, names: Sequence[str], root: int | None) -> list[_Seen]:
     began = time.perf_counter()
-    seen = _look(parent, names[:SMALL_BATCH])
+    look = functools.partial(_look, parent, root=root)
+    seen = look(names[:SMALL_BATCH])
     is_slow = time.perf_counter() - began > SLOW_LOOK_S * SMALL_BATCH
     rest = names[SMALL_BATCH:]
     size = SMALL_BATCH if is_slow else BATCH
     batches = [rest[start : start + size] for start in range(0, len(rest), size)]
-    look = functools.partial(_look, parent)
     if is_slow and batches:
         from concurrent.futures import ThreadPoolExecutor  # 10 ms that a local listing saves
 
@@ -153,18 +157,19 @@ def _look_at_all(parent: str, names: Sequence[str]) -> list[_Seen]:
     return seen + [one for batch in found for one in batch]
 
 
-def _look(parent: str, names: Sequence[str]) -> list[_Seen]:
-    read = [_read(f"{parent}/{name}") for name in names]
+def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_Seen]:
+    read = [_read(parent, name, root) for name in names]
     seen = iter(glance([data for data in read if isinstance(data, bytes)]))
     return [
-        _judge(parent, name, data, next(seen)) if isinstance(data, bytes) else data
+        _judge(parent, name, data, next(seen), root) if isinstance(data, bytes) else data
         for name, data in zip(names, read, strict=True)
     ]
 
 
-def _read(directory: str) -> bytes | Broken | None:
+def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
+    directory = f"{parent}/{name}"
     try:
-        return peek.meta_bytes(directory)
+        return peek.meta_bytes(directory if root is None else name, root)
     except FileNotFoundError:
         return None
     except NotPlainFileError as error:
@@ -173,10 +178,12 @@ def _read(directory: str) -> bytes | Broken | None:
         return _broken(directory, "file-unreadable", f"cannot be read: {error.strerror}")
 
 
-def _judge(parent: str, name: str, data: bytes, seen: Glance | None) -> _Seen:
+def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int | None) -> _Seen:
     directory = f"{parent}/{name}"
-    if seen is not None and peek.sizes_hold(directory, zip(seen.names, seen.sizes, strict=True)):
-        return Entry(parent, name, data, seen)
+    if seen is not None:
+        where = directory if root is None else name
+        if peek.sizes_hold(where, zip(seen.names, seen.sizes, strict=True), root):
+            return Entry(parent, name, data, seen)
     try:
         problems = _problems(directory, data)
     except OSError as error:

@@ -125,7 +125,8 @@ def test_listing_opens_meta_json_alone_and_once(tmp_path: Path) -> None:
     with opened_files() as opened:
         listing = scan(tmp_path)
     assert len(listing) == 20
-    assert sorted(opened) == sorted(str(path / layout.META) for path in paths)
+    # The root itself, so that what is in it is opened relative to it.
+    assert sorted(opened) == sorted([str(tmp_path), *(f"{p.name}/{layout.META}" for p in paths)])
 
 
 def test_a_meta_json_of_a_newer_major_is_broken_and_says_upgrade(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_system_error_becomes_broken_with_its_reason(
 ) -> None:
     write_checkpoint(tmp_path, 1)
 
-    def refuse(directory: str) -> bytes:
+    def refuse(directory: str, root: int | None) -> bytes:
         raise PermissionError(13, "Permission denied", directory)
 
     monkeypatch.setattr(peek, "meta_bytes", refuse)
@@ -230,9 +231,9 @@ def test_a_checkpoint_removed_while_it_is_looked_at_is_not_there(
     doomed = write_checkpoint(tmp_path, 2)
     honest = peek.meta_bytes
 
-    def read_then_lose(directory: str) -> bytes:
-        data = honest(directory)
-        if directory == str(doomed):
+    def read_then_lose(directory: str, root: int | None) -> bytes:
+        data = honest(directory, root)
+        if Path(directory).name == doomed.name:
             doomed.rename(tmp_path / ".trash-1")
         return data
 
@@ -242,11 +243,38 @@ def test_a_checkpoint_removed_while_it_is_looked_at_is_not_there(
     assert [*listing.broken, *listing.foreign] == []
 
 
+def test_a_system_that_opens_nothing_relative_to_a_directory_lists_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    (write_checkpoint(tmp_path, 2) / "optimizer.pt").unlink()
+    usual = scan(tmp_path)
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    other = scan(tmp_path)
+    assert [str(found) for found in other] == [str(found) for found in usual]
+    assert [found.reason for found in other.broken] == [found.reason for found in usual.broken]
+
+
+def test_a_root_that_goes_while_it_is_listed_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    write_checkpoint(root, 1)
+    honest = peek.opened_root
+
+    def lose(path: str) -> object:
+        root.rename(tmp_path / "elsewhere")
+        return honest(path)
+
+    monkeypatch.setattr(peek, "opened_root", lose)
+    assert list(scan(root)) == []
+
+
 def test_a_checkpoint_whose_last_file_comes_while_it_is_looked_at_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_checkpoint(tmp_path, 1)
-    monkeypatch.setattr(peek, "sizes_hold", lambda directory, sizes: False)
+    monkeypatch.setattr(peek, "sizes_hold", lambda directory, sizes, root: False)
     assert [found.epoch for found in scan(tmp_path)] == [1]
 
 
