@@ -67,24 +67,23 @@ def run(machine: Machine) -> Any:
 
 def _run(machine: Machine, at: int) -> int:
     """Runs up to the first STOP and gives where it ends. Raises IndexError where there is none."""
-    data, memo = machine.data, machine.memo
+    data, memo, steps = machine.data, machine.memo, _STEPS
     for _ in range(limits.PROGRAM_OPCODES):
         opcode = data[at]
+        step = steps[opcode]
+        if step is not None:
+            at = step(machine, at + 1)
         # Half of all opcodes are these two: done here, without a call.
-        if opcode in _GETS:
+        elif opcode in _GETS:
             if opcode == _GET1:
                 index, at = data[at + 1], at + 2
             else:
                 index, at = _U32.unpack_from(data, at + 1)[0], at + 5
             value = memo[index]
-            end = 0
-            if value is REBUILD:
-                end = machine.read_tensor(at)
-            elif value is PART:
-                value = machine.fetch_part(index)
-            if not end:
-                machine.stack.append(value)
-            at = end or at
+            if value is REBUILD and (end := machine.read_tensor(at)):
+                at = end
+            else:
+                machine.stack.append(machine.fetch_part(index) if value is PART else value)
         elif opcode in _PUTS:
             if opcode == _PUT1:
                 index, at = data[at + 1], at + 2
@@ -97,10 +96,7 @@ def _run(machine: Machine, at: int) -> int:
         elif opcode == _STOP:
             return at + 1
         else:
-            step = _STEPS[opcode]
-            if step is None:
-                raise _refused(opcode, at)
-            at = step(machine, at + 1)
+            raise _refused(opcode, at)
     raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
 
 
