@@ -6,6 +6,7 @@ name stands three times below, where a type checker, `__all__` and the loader lo
 tests/test_public_api.py holds the three together.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -283,6 +284,9 @@ _HOME = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for 
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if "IPython" in sys.modules:
+        # Where a notebook may be, its values are shown as HTML.
+        import_module("smartcash_format.view.notebook")
     value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

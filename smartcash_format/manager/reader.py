@@ -20,8 +20,8 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.history import describe_best, export_history
+from smartcash_format.view.notebook import display
 from smartcash_format.view.report import write_report
-from smartcash_format.view.table import display
 
 Mode = Literal["min", "max"]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from smartcash_format.spec import digest
+from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors
 
@@ -89,7 +90,7 @@ class WeightsDiff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diff:
+class Diff(Displayed):
     """What differs from one checkpoint to another.
 
     `identity` are ids and times, which differ between any two saves; `fields` the rest of the

@@ -7,6 +7,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from smartcash_format.spec.displaying import Displayed
+
 if TYPE_CHECKING:
     from smartcash_format.spec.meta import Meta
 
@@ -103,7 +105,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Displayed):
     """All problems of one checkpoint, and how deep the look was.
 
     `notices` are worth a line and break nothing, such as a file that meta.json does not list.

@@ -18,6 +18,7 @@ from typing import Final, Unpack, overload
 from smartcash_format.disk import peek
 from smartcash_format.disk.read import NotPlainFileError
 from smartcash_format.spec import layout
+from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.meta import parse_meta
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.store.entry import Broken, Entry
@@ -39,7 +40,7 @@ _Seen = Entry | Broken | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Listing(Sequence[Entry]):
+class Listing(Displayed, Sequence[Entry]):
     """Entries, newest first, and beside them what else stands in the roots.
 
     `broken` looks like a checkpoint and cannot be read as one; `foreign` are the other directories

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import layout
+from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.meta import Meta, parse_meta
 from smartcash_format.spec.problems import Code, Problem
 from smartcash_format.spec.values import parse_time
@@ -17,7 +18,7 @@ from smartcash_format.store.glance import Glance
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Entry:
+class Entry(Displayed):
     """A checkpoint of a listing: a path that carries what queries ask of it.
 
     Goes wherever a path goes (`os.fspath`, `str`, `/`), is hashable and always true. `meta_bytes`

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from smartcash_format.disk.notes import append_note, read_note, replace_note, set_aside
 from smartcash_format.spec import layout, limits
+from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, parse_line
 from smartcash_format.spec.values import format_time, number_to_json
@@ -23,7 +24,7 @@ _FIRST_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Displayed):
     """The events of a root, oldest first.
 
     `skipped` lines could not be read; `rebuilt` when there was no file of ours and the events were
