@@ -1,0 +1,40 @@
+"""The example notebook runs as it stands, and its outputs are those of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "checkpoints.ipynb"
+
+
+def cells() -> list[dict[str, Any]]:
+    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in found if cell["cell_type"] == "code"]
+
+
+def test_every_cell_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells():
+        exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
+    assert "epoch-0006-" in capsys.readouterr().out
+    assert names["result"]["epoch"] == 6
+    assert names["best"].epoch == 6
+
+
+def test_it_was_executed_whole_and_shows_html_for_every_answer() -> None:
+    assert [cell["execution_count"] for cell in cells()] == list(range(1, len(cells()) + 1))
+    outputs = [output for cell in cells() for output in cell["outputs"]]
+    assert not any(output["output_type"] == "error" for output in outputs)
+    shown = [output for output in outputs if "text/html" in output.get("data", {})]
+    assert len(shown) == 5
+
+
+def test_it_names_no_path_of_the_machine_that_ran_it() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert not any(place in text for place in ("/home/", "/tmp/", "/root/", "/Users/"))
