@@ -83,6 +83,7 @@ def listing_html(listing: Listing, best: Entry | None = None) -> str:
             _Cell(str(entry.epoch)),
             *(_metric(entry.metrics.get(name)) for name in metrics),
             _Cell(words.size(entry.size_bytes), entry.size_bytes),
+            _Cell(table.parts(entry)),
             _Cell(words.age(entry.saved_at, now), -entry.saved_at.timestamp()),
         ]
         for entry in listing[:ROWS]
@@ -91,11 +92,11 @@ def listing_html(listing: Listing, best: Entry | None = None) -> str:
         [
             _Cell("! " + _short(broken.path.name), style=_BAD),
             _Cell(words.harmless(broken.reason, _TEXT_CHARACTERS), style=_BAD),
-            *[_Cell("")] * (len(metrics) + 2),
+            *[_Cell("")] * (len(metrics) + 3),
         ]
         for broken in listing.broken[: max(0, ROWS - len(rows))]
     ]
-    headings = ["checkpoint", "epoch", *(_short(name) for name in metrics), "size", "age"]
+    headings = ["checkpoint", "epoch", *(_short(name) for name in metrics), "size", "parts", "age"]
     left = len(listing) + len(listing.broken) - len(rows)
     more = f"; {left} more are not shown" if left else ""
     return _table(headings, rows) + _line(table.summary(listing, best=best) + more)

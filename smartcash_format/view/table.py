@@ -62,6 +62,11 @@ def summary(listing: Listing, *, best: Entry | None) -> str:
     return line
 
 
+def parts(entry: Entry) -> str:
+    """A letter for each part that the checkpoint has, a dot for each that it has not."""
+    return "".join(letter if role in entry.roles else "·" for role, letter in _PARTS)
+
+
 def listing_table(
     listing: Listing,
     *,
@@ -156,10 +161,9 @@ def _row(
     if step:
         cells.append(Text("" if entry.step is None else str(entry.step)))
     cells += [_metric(entry.metrics.get(name), ranks[name]) for name in names]
-    parts = "".join(letter if role in entry.roles else "·" for role, letter in _PARTS)
     cells += [
         Text(words.size(entry.size_bytes)),
-        Text(parts),
+        Text(parts(entry)),
         Text(words.age(entry.saved_at, now)),
     ]
     if star:

@@ -65,6 +65,7 @@ def test_a_listing_is_a_table_with_the_best_marked_and_values_to_sort_by(tmp_pat
     assert html.count("border-left") == 1
     assert 'data-v="0.24">0.2400</td>' in html
     assert ">NaN</td>" in html
+    assert ">WOS·</td>" in html
     assert "12 checkpoints" in page.texts[-1]
 
 
