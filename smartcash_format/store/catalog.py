@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Unpack, overload
+from typing import Final, TypeVar, Unpack, overload
 
 from smartcash_format.disk import peek
 from smartcash_format.disk.read import NotPlainFileError
@@ -37,6 +37,7 @@ SMALL_BATCH: Final = 8
 THREADS: Final = 16
 
 _Seen = Entry | Broken | None
+_Placed = TypeVar("_Placed", bound=os.PathLike[str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,14 +106,39 @@ def scan(root: str | os.PathLike[str]) -> Listing:
 
 
 def merge(listings: Iterable[Listing]) -> Listing:
-    """One listing of several roots, newest first over all of them."""
+    """One listing of several roots, newest first over all of them.
+
+    What several of them have, because a root was given twice, within another or by a link, is there
+    once, under its first path.
+    """
     found = list(listings)
+    if len(found) == 1:
+        return found[0]
+    once = _Once()
     return Listing(
-        entries=newest_first(entry for listing in found for entry in listing),
-        broken=tuple(broken for listing in found for broken in listing.broken),
-        foreign=tuple(path for listing in found for path in listing.foreign),
-        legacy=tuple(path for listing in found for path in listing.legacy),
+        entries=newest_first(once.of(entry for listing in found for entry in listing)),
+        broken=tuple(once.of(broken for listing in found for broken in listing.broken)),
+        foreign=tuple(once.of(path for listing in found for path in listing.foreign)),
+        legacy=tuple(once.of(path for listing in found for path in listing.legacy)),
     )
+
+
+class _Once:
+    """Passes on what is no other name of something that it passed on before."""
+
+    def __init__(self) -> None:
+        self._real_parents: dict[str, str] = {}
+        self._seen: set[str] = set()
+
+    def of(self, found: Iterable[_Placed]) -> Iterator[_Placed]:
+        for one in found:
+            parent, name = os.path.split(os.fspath(one))
+            if parent not in self._real_parents:
+                self._real_parents[parent] = os.path.realpath(parent)
+            real = os.path.join(self._real_parents[parent], name)
+            if real not in self._seen:
+                self._seen.add(real)
+                yield one
 
 
 def newest_first(entries: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -222,9 +222,7 @@ class CheckpointStore:
     def lineage(self) -> tuple[Branch, ...]:
         """The branches that the checkpoints form; what was removed is bridged by the history."""
         listing = self.list()
-        saves = [line for line in read_history(self._root, listing).lines if line.event == "save"]
-        removed = {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
-        return lineage(listing, removed)
+        return lineage(listing, read_history(self._root, listing).parents())
 
     def export_history(self, path: PathLike | None = None) -> Path:
         """Writes the same as strict JSON to `path`, or into the root; the path."""

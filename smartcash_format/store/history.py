@@ -50,6 +50,11 @@ class History(Displayed):
             },
         }
 
+    def parents(self) -> dict[str, str | None]:
+        """The ids of all checkpoints whose saves it tells of, and those of their parents."""
+        saves = (line for line in self.lines if line.event == "save")
+        return {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
+
     def rows(self) -> list[dict[str, Any]]:
         """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is."""
         names = {line.checkpoint_id: line.checkpoint for line in self.lines}

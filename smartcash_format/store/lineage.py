@@ -5,10 +5,14 @@ Told by parent_id, which a save has from what its run resumed from or saved befo
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from smartcash_format.store.entry import Entry
+from smartcash_format.store.history import read_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,41 @@ class Branch:
     is_current: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """The branches of one root, in the order in which they began."""
+
+    branches: tuple[Branch, ...]
+    _parents: Mapping[Entry, Entry | None]
+
+    def ancestors(self, entry: Entry) -> tuple[Entry, ...]:
+        """What a checkpoint came from, the nearest first."""
+        found = []
+        parent = self._parents.get(entry)
+        while parent is not None:
+            found.append(parent)
+            parent = self._parents[parent]
+        return tuple(found)
+
+
+def lineages(entries: Iterable[Entry]) -> dict[str, Lineage]:
+    """The lineage of each root that the entries lie in, by the root as the entries spell it.
+
+    Each root's history is read, and bridges what is not among the entries.
+    """
+    roots: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        roots[entry.parent].append(entry)
+    return {root: _trace(found, _told(Path(root), found)) for root, found in roots.items()}
+
+
+def _told(root: Path, entries: Sequence[Entry]) -> dict[str, str | None]:
+    # A history that cannot be read costs what was removed, and no answer.
+    with contextlib.suppress(OSError):
+        return read_history(root, entries).parents()
+    return {}
+
+
 def lineage(
     entries: Iterable[Entry], removed: Mapping[str, str | None] | None = None
 ) -> tuple[Branch, ...]:
@@ -32,8 +71,20 @@ def lineage(
     A resume from the end of a branch goes on with it; one from anywhere else begins another.
     `removed` maps the ids of checkpoints that are gone to their parents, as a history tells them.
     """
-    ordered = sorted(entries, key=lambda entry: entry.order)
-    parents = _parents(ordered, {} if removed is None else removed)
+    return _trace(entries, {} if removed is None else removed).branches
+
+
+def ancestors(
+    entry: Entry, entries: Iterable[Entry], removed: Mapping[str, str | None] | None = None
+) -> tuple[Entry, ...]:
+    """What a checkpoint came from, the nearest first."""
+    return _trace(entries, {} if removed is None else removed).ancestors(entry)
+
+
+def _trace(entries: Iterable[Entry], removed: Mapping[str, str | None]) -> Lineage:
+    # An entry that is given twice must not become its own parent.
+    ordered = sorted(dict.fromkeys(entries), key=lambda entry: entry.order)
+    parents = _parents(ordered, removed)
     branches: list[list[Entry]] = []
     branch_of_tip: dict[Entry, list[Entry]] = {}
     for entry in ordered:
@@ -44,28 +95,17 @@ def lineage(
             branches.append(branch)
         branch.append(entry)
         branch_of_tip[entry] = branch
-    return tuple(
-        Branch(
-            entries=tuple(branch),
-            forked_from=parents[branch[0]],
-            is_current=branch[-1] is ordered[-1],
-        )
-        for branch in branches
+    return Lineage(
+        branches=tuple(
+            Branch(
+                entries=tuple(branch),
+                forked_from=parents[branch[0]],
+                is_current=branch[-1] is ordered[-1],
+            )
+            for branch in branches
+        ),
+        _parents=parents,
     )
-
-
-def ancestors(
-    entry: Entry, entries: Iterable[Entry], removed: Mapping[str, str | None] | None = None
-) -> tuple[Entry, ...]:
-    """What a checkpoint came from, the nearest first."""
-    ordered = sorted(entries, key=lambda each: each.order)
-    parents = _parents(ordered, {} if removed is None else removed)
-    found: list[Entry] = []
-    parent = parents.get(entry)
-    while parent is not None:
-        found.append(parent)
-        parent = parents[parent]
-    return tuple(found)
 
 
 def _parents(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +21,7 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.values import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import lineage
+from smartcash_format.store.lineage import lineages
 from smartcash_format.view.answer import Answer, likely_mode
 
 # Half a megabyte opens from a mail; of that, the page itself takes 100 kB.
@@ -229,14 +229,12 @@ def _branches(
     entries: Sequence[Entry], row_of: Mapping[Entry, int]
 ) -> tuple[list[dict[str, Any]], dict[Entry, int]]:
     """The branches of every root with what a legend calls them, and each entry's branch."""
-    roots: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        roots[entry.parent].append(entry)
+    roots = lineages(entries)
     short = _short_names(list(roots))
     branches: list[dict[str, Any]] = []
     branch_of: dict[Entry, int] = {}
     for root in sorted(roots):
-        for branch in lineage(roots[root]):
+        for branch in roots[root].branches:
             first, fork = branch.entries[0], branch.forked_from
             label = f"run {first.run_id[:8]}"
             if fork is not None:

@@ -17,7 +17,7 @@ from smartcash_format.spec.tensors import TensorRecord
 from smartcash_format.store.compare import read_documents
 from smartcash_format.store.disk_use import DiskUse, disk_use
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import ancestors, lineage
+from smartcash_format.store.lineage import lineages
 from smartcash_format.store.weight_changes import Layer, WeightChanges, weight_changes
 from smartcash_format.view import words
 from smartcash_format.view.treemap import squarified
@@ -108,9 +108,9 @@ def _changes(entries: Sequence[Entry], chosen: Entry | None) -> WeightChanges:
     """Along the branch of the answer, from its beginning."""
     if chosen is None:
         return weight_changes(())
-    root = [entry for entry in entries if entry.parent == chosen.parent]
-    branch = next(each.entries for each in lineage(root) if chosen in each.entries)
-    path = [*reversed(ancestors(branch[0], root)), *branch]
+    root = lineages(entry for entry in entries if entry.parent == chosen.parent)[chosen.parent]
+    branch = next(each.entries for each in root.branches if chosen in each.entries)
+    path = [*reversed(root.ancestors(branch[0])), *branch]
     return weight_changes(path, [chosen])
 
 

@@ -352,3 +352,17 @@ def test_a_glance_refuses_every_flipped_bit(flip: int) -> None:
     data = bytearray(encode_meta(build_meta(1)))
     data[flip // 8] ^= 1 << flip % 8
     assert glance([bytes(data)]) == [None]
+
+
+def test_what_several_listings_have_is_there_once(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write_checkpoint(root, 1)
+    (root / "broken").mkdir()
+    (root / "broken" / layout.META).write_text("{")
+    (root / "foreign").mkdir()
+    (root / "old.pt").write_bytes(b"")
+    (tmp_path / "link").symlink_to(root)
+    merged = merge([scan(root), scan(tmp_path / "link"), scan(root / ".." / "root"), scan(root)])
+    found = [merged.entries, merged.broken, merged.foreign, merged.legacy]
+    assert [len(each) for each in found] == [1, 1, 1, 1]
+    assert merged[0].parent == str(root)

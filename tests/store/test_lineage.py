@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from smartcash_format.disk.publish import remove
+from smartcash_format.spec import layout
+from smartcash_format.store.catalog import merge, scan
+from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import ancestors, lineage
-from tests.store.checkpoints import OTHER_RUN, RUN, entry, identifier
+from smartcash_format.store.lineage import ancestors, lineage, lineages
+from tests.store.checkpoints import (
+    OTHER_RUN,
+    RUN,
+    build_meta,
+    entry,
+    identifier,
+    write_checkpoint,
+)
 
 
 def chain(numbers: range, first_parent: int | None = None, **fields: Any) -> list[Entry]:
@@ -98,3 +110,38 @@ def test_the_ancestors_of_a_checkpoint_cross_its_branch() -> None:
     everything = [*TRUNK, *resumed]
     assert [found.epoch for found in ancestors(resumed[1], everything)] == [21, 3, 2, 1]
     assert ancestors(TRUNK[0], everything) == ()
+
+
+def test_an_entry_that_is_given_twice_is_not_its_own_parent() -> None:
+    orphan = entry(5, parent_id=identifier(4))
+    again = entry(5, parent_id=identifier(4))
+    assert shape(lineage([orphan, again])) == [([5], None, True)]
+    assert ancestors(orphan, [orphan, again]) == ()
+
+
+def test_the_branches_of_each_root_are_bridged_by_its_own_history(tmp_path: Path) -> None:
+    for root in (tmp_path / "one", tmp_path / "two"):
+        store = CheckpointStore(root)
+        for number, parent, run in [(1, 0, RUN), (2, 1, RUN), (3, 2, RUN), (4, 2, OTHER_RUN)]:
+            fields: dict[str, Any] = {
+                "run_id": run,
+                "parent_id": identifier(parent) if parent else None,
+            }
+            path = write_checkpoint(root, number, **fields)
+            store.record_save(path, build_meta(number, **fields))
+        remove(root / layout.directory_name(epoch=2, step=None, checkpoint_id=identifier(2)))
+    (tmp_path / "two" / layout.HISTORY).unlink()
+    listing = merge([scan(tmp_path / "one"), scan(tmp_path / "two")])
+    found = lineages(listing)
+    told, untold = (found[str(tmp_path / name)] for name in ("one", "two"))
+    assert shape(told.branches) == [([1, 3], None, False), ([4], 1, True)]
+    assert shape(untold.branches) == [([1, 3], None, False), ([4], None, True)]
+    newest = next(each for each in listing if each.path.parent.name == "one")
+    assert [each.epoch for each in told.ancestors(newest)] == [1]
+
+
+def test_a_history_that_cannot_be_read_costs_the_bridges_alone(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    (tmp_path / layout.HISTORY).mkdir()
+    (found,) = lineages(scan(tmp_path)).values()
+    assert shape(found.branches) == [([1], None, True)]

@@ -13,11 +13,20 @@ from typing import Any
 
 import pytest
 
+from smartcash_format.disk.publish import remove
 from smartcash_format.manager.reader import CheckpointReader
 from smartcash_format.store.catalog import merge, scan
+from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.view.report import write_report
 from tests.processes import run_python
-from tests.store.checkpoints import OTHER_RUN, identifier, write_checkpoint, write_weighed
+from tests.store.checkpoints import (
+    OTHER_RUN,
+    RUN,
+    build_meta,
+    identifier,
+    write_checkpoint,
+    write_weighed,
+)
 from tests.view.roots import SCRIPT, hostile, resumed_run
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -209,3 +218,25 @@ def test_the_layers_of_a_resumed_run_are_those_of_its_branch(tmp_path: Path) -> 
     heading = re.search(r"<tr><th scope=\"col\">module</th>(.*?)</tr>", page)
     assert heading is not None
     assert re.findall(r"epoch \d", heading[1]) == ["epoch 1", "epoch 2"]
+
+
+def test_a_root_that_is_given_twice_is_there_once(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number in (2, 3):  # the parent of the first is gone
+        write_weighed(root, number, {"a.w": number}, parent_id=identifier(number - 1))
+    twice = data_of(page_of(root, root))
+    once = data_of(page_of(root))
+    assert twice["branches"] == once["branches"]
+    assert len(column(twice, "epoch")) == 2
+
+
+def test_branches_are_bridged_where_checkpoints_were_removed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = CheckpointStore(root)
+    for number, parent, run in [(1, 0, RUN), (2, 1, RUN), (3, 2, OTHER_RUN), (4, 2, RUN)]:
+        fields: dict[str, Any] = {"run_id": run, "parent_id": identifier(parent)}
+        path = write_weighed(root, number, {"a.w": 1}, **fields)
+        store.record_save(path, build_meta(number, **fields))
+    remove(next(entry.path for entry in store.list() if entry.epoch == 2))
+    labels = [branch["label"] for branch in data_of(page_of(root))["branches"]]
+    assert labels == [f"run {RUN[:8]}", f"run {RUN[:8]}, from epoch 1"]
