@@ -1,4 +1,4 @@
-"""What writers that died left in a root: known by its name, listed, and cleared.
+"""What writers that died left in a root: known by its name, listed, and deleted.
 
 Never reached through a link: whoever may write in a root could otherwise aim the next save of
 another user at his home. What cannot be deleted stays; it is hidden and never taken for a
@@ -17,13 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from smartcash_format.disk.owner import Life, parse_owner
+from smartcash_format.disk.owner import Life, parse_owner, this_process
 from smartcash_format.spec import layout
 
 # A week: longer than any save, shorter than a quota takes to hurt.
 UNKNOWN_OWNER_S: Final = 7 * 24 * 3600
 # What we write is flat; what a stranger puts under our names may be as deep as he likes.
 _DISCARD_DEPTH: Final = 8
+# What mounts answer that cannot rename a directory; gcsfuse says EMFILE for one with many files.
+RENAME_REFUSED: Final = frozenset(
+    {errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMFILE}
+)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -40,9 +44,14 @@ class Leftover:
     size_bytes: int
 
     @property
+    def is_dead(self) -> bool:
+        """Whether its writer is certain not to run any more."""
+        return self.life == "dead"
+
+    @property
     def is_garbage(self) -> bool:
         """Whether the next writer may clear it."""
-        return self.life == "dead" or (self.life == "unknown" and self.age_s > UNKNOWN_OWNER_S)
+        return self.is_dead or (self.life == "unknown" and self.age_s > UNKNOWN_OWNER_S)
 
 
 def leftovers(root: Path, *, now: float | None = None) -> list[Leftover]:
@@ -86,16 +95,26 @@ def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
     return Leftover(path=Path(entry.path), kind=kind, life=life, age_s=age, size_bytes=size)
 
 
-def sweep(root: Path, *, now: float | None = None) -> list[Leftover]:
-    """Clears what dead writers left in a root; what was cleared."""
-    cleared = [leftover for leftover in leftovers(root, now=now) if leftover.is_garbage]
-    for leftover in cleared:
-        discard(leftover.path)
-    return cleared
+def mount_time(root: Path) -> float | None:
+    """The time by the clock of the mount, as a new directory gets it; None where none is made.
+
+    That of a file server may differ from ours by days.
+    """
+    probe = root / (layout.STAGING_PREFIX + this_process().name())
+    try:
+        os.mkdir(probe)
+        try:
+            return os.stat(probe).st_mtime
+        finally:
+            os.rmdir(probe)
+    except OSError:
+        return None
 
 
 def discard(directory: Path) -> int:
-    """Deletes a stage or a trash directory as far as the system lets it; the bytes freed.
+    """Deletes a stage or a trash directory of this process as far as the system lets it.
+
+    The bytes freed. What may be another process's is for `sweeping.clear`.
 
     Links are deleted, never followed. What stays behind is never taken for a checkpoint, and goes
     with a later sweep.

@@ -12,9 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from smartcash_format.disk.durable import sync_directory
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.owner import this_process
-from smartcash_format.disk.publish import sync_directory
 from smartcash_format.disk.read import kind_of
 from smartcash_format.spec import layout
 

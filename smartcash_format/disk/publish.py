@@ -30,8 +30,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from smartcash_format.disk.leftovers import discard, sweep
+from smartcash_format.disk.durable import make_root, sync_directory
+from smartcash_format.disk.leftovers import RENAME_REFUSED, discard, mount_time
 from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.sweeping import sweep
 from smartcash_format.errors import (
     CheckpointError,
     CheckpointExistsError,
@@ -40,17 +42,8 @@ from smartcash_format.errors import (
 )
 from smartcash_format.spec import layout
 
-# What mounts answer that cannot rename a directory; gcsfuse says EMFILE for one with many files.
-_RENAME_REFUSED: Final = frozenset(
-    {errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMFILE}
-)
-# Mounts that know no fsync of a directory answer one of these; there is nothing to wait for then.
-_NO_DIRECTORY_FSYNC: Final = frozenset(
-    {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.ENOSYS}
-)
 # Several fsyncs overlap in the disk's queue; more of them wait for each other.
 SYNCS_AT_ONCE: Final = 4
-_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
 class Stage:
@@ -126,7 +119,7 @@ class Stage:
         taken = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
         if error.errno in taken and os.path.lexists(self.final):
             raise _exists(self.final) from error
-        if error.errno not in _RENAME_REFUSED:
+        if error.errno not in RENAME_REFUSED:
             raise error
         try:
             os.mkdir(self.final)
@@ -183,8 +176,7 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
         path = root / (layout.STAGING_PREFIX + this_process().name())
         os.mkdir(path)
         staged = Stage(path, final)
-        # The mount's own clock: that of a file server may differ from ours by days.
-        sweep(root, now=os.stat(path).st_mtime)
+        _tidy(root, now=os.stat(path).st_mtime)
         yield staged
     except CheckpointError:
         raise
@@ -200,20 +192,10 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
                 discard(staged.path)
 
 
-def make_root(root: Path) -> None:
-    """Makes the root and what it stands in, each new name fsynced in its parent."""
-    missing = []
-    while not root.is_dir():
-        missing.append(root)
-        if root.parent == root:
-            break
-        root = root.parent
-    for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory)
-        if not directory.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
-        sync_directory(directory.parent)
+def _tidy(root: Path, *, now: float | None) -> None:
+    # One may write in a root that one may not list, and an untidy root is no reason not to save.
+    with contextlib.suppress(OSError):
+        sweep(root, now=now)
 
 
 def write_error(error: OSError, path: Path, what: str = "was not saved") -> CheckpointWriteError:
@@ -237,7 +219,7 @@ def require_space(root: Path, needed_bytes: int) -> None:
         existing = existing.parent
     free = free_bytes(existing)
     if free is not None and free < needed_bytes and existing == root:
-        sweep(root)
+        _tidy(root, now=mount_time(root))
         free = free_bytes(root)
     if free is not None and free < needed_bytes:
         raise InsufficientSpaceError(
@@ -267,55 +249,67 @@ def free_bytes(path: Path) -> int | None:
     return blocks * facts.f_frsize
 
 
-def sync_directory(path: Path) -> None:
-    """Makes the names in a directory durable, where the mount knows how."""
-    if os.name == "nt":
-        return
-    try:
-        descriptor = os.open(path, _DIRECTORY)
-    except PermissionError:
-        return  # one may write in a directory that one may not list: there is no way to sync it
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY_FSYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def remove(path: Path, *, unless: Callable[[], bool] = lambda: False) -> int:
     """Makes a checkpoint vanish at once, then frees what it took; the bytes freed.
 
     It is renamed into the trash first, so that no reader sees half of one; of a symbolic link only
     the link goes. One that another process removed meanwhile is no error. When `unless` says so
-    after that it comes back: whoever pins it and then still finds it, keeps it. Raises
-    CheckpointWriteError then, or when the system refuses; the checkpoint is whole or gone.
+    after that, or anything fails, it comes back: whoever pins it and then still finds it, keeps it.
+
+    Raises CheckpointWriteError when it is protected or the system refuses; the checkpoint is whole
+    then, or gone. Where it could not even be put back the error says where it lies.
     """
     trash = path.parent / (layout.TRASH_PREFIX + this_process().name())
     try:
+        where = _set_apart(path, trash)
+        if where is None:
+            return 0
         try:
-            os.rename(path, trash)
-        except FileNotFoundError:
-            if not os.path.lexists(trash):
-                return 0
-        except OSError as error:
-            if error.errno not in _RENAME_REFUSED:
-                raise
-            trash = path
-        if unless():
-            if trash != path:
-                os.rename(trash, path)
-            raise OSError(errno.EBUSY, "it was protected this moment")
-        if trash == path:
-            _unmark(path)
-        # Before anything inside goes: after a power cut it is whole under its name or in the trash.
-        sync_directory(path.parent)
+            if unless():
+                raise OSError(errno.EBUSY, "it was protected this moment")
+            if where == path:
+                _unmark(path)
+            # Before anything inside goes: after a power cut it is whole, here or in the trash.
+            sync_directory(path.parent)
+        except BaseException:
+            if where == trash:
+                _put_back(trash, path)
+            raise
     except OSError as error:
         raise CheckpointWriteError(
-            f"{path.name} was not removed: {error.strerror}", path=path, errno=error.errno
+            f"{path.name} {_left(path, trash)}: {error.strerror or error}",
+            path=path,
+            errno=error.errno,
         ) from error
-    return discard(trash)
+    return discard(where)
+
+
+def _left(path: Path, trash: Path) -> str:
+    if os.path.lexists(trash):
+        return f"was not removed, and could not be put back: it lies in {trash}, rename it"
+    if os.path.isdir(path) and not os.path.lexists(path / layout.META):
+        return "is no checkpoint any more, but its files still take room"
+    return "was not removed"
+
+
+def _set_apart(path: Path, trash: Path) -> Path | None:
+    """The trash, or its own path where the mount does not rename; None when it is gone."""
+    try:
+        os.rename(path, trash)
+    except FileNotFoundError:
+        return trash if os.path.lexists(trash) else None
+    except OSError as error:
+        if error.errno not in RENAME_REFUSED:
+            raise
+        return path
+    return trash
+
+
+def _put_back(trash: Path, path: Path) -> None:
+    # What fails here is told by the error that led here, which looks where it lies.
+    with contextlib.suppress(OSError):
+        os.rename(trash, path)
+        sync_directory(path.parent)
 
 
 def _unmark(path: Path) -> None:

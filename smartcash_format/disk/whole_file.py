@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from smartcash_format.disk.durable import make_root, sync_directory
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.notes import set_aside
 from smartcash_format.disk.owner import this_process
-from smartcash_format.disk.publish import make_root, sync_directory, write_error
+from smartcash_format.disk.publish import write_error
 from smartcash_format.errors import CheckpointError, CheckpointExistsError
 from smartcash_format.spec import layout
 

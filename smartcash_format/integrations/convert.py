@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from smartcash_format.disk.publish import make_root
+from smartcash_format.disk.durable import make_root
 from smartcash_format.disk.read import kind_of
 from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
 from smartcash_format.integrations.comparison import compare

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from smartcash_format.disk import pins
 from smartcash_format.disk.read import read_meta
 from smartcash_format.errors import CheckpointNotFoundError, CheckpointWriteError
 from smartcash_format.manager.log import Log
 from smartcash_format.spec import layout
 from smartcash_format.spec.pin import Pin
-from smartcash_format.store import pins
 
 # A reader that is killed protects no longer than this; clocks of machines differ by minutes.
 HOLD: Final = timedelta(hours=1)

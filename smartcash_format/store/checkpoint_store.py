@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
+from smartcash_format.disk import pins
 from smartcash_format.disk.publish import remove
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.strip import Stripped
@@ -29,7 +30,7 @@ from smartcash_format.spec.history import HistoryLine
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.pin import Pin
 from smartcash_format.spec.problems import Problem
-from smartcash_format.store import pins, query, retention
+from smartcash_format.store import query, retention
 from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history

@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 
 from smartcash_format.disk import leftovers as module
-from smartcash_format.disk.leftovers import UNKNOWN_OWNER_S, discard, leftovers, sweep
+from smartcash_format.disk.leftovers import UNKNOWN_OWNER_S, discard, leftovers
+from smartcash_format.disk.observe import validate
 from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.pins import write_pin
 from smartcash_format.disk.publish import stage
+from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.sweeping import sweep
 from smartcash_format.spec import layout
+from smartcash_format.spec.pin import Pin
+from smartcash_format.spec.problems import Depth
+from smartcash_format.testing.sample import write_sample
 
 STRANGER = "0123abcd-77-88-00000000"
 WEEK_S = UNKNOWN_OWNER_S
@@ -49,6 +56,14 @@ def test_what_a_dead_writer_left_is_cleared(root: Path, dead: str, prefix: str) 
     (cleared,) = sweep(root)
     assert (cleared.path, cleared.life, cleared.size_bytes) == (left, "dead", 1000)
     assert os.listdir(root) == []
+
+
+def test_without_the_mounts_clock_only_the_dead_are_cleared(root: Path, dead: str) -> None:
+    old = leave(root, STRANGER)
+    os.utime(old, (1, 1))
+    leave(root, dead)
+    assert [cleared.life for cleared in sweep(root)] == ["dead"]
+    assert list(root.iterdir()) == [old]
 
 
 def test_what_a_running_writer_has_is_left_alone_however_old(root: Path) -> None:
@@ -123,8 +138,9 @@ def test_a_planted_leftover_is_followed_only_so_deep(root: Path, dead: str) -> N
     deep = left.joinpath(*"d" * 20)
     deep.mkdir(parents=True)
     sweep(root)
-    assert deep.exists()
-    assert os.listdir(left) == ["d"]
+    (claimed,) = root.iterdir()
+    assert (claimed / deep.relative_to(left)).exists()
+    assert os.listdir(claimed) == ["d"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
@@ -153,9 +169,11 @@ def test_a_leftover_that_cannot_be_deleted_costs_no_save(
         patch.setattr(os, "rmdir", refuse)
         with stage(root / "epoch-0001-aa"):
             pass
-        assert left.exists()
-    sweep(root)
+    # Nobody can publish it any more, and it goes after this process.
     assert not left.exists()
+    (claimed,) = (each for each in leftovers(root) if each.kind == "trash")
+    assert claimed.life == "alive"
+    assert claimed.size_bytes > 0
 
 
 def test_discarding_what_is_not_there_frees_nothing(root: Path) -> None:
@@ -183,3 +201,48 @@ def test_pins_that_are_a_link_are_no_way_out_of_the_root(root: Path, dead: str) 
     (root / layout.PINS).symlink_to(elsewhere)
     sweep(root)
     assert len(os.listdir(elsewhere)) == 1
+
+
+def in_the_trash_of(root: Path, dead: str) -> tuple[Path, Path]:
+    """A checkpoint, and where its pruner left it when it was killed."""
+    path = write_sample(root, epoch=3)
+    trash = root / f"{layout.TRASH_PREFIX}{dead}"
+    path.rename(trash)
+    return path, trash
+
+
+def test_a_protected_checkpoint_that_a_killed_pruner_left_comes_back(root: Path, dead: str) -> None:
+    path, trash = in_the_trash_of(root, dead)
+    write_pin(root, read_meta(trash).checkpoint_id, Pin(reason="table 2"))
+    assert sweep(root) == []
+    assert validate(path, Depth.CONTENT).valid
+    assert not trash.exists()
+
+
+def test_it_comes_back_beside_what_has_its_name_meanwhile(root: Path, dead: str) -> None:
+    path, trash = in_the_trash_of(root, dead)
+    write_pin(root, read_meta(trash).checkpoint_id, Pin(reason="table 2"))
+    path.mkdir()
+    sweep(root)
+    assert validate(path.with_name(f"{path.name}-1"), Depth.CONTENT).valid
+
+
+def test_one_that_is_not_protected_or_no_longer_whole_goes(root: Path, dead: str) -> None:
+    _, trash = in_the_trash_of(root, dead)
+    sweep(root)
+    assert os.listdir(root) == []
+    _, trash = in_the_trash_of(root, dead)
+    write_pin(root, read_meta(trash).checkpoint_id, Pin(reason="table 2"))
+    (trash / layout.OPTIMIZER).unlink()
+    sweep(root)
+    assert os.listdir(root) == [layout.PINS]
+
+
+def test_while_pins_cannot_be_read_no_checkpoint_in_the_trash_goes(
+    root: Path, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, trash = in_the_trash_of(root, dead)
+    stage = leave(root, dead)
+    (root / layout.PINS).write_text("no directory")
+    assert [cleared.path for cleared in sweep(root)] == [stage]
+    assert validate(trash, Depth.CONTENT).valid

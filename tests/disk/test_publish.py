@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.disk import publish
+from smartcash_format.disk import durable, publish
 from smartcash_format.disk.publish import (
     Stage,
     free_bytes,
@@ -17,6 +18,7 @@ from smartcash_format.disk.publish import (
     require_space,
     stage,
 )
+from smartcash_format.disk.sweeping import clear
 from smartcash_format.errors import (
     CheckpointExistsError,
     CheckpointNotFoundError,
@@ -332,15 +334,16 @@ def test_a_parent_that_may_not_be_listed_is_saved_in(
         return real(path, flags, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert contents(save(tmp_path / "root" / "epoch-0001-aa")) == WHOLE
+    failing(monkeypatch, "scandir", errno.EACCES, lambda path: path == tmp_path)
+    assert contents(save(tmp_path / "epoch-0001-aa")) == WHOLE
 
 
 def test_directories_made_for_a_root_are_synced_in_their_parents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(publish, "sync_directory", synced.append)
-    publish.make_root(tmp_path / "a" / "b")
+    monkeypatch.setattr(durable, "sync_directory", synced.append)
+    durable.make_root(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
 
 
@@ -444,7 +447,22 @@ def test_what_dead_writers_left_is_cleared_before_a_root_is_called_full(
     os.utime(left, (1, 1))
     monkeypatch.setattr(publish, "free_bytes", lambda path: 0 if left.exists() else 100)
     require_space(tmp_path, 50)
-    assert not left.exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_clears_by_the_clock_of_the_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f"{layout.STAGING_PREFIX}of-another-machine"
+    left.mkdir()
+    monkeypatch.setattr("time.time", lambda: left.stat().st_mtime + 8 * 24 * 3600)
+    monkeypatch.setattr(publish, "free_bytes", lambda path: 0)
+    for number in (0, errno.ENOSPC):  # also where the mount's clock cannot be asked
+        if number:
+            failing(monkeypatch, "mkdir", number)
+        with pytest.raises(InsufficientSpaceError):
+            require_space(tmp_path, 50)
+        assert left.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP])
@@ -473,3 +491,94 @@ def test_what_is_protected_is_whole_also_where_nothing_can_be_renamed(
     with pytest.raises(CheckpointWriteError, match="protected this moment"):
         remove(final, unless=lambda: True)
     assert contents(final) == WHOLE
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_checkpoint_comes_back_when_it_is_not_known_whether_it_is_protected(
+    tmp_path: Path, number: int
+) -> None:
+    def unreadable() -> bool:
+        raise OSError(number, os.strerror(number))
+
+    final = save(tmp_path / "epoch-0001-aa")
+    with pytest.raises(CheckpointWriteError, match="was not removed") as caught:
+        remove(final, unless=unreadable)
+    assert caught.value.errno == number
+    assert contents(final) == WHOLE
+    assert os.listdir(tmp_path) == [final.name]
+
+
+def test_a_checkpoint_comes_back_when_the_removal_is_interrupted_or_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    final = save(tmp_path / "epoch-0001-aa")
+    with pytest.raises(KeyboardInterrupt):
+        remove(final, unless=interrupt)
+    assert contents(final) == WHOLE
+    failing(monkeypatch, "fsync", errno.EIO)
+    with pytest.raises(CheckpointWriteError, match="was not removed"):
+        remove(final)
+    assert contents(final) == WHOLE
+
+
+def test_a_checkpoint_that_cannot_come_back_is_told_with_the_place_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    failing(monkeypatch, "rename", errno.EIO, lambda source, target: target == final)
+    with pytest.raises(CheckpointWriteError, match="could not be put back") as caught:
+        remove(final, unless=lambda: True)
+    (trash,) = tmp_path.iterdir()
+    assert str(trash) in str(caught.value)
+    assert contents(trash) == WHOLE
+
+
+def test_one_that_is_unmarked_and_not_removed_is_not_called_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    failing(monkeypatch, "rename", errno.EXDEV)
+    failing(monkeypatch, "fsync", errno.EIO)
+    with pytest.raises(CheckpointWriteError, match="is no checkpoint any more"):
+        remove(final)
+
+
+def test_a_writer_whose_stage_was_cleared_is_refused_and_one_that_was_faster_has_won(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(CheckpointWriteError, match="was not saved"):
+        save(tmp_path / "epoch-0001-aa", lambda staged: clear(staged.path))
+    assert os.listdir(tmp_path) == []
+    stages: list[Path] = []
+    final = save(tmp_path / "epoch-0002-bb", lambda staged: stages.append(staged.path))
+    assert clear(stages[0]) == 0
+    assert contents(final) == WHOLE
+
+
+@pytest.mark.parametrize("moment", range(1, 8))
+def test_a_writer_that_publishes_while_its_stage_is_cleared_has_all_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    final = tmp_path / "epoch-0001-aa"
+    calls = 0
+    with stage(final) as staged:
+        fill(staged)
+
+        def meanwhile(*args: object, **kwargs: object) -> bool:
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                with contextlib.suppress(FileNotFoundError):
+                    staged.publish()
+            return False
+
+        with monkeypatch.context() as patch:
+            for call in ("rename", "lstat", "open", "listdir", "stat", "unlink", "rmdir"):
+                failing(patch, call, 0, meanwhile)
+            clear(staged.path)
+        assert calls >= moment
+        assert staged.published is (moment == 1)
+    assert (contents(final) if final.exists() else WHOLE) == WHOLE

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.disk import pins
 from smartcash_format.errors import CheckpointNotFoundError, InvalidCheckpointError
 from smartcash_format.manager import holding
 from smartcash_format.spec import layout
 from smartcash_format.spec.pin import Pin
-from smartcash_format.store import pins
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing.sample import write_sample
 from tests.manager.training import manager, said

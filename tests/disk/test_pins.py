@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import pytest
 
+from smartcash_format.disk.pins import lift_pin, read_pins, write_pin
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout
 from smartcash_format.spec.pin import Pin
-from smartcash_format.store.pins import lift_pin, read_pins, write_pin
 from tests.store.checkpoints import START, identifier
 
 ONE, TWO = identifier(1), identifier(2)
@@ -70,3 +70,18 @@ def test_a_pin_that_cannot_be_written_leaves_the_earlier_one(
     assert raised.value.errno == errno.ENOSPC
     assert read_pins(tmp_path, START) == {ONE: "protected: first"}
     assert os.listdir(tmp_path / layout.PINS) == [layout.pin_file(ONE)]
+
+
+def test_the_first_pin_of_a_root_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    honest = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        honest(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_pin(tmp_path, ONE, Pin(reason="release"))
+    assert synced[-2:] == [tmp_path / layout.PINS, tmp_path]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from smartcash_format.disk.durable import sync_directory
 from smartcash_format.disk.notes import read_note, remove_note, replace_note
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout, limits
@@ -64,6 +65,8 @@ def write_pin(root: Path, checkpoint_id: str, pin: Pin, *, holder: str = "") -> 
     try:
         directory.mkdir(exist_ok=True)
         replace_note(directory / layout.pin_file(checkpoint_id, holder), encode_pin(pin))
+        # Always: whoever made the directory may have been killed before its name was durable.
+        sync_directory(root)
     except OSError as error:
         raise _refused("protected", directory, error) from error
 
