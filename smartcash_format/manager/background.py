@@ -1,69 +1,108 @@
-"""One save at a time beside the training, whose result and error always surface."""
+"""One save at a time beside the training, whose result and error always surface.
+
+An error is logged the moment it happens, and kept until a call raises it. A forked child has
+neither the thread nor what it left behind: the save is its parent's.
+"""
 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
-import weakref
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from smartcash_format.manager.log import Log
 from smartcash_format.manager.results import SaveResult
-
-_logger = logging.getLogger("smartcash_format")
 
 
 class Background:
-    """Runs one piece of work on a thread of its own; the next waits for it."""
+    """Runs one piece of work on a thread of its own, until the next call waits for it.
 
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._result: SaveResult | None = None
-        self._error: BaseException | None = None
+    Any thread may wait; a result, and each error, goes to one of those that ask.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._process = os.getpid()
-        _running.add(self)
+        self._thread: threading.Thread | None = None
+        self._result: deque[SaveResult] = deque(maxlen=1)
+        self._errors: deque[BaseException] = deque()
 
     def start(self, work: Callable[[], SaveResult]) -> None:
-        """Begins the work; what was begun before has been waited for."""
-        self._process = os.getpid()
+        """Begins the work once what was begun before has ended; for one thread at a time."""
+        self.finish()
+        self._result.clear()
         thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
-        self._thread = thread
-        thread.start()
-
-    def wait(self) -> SaveResult | None:
-        """The result of the work, once; None when there was none. Raises what it raised, once."""
-        if self._thread is not None and self._process == os.getpid():
-            self._thread.join()
-        # In a forked child the thread does not exist: the save is the parent's.
-        self._thread = None
-        result, error = self._result, self._error
-        self._result = self._error = None
-        if error is not None:
-            raise error
-        return result
-
-    def settle(self) -> None:
-        """Waits at the end of the process; an error that nobody will ask for is logged."""
+        _in_flight.add(thread)
         try:
-            self.wait()
-        except Exception:
-            _logger.exception("a save in the background failed")
+            thread.start()
+        except BaseException:
+            _in_flight.discard(thread)
+            raise
+        self._thread = thread
+
+    def finish(self) -> None:
+        """Waits until nothing is under way; what it came to stays to be asked for."""
+        self._forget_the_parent()
+        thread = self._thread
+        # A logger or a policy of the user's, called by the work itself, may ask for something.
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def result(self) -> SaveResult | None:
+        """What the last work came to, once; None when it failed or there was none."""
+        self.finish()
+        try:
+            return self._result.pop()
+        except IndexError:
+            return None
+
+    def take_error(self) -> BaseException | None:
+        """The oldest error that nobody has taken yet."""
+        self._forget_the_parent()
+        try:
+            return self._errors.popleft()
+        except IndexError:
+            return None
+
+    def raise_error(self, note: str = "") -> None:
+        """Waits, and raises the oldest error that was not raised yet, with a note to it."""
+        self.finish()
+        if (error := self.take_error()) is not None:
+            if note:
+                error.add_note(note)
+            raise error
 
     def _run(self, work: Callable[[], SaveResult]) -> None:
         try:
-            self._result = work()
-        except BaseException as error:  # noqa: BLE001 - handed to the next call
-            self._error = error
+            self._result.append(work())
+        except BaseException as error:  # noqa: BLE001 - kept for the next call
+            self._errors.append(error)
+            self._log.error(f"a save in the background failed: {_text(error)}")
+        finally:
+            _in_flight.discard(threading.current_thread())
+
+    def _forget_the_parent(self) -> None:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._thread = None
+            self._result.clear()
+            self._errors.clear()
 
 
-_running: weakref.WeakSet[Background] = weakref.WeakSet()
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+_in_flight: Final[set[threading.Thread]] = set()
 
 
 def _settle_all() -> None:
-    for background in list(_running):
-        background.settle()
+    # An interrupt here is somebody who will not wait: what is in flight is lost, as in a crash.
+    for thread in tuple(_in_flight):
+        thread.join()
 
 
 def _at_exit(call: Callable[[], None]) -> None:

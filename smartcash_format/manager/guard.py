@@ -28,7 +28,8 @@ State = Callable[[], Mapping[str, Any]]
 class Guard:
     """While it is entered, SIGTERM and SIGINT wait for the next `step()`, `grace_s` at most.
 
-    `saved` is the checkpoint that a signal led to, else None. A second SIGINT does not wait.
+    `saved` is the checkpoint that a signal led to, else None. A second SIGINT does not wait. A save
+    in the background (`finish` waits for it) is published before the signal goes on.
     """
 
     def __init__(
@@ -37,9 +38,12 @@ class Guard:
         state: State,
         log: Log,
         grace_s: float,
+        *,
+        finish: Callable[[], None] = lambda: None,
     ) -> None:
         self.saved: SaveResult | None = None
         self._save = save
+        self._finish = finish
         self._state = state
         self._log = log
         self._grace_s = grace_s
@@ -79,7 +83,10 @@ class Guard:
                 f"{_name(self._came)} came and the iteration ended with {type(error).__name__}: "
                 "nothing was saved, the last checkpoint stands"
             )
-            self._pass_on(self._came)
+            number = self._came
+            # SIGTERM ends the process as it stands: a save in the background is waited for first.
+            self._finish()
+            self._pass_on(number)
         else:
             self._release()
 
@@ -106,6 +113,7 @@ class Guard:
             )
             raise
         finally:
+            self._finish()
             self._pass_on(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -125,16 +133,20 @@ class Guard:
 
     def _grace_is_over(self) -> None:
         """Called on the watching thread; the signal itself has to go on from the main one."""
-        if self._saving or self._came is None:
+        number = self._came
+        if self._saving or number is None:
             return
         self._late = True
         self._log.warning(
-            f"{_name(self._came)} came and no iteration ended within {self._grace_s:g} s: nothing "
+            f"{_name(number)} came and no iteration ended within {self._grace_s:g} s: nothing "
             "was saved, the last checkpoint stands"
         )
+        # Here and not in the handler: what the loop holds at that moment the save may need.
+        self._finish()
         ident = threading.main_thread().ident
         assert ident is not None, "the main thread has begun"
-        signal.pthread_kill(ident, self._came)
+        if self._came is not None:  # else an exception ended the block meanwhile
+            signal.pthread_kill(ident, number)
 
     def _pass_on(self, number: int) -> None:
         self._came = None

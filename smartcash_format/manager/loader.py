@@ -15,6 +15,7 @@ from smartcash_format.errors import (
     UnsupportedVersionError,
 )
 from smartcash_format.manager import choosing
+from smartcash_format.manager.background import Background
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import CheckpointReader, Mode
@@ -44,6 +45,7 @@ class CheckpointLoader(CheckpointReader):
         self._parent_id: str | None = None
         # One save at a time: each looks at what the one before left.
         self._saving = threading.RLock()
+        self._background = Background(self._log)
 
     def load_checkpoint(
         self,
@@ -77,6 +79,7 @@ class CheckpointLoader(CheckpointReader):
         from smartcash_format.torch_io.load import load_checkpoint
         from smartcash_format.torch_io.result import LoadResult
 
+        self._background.raise_error("nothing was loaded for it; the next call loads")
         started = time.perf_counter()
         # Passing over a broken one is never silent: said in one line here, one by one there.
         listing = self._store.list() if fallback else self._listing()

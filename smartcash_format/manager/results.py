@@ -16,6 +16,7 @@ class SaveResult(Mapping[str, Any]):
 
     `path` is a Path, or None for type "skipped" (another rank writes). `linked` are the names of
     the files that it shares with the checkpoint before. `warnings` are what was logged as warnings.
+    That of a save in the background completes itself when the checkpoint is published.
     """
 
     def __init__(
@@ -40,6 +41,11 @@ class SaveResult(Mapping[str, Any]):
             "removed": tuple(removed),
             "warnings": tuple(warnings),
         }
+
+    def complete(self, published: SaveResult) -> SaveResult:
+        """This result, which from now on says what the finished one says."""
+        self._values = dict(published)  # at once: another thread may be reading it
+        return self
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -67,7 +67,7 @@ def test_a_cleanup_never_removes_the_newest_on_a_machine_whose_clock_is_slow(
 ) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from smartcash_format.manager import checkpoint_manager
+    from smartcash_format.manager import saver
 
     made = filled(tmp_path)
     earlier = datetime.now(UTC) - timedelta(hours=1)
@@ -77,7 +77,7 @@ def test_a_cleanup_never_removes_the_newest_on_a_machine_whose_clock_is_slow(
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return earlier
 
-    monkeypatch.setattr(checkpoint_manager, "datetime", Slow)
+    monkeypatch.setattr(saver, "datetime", Slow)
     newest = made.save_checkpoint(training().model, epoch=1)["path"]
     removed = made.cleanup_checkpoints(max_checkpoints=1)
     assert len(removed) == 4

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from smartcash_format.manager import checkpoint_manager, loader
+from smartcash_format.manager import checkpoint_manager, loader, saver
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.view.progress import Update
 
@@ -27,7 +27,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, int]]]:
         told = seen.setdefault(what.partition(" ")[0], [])
         yield lambda done, total: told.append((done, total))
 
-    for module in (checkpoint_manager, loader):
+    for module in (checkpoint_manager, loader, saver):
         monkeypatch.setattr(module, "progress_bar", recording)
     return seen
 

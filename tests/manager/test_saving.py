@@ -241,7 +241,7 @@ def test_the_clock_of_a_root_never_runs_backwards(
 ) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from smartcash_format.manager import checkpoint_manager
+    from smartcash_format.manager import saver
 
     now = datetime.now(UTC)
 
@@ -253,7 +253,7 @@ def test_the_clock_of_a_root_never_runs_backwards(
     made, _ = manager(tmp_path)
     live = training()
     made.save_checkpoint(live.model, epoch=5)
-    monkeypatch.setattr(checkpoint_manager, "datetime", Slow)
+    monkeypatch.setattr(saver, "datetime", Slow)
     made.save_checkpoint(live.model, epoch=1)
     latest = made.find_latest_checkpoint()
     assert latest is not None

@@ -1,0 +1,146 @@
+"""A save in the background when its process ends: by its end, an exception, a signal, a fork."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.disk.observe import validate
+from smartcash_format.spec.problems import Depth
+from tests.manager.training import manager
+from tests.processes import CHECKOUT
+
+pytestmark = pytest.mark.torch
+
+# A save that takes a while after the call has returned.
+_SLOW = """
+import os, signal, sys, time
+import torch
+from smartcash_format import CheckpointManager
+from smartcash_format.torch_io import save as saving
+real = saving.write_parts
+def slow(*args, **kwargs):
+    time.sleep(0.3)
+    return real(*args, **kwargs)
+manager = CheckpointManager(sys.argv[1])
+model = torch.nn.Linear(50, 50)
+manager.save_checkpoint(model, epoch=1)
+saving.write_parts = slow
+manager.save_checkpoint(model, epoch=2, blocking=False)
+"""
+
+
+def ended(root: Path, program: str) -> int:
+    """How a process ended that ran the program after it began to save epoch 2."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SLOW + program, str(root)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode
+
+
+def epochs(root: Path) -> list[int]:
+    made, _ = manager(root)
+    found = made.list_checkpoints()
+    assert not found.broken
+    assert all(validate(entry.path, Depth.CONTENT).valid for entry in found)
+    return sorted(entry.epoch for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("", 0),
+        ("raise KeyError('mine')", 1),
+        ("sys.exit(3)", 3),
+        ("with manager:\n    raise KeyError('mine')", 1),
+    ],
+    ids=["end", "exception", "exit", "exception in a block"],
+)
+def test_an_end_of_the_process_waits_for_it(tmp_path: Path, program: str, code: int) -> None:
+    assert ended(tmp_path, program) == code
+    assert epochs(tmp_path) == [1, 2]
+
+
+GUARDED = """
+guard = manager.guard(lambda: {}, grace_s=0.05)
+guard.__enter__()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    %s
+except ZeroDivisionError as error:
+    guard.__exit__(ZeroDivisionError, error, None)
+"""
+
+
+@pytest.mark.parametrize(
+    "body", ["1 / 0", "time.sleep(60)", "guard.step()"], ids=["exception", "no step", "bad state"]
+)
+def test_a_guard_that_saves_nothing_lets_the_save_in_flight_end(tmp_path: Path, body: str) -> None:
+    assert ended(tmp_path, GUARDED % body) == -signal.SIGTERM
+    assert epochs(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_killed_leaves_what_was_saved_before(tmp_path: Path, number: int) -> None:
+    assert ended(tmp_path, f"os.kill(os.getpid(), {int(number)})\ntime.sleep(60)") == -number
+    assert epochs(tmp_path) == [1]
+    made, _ = manager(tmp_path)
+    made.save_checkpoint({}, epoch=3)
+    assert epochs(tmp_path) == [1, 3]
+    assert not list(tmp_path.glob(".staging-*"))
+
+
+FORK = """
+import warnings
+warnings.simplefilter("ignore")
+%s
+child = os.fork()
+if child == 0:
+    code = 7
+    try:
+        assert manager.wait() is None
+        manager.close()
+        manager.save_checkpoint(model, epoch=3, blocking=False)
+        assert manager.wait()["path"].is_dir()
+        code = 0
+    finally:
+        os._exit(code)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+"""
+
+
+@pytest.mark.skipif(not hasattr(sys, "fork") and sys.platform == "win32", reason="no fork")
+def test_a_forked_child_has_no_part_in_the_save_of_its_parent(tmp_path: Path) -> None:
+    assert ended(tmp_path, FORK % "" + "assert manager.wait()['path'].is_dir()") == 0
+    assert epochs(tmp_path) == [1, 2, 3]
+
+
+def test_a_forked_child_does_not_raise_the_error_of_its_parent(tmp_path: Path) -> None:
+    failing = """
+manager.wait()
+def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+saving.write_parts = full
+manager.save_checkpoint(model, epoch=9, blocking=False)
+manager._background.finish()
+saving.write_parts = real
+"""
+    late = """
+try:
+    manager.wait()
+except OSError as error:
+    assert error.errno == 28
+else:
+    sys.exit(5)
+"""
+    assert ended(tmp_path, FORK % failing + late) == 0
+    assert epochs(tmp_path) == [1, 2, 3]
