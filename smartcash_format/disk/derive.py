@@ -7,7 +7,6 @@ the lineage; its id is new and `derived_from` names the source.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from smartcash_format.disk.observe import observe, validate
 from smartcash_format.disk.parts import BlobPart
+from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.write import write_parts
@@ -29,6 +29,7 @@ from smartcash_format.spec.tensors import Tensors, encode_tensors, parse_tensors
 # What extra.pt has under this key belongs to the model: its modules' state beside tensors.
 _MODULES: Final = "modules"
 _OPTIMIZER: Final = "optimizer"
+_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +145,16 @@ def derived_meta(meta: Meta, files: Mapping[str, FileRecord], checkpoint_id: str
 def copy_file(opened: Opened, name: str, staged: Stage) -> None:
     """A file of a checkpoint in a stage, its bytes as they are."""
     require_space(staged.path.parent, opened.size(name))
-    with opened.raw(name) as source, open(staged.create(name), "wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
+    descriptor = staged.create(name)
+    try:
+        offset = 0
+        with opened.raw(name) as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                write_at(descriptor, offset, [chunk])
+                offset += len(chunk)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def not_whole(

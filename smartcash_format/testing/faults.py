@@ -9,7 +9,6 @@ can do less than a local disk.
 
 from __future__ import annotations
 
-import builtins
 import errno
 import functools
 import os
@@ -39,7 +38,8 @@ class Layer:
     """While it is entered, what this process does below `root` is seen, and the fault strikes.
 
     `points` has every call in the order it was made, `events` those that succeeded, `unseen` the
-    files below the root that were opened for writing behind the back of `os`: it must stay empty.
+    files below the root that were opened for writing by something else than `os`: it must stay
+    empty.
     """
 
     root: Path
@@ -329,7 +329,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         return
     path, _, flags = args
     writing = os.O_WRONLY | os.O_RDWR | _CREATING
-    if not isinstance(path, builtins.str) or not isinstance(flags, int) or not flags & writing:
+    # A path, or a descriptor that `open()` wraps: its writes go past `os` too.
+    if not isinstance(path, str | int) or not isinstance(flags, int) or not flags & writing:
         return
     for layer in _active:
         below = layer._relative(path)
