@@ -46,8 +46,7 @@ bench: .venv/.installed  ## what the README claims about speed
 
 torture: .venv/.installed  ## kill and fail every call of a save, rot files, draw thousands of examples
 	$(BIN)/python -m smartcash_format.testing --full
-	$(BIN)/python -m pytest -n 2 -m 'torture or hypothesis' --hypothesis-profile explore \
-	    --ignore tests/testing/test_matrix.py
+	$(BIN)/python -m pytest -n 2 -m 'torture or hypothesis' --hypothesis-profile explore
 
 real: .venv/.installed  ## fetch published files of others and convert them; whole training runs
 	$(BIN)/python -m pytest -m real

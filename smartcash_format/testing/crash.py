@@ -1,8 +1,7 @@
 """One operation, one fault, and what is left of the promise; each run is a process of its own.
 
-After each run: every checkpoint that the operation was not asked to remove is whole, what was
-reported as saved is there, the newest whole one is found, the next save works, nothing is left
-over after it, and what was raised is an error of our tree or of the system.
+What has to hold after each run stands in `promise`; and what was raised is an error of our tree or
+of the system.
 """
 
 from __future__ import annotations
@@ -13,41 +12,20 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
-from smartcash_format.disk.leftovers import leftovers
-from smartcash_format.disk.observe import validate
 from smartcash_format.errors import CheckpointError
-from smartcash_format.spec import layout
-from smartcash_format.spec.problems import Depth
-from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing import power
 from smartcash_format.testing.faults import Layer
 from smartcash_format.testing.points import LOCAL, POWER, RANDOM, Event, Fault, Mount, Point
+from smartcash_format.testing.promise import Operation, Told, Word, look, standing
 
-Saved = Callable[[Path], None]
-"""Called by an operation with what its caller would now believe to be saved."""
 Outcome = Literal["completed", "refused", "killed"]
 # Longer than any operation here takes on a busy machine.
 HANGS_S: Final = 240
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """What is tried: `prepare` fills a new root once, `run` works in copies of it.
-
-    `run` reports through its second argument; `removes` are the earlier checkpoints, counted from
-    the oldest, that it is asked to remove; `save_next` is the save that has to work afterwards.
-    """
-
-    name: str
-    run: Callable[[Path, Saved], None]
-    prepare: Callable[[Path], object]
-    save_next: Callable[[Path], Path]
-    removes: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +53,11 @@ def points_of(
 
     Raises AssertionError when the operation writes behind the back of `os`.
     """
-    shutil.copytree(template, root)
+    copy_of(template, root)
 
     def run(tell: Callable[[str], None]) -> None:
         with Layer(root, mount=mount) as layer:
-            operation.run(root, lambda path: None)
+            operation.run(root, _to_nobody)
         for point in layer.points:
             tell(f"{point.op}\t{point.path}\t{point.nth}")
         for name in layer.unseen:
@@ -104,26 +82,26 @@ def strike(
     mount: Mount = LOCAL,
 ) -> Result:
     """Runs an operation in a copy of a root with one fault, and looks at what is left of it."""
-    shutil.copytree(template, root)
-    earlier = visible(root)
+    copy_of(template, root)
+    earlier = standing(root)
 
     def run(tell: Callable[[str], None]) -> None:
         with Layer(root, mount=mount, at=point, fault=fault):
             try:
-                operation.run(root, lambda path: tell(f"saved {path}"))
+                operation.run(root, lambda word, what: tell(f"{word} {what}"))
             except (CheckpointError, OSError) as error:
                 tell(f"raised {type(error).__name__}")
             except Exception:  # noqa: BLE001  whatever it is, it is told as a broken promise
                 tell(f"foreign {traceback.format_exc()!r}")
 
     status, lines = in_child(run)
-    told = [line.partition(" ") for line in lines]
-    saved = [Path(rest) for word, _, rest in told if word == "saved"]
-    raised = [rest for word, _, rest in told if word == "raised"]
-    violations = [f"raised {rest}" for word, _, rest in told if word == "foreign"]
+    raised = [line.removeprefix("raised ") for line in lines if line.startswith("raised ")]
+    violations = [
+        f"raised {line.removeprefix('foreign ')}" for line in lines if line.startswith("foreign ")
+    ]
     if status not in (0, -signal.SIGKILL):
         violations.append(f"ended with status {status}: {lines}")
-    found, halves = look(root, earlier, saved, operation, mount)
+    found, halves = look(root, earlier, _told(lines), operation, mount)
     shutil.rmtree(root)
     return Result(
         operation=operation.name,
@@ -138,31 +116,41 @@ def strike(
 
 
 def duration(operation: Operation, template: Path, root: Path) -> float:
-    """How many seconds an operation takes in a copy of a root, undisturbed."""
-    shutil.copytree(template, root)
-    started = time.perf_counter()
-    status, lines = in_child(lambda tell: operation.run(root, lambda path: None))
+    """How many seconds an operation takes, undisturbed, from when it tells that it has begun."""
+    copy_of(template, root)
+
+    def run(tell: Callable[[str], None]) -> None:
+        began: list[float] = []
+        operation.run(root, lambda word, what: began.append(time.perf_counter()))
+        tell(str(time.perf_counter() - began[0]))
+
+    status, lines = in_child(run)
     assert status == 0, "\n".join(lines)
-    seconds = time.perf_counter() - started
     shutil.rmtree(root)
-    return seconds
+    return float(lines[0])
 
 
 def kill_after(seconds: float, operation: Operation, template: Path, root: Path) -> Result:
-    """Kills an operation in a copy of a root after so many seconds, and looks at what is left."""
-    shutil.copytree(template, root)
-    earlier = visible(root)
+    """Kills an operation so many seconds after it tells that it has begun; what is left of it."""
+    copy_of(template, root)
+    earlier = standing(root)
 
     def run(tell: Callable[[str], None]) -> None:
         # The system's timer, whose signal nobody handles: it ends the process wherever it is.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
-        operation.run(root, lambda path: tell(f"saved {path}"))
+
+        def hear(word: Word, what: object) -> None:
+            tell(f"{word} {what}")
+            if word == "begun":
+                signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+
+        operation.run(root, hear)
 
     status, lines = in_child(run)
-    saved = [Path(line.removeprefix("saved ")) for line in lines if line.startswith("saved ")]
-    found, halves = look(root, earlier, saved, operation)
-    found += [line for line in lines if line.startswith("foreign")]
+    found, halves = look(root, earlier, _told(lines), operation)
+    found += [line for line in lines if line.startswith("foreign ")]
+    if status not in (0, -signal.SIGALRM):
+        found.append(f"ended with status {status}: {lines}")
     shutil.rmtree(root)
     return Result(
         operation=operation.name,
@@ -178,15 +166,25 @@ def kill_after(seconds: float, operation: Operation, template: Path, root: Path)
 def lose_power(
     operation: Operation, template: Path, root: Path, *, draws: int, every: int = 1
 ) -> Iterator[Result]:
-    """Looks at what every power cut during an operation may leave, as `power.states` draws it."""
-    shutil.copytree(template, root)
-    events, saved = _events_of(operation, root)
+    """Looks at what every power cut during an operation may leave, as `power.states` has it.
+
+    Of two cuts that leave the same after the same reports one is looked at.
+    """
+    copy_of(template, root)
+    events, told = _events_of(operation, root)
     shutil.rmtree(root)
-    earlier = [root / path.name for path in visible(template)]
-    for number, done in enumerate(power.states(template, events, root, draws=draws)):
-        if number % every == 0:
-            reported = [Path(path) for count, path in saved if count <= done]
-            found, halves = look(root, earlier, reported, operation)
+    earlier = {root / path.name: known for path, known in standing(template).items()}
+    seen: set[tuple[bytes, int]] = set()
+    for done, tree in power.states(template, events, draws=draws):
+        # A line of the history that is lost is no broken promise (FORMAT.md, F-11.5).
+        reported = [one for count, *one in told if count <= done and one[0] != "noted"]
+        state = (power.fingerprint(tree), len(reported))
+        if state in seen:
+            continue
+        seen.add(state)
+        if (len(seen) - 1) % every == 0:
+            power.make(tree, root)
+            found, halves = look(root, earlier, cast(Told, reported), operation)
             yield Result(
                 operation=operation.name,
                 mount=LOCAL.name,
@@ -196,25 +194,54 @@ def lose_power(
                 halves=halves,
                 violations=tuple(found),
             )
-        shutil.rmtree(root)
+            shutil.rmtree(root)
 
 
-def _events_of(operation: Operation, root: Path) -> tuple[list[Event], list[tuple[int, str]]]:
-    """What an operation does, and after how many events it reported what as saved."""
+def _events_of(operation: Operation, root: Path) -> tuple[list[Event], list[tuple[int, str, str]]]:
+    """What an operation does, and after how many events it told of what."""
 
     def run(tell: Callable[[str], None]) -> None:
-        saved: list[tuple[int, str]] = []
+        told: list[tuple[int, str, str]] = []
         with Layer(root) as layer:
-            operation.run(root, lambda path: saved.append((len(layer.events), str(path))))
+            operation.run(
+                root, lambda word, what: told.append((len(layer.events), word, str(what)))
+            )
         fields = [(e.op, e.path, e.target, e.offset, e.data) for e in layer.events]
-        tell(repr((fields, saved)))
+        tell(repr((fields, told)))
 
     # In a process of its own, so that the writer is dead, as it is after a power cut.
     status, lines = in_child(run)
     assert status == 0, "\n".join(lines)
-    fields, saved = ast.literal_eval(lines[0])
+    fields, told = ast.literal_eval(lines[0])
     names = ("op", "path", "target", "offset", "data")
-    return [Event(**dict(zip(names, values, strict=True))) for values in fields], saved
+    return [Event(**dict(zip(names, values, strict=True))) for values in fields], told
+
+
+def copy_of(template: Path, root: Path) -> None:
+    """Copies a root; files that are one under several names there are one here too."""
+    made: dict[int, str] = {}
+
+    def copy(source: str, target: str) -> None:
+        inode = os.stat(source).st_ino
+        if inode not in made:
+            shutil.copy2(source, target)
+            made[inode] = target
+            return
+        try:
+            os.link(made[inode], target)
+        except OSError:  # not on every mount
+            shutil.copy2(source, target)
+
+    shutil.copytree(template, root, copy_function=copy)
+
+
+def _to_nobody(word: Word, what: object) -> None:
+    """Hears what an operation tells, where nobody asks."""
+
+
+def _told(lines: list[str]) -> Told:
+    words = [line.partition(" ") for line in lines]
+    return [(cast(Word, word), what) for word, _, what in words if word in get_args(Word)]
 
 
 def in_child(run: Callable[[Callable[[str], None]], None]) -> tuple[int, list[str]]:
@@ -243,53 +270,3 @@ def in_child(run: Callable[[Callable[[str], None]], None]) -> tuple[int, list[st
 
 def _tell(descriptor: int, line: str) -> None:
     os.write(descriptor, line.replace("\n", "\\n").encode() + b"\n")
-
-
-def look(
-    root: Path,
-    earlier: Sequence[Path],
-    saved: Iterable[Path],
-    operation: Operation,
-    mount: Mount = LOCAL,
-) -> tuple[list[str], int]:
-    """Every promise that does not hold in a root after something went wrong in it.
-
-    And how many directories stand there that no reader takes for a checkpoint.
-    """
-    store = CheckpointStore(root)
-    listing = store.list()
-    listed = {entry.path for entry in listing}
-    whole = {path for path in listed if is_whole(path)}
-    asked = {earlier[i] for i in operation.removes} - whole
-    must_stand = {path for path in (*earlier, *saved) if path not in asked}
-    found = [f"lost: {path.name}" for path in must_stand - whole]
-    found += [f"listed and not whole: {path.name}" for path in listed - whole]
-    halves = [path for path in visible(root) if path not in listed]
-    if mount.renames_at_once:
-        found += [f"torn: {path.name}" for path in halves]
-    if (newest := store.latest()) is None or newest.path not in whole:
-        found.append("the newest is not whole")
-    try:
-        next_one = operation.save_next(root)
-    except (CheckpointError, OSError) as error:
-        return [*found, f"the next save failed: {error!r}"], len(halves)
-    after = (*(must_stand & whole), next_one)
-    found += [f"lost by the next save: {path.name}" for path in after if not is_whole(path)]
-    if (newest := store.latest()) is None or newest.path != next_one:
-        found.append("the next save is not the newest")
-    found += [f"left over: {left.path.name}" for left in leftovers(root)]
-    if store.events().skipped > 1:
-        found.append("more than one line of history is torn")
-    return found, len(halves)
-
-
-def visible(root: Path) -> list[Path]:
-    """The directories in a root that are no stage, trash or pins."""
-    return sorted(
-        path for path in root.iterdir() if path.is_dir() and not layout.is_hidden(path.name)
-    )
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint passes at CONTENT."""
-    return validate(path, Depth.CONTENT).valid

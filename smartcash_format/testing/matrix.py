@@ -18,11 +18,9 @@ from typing import Final
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.store.retention import KeepLast
+from smartcash_format.store.retention import DropResumeState, KeepLast
 from smartcash_format.testing.crash import (
-    Operation,
     Result,
-    Saved,
     duration,
     kill_after,
     lose_power,
@@ -30,6 +28,7 @@ from smartcash_format.testing.crash import (
     strike,
 )
 from smartcash_format.testing.points import LOCAL, MOUNTS, Fault, Mount, Point
+from smartcash_format.testing.promise import Operation, Tell
 from smartcash_format.testing.sample import write_sample
 
 KILL: Final = Fault(effect="kill")
@@ -47,16 +46,18 @@ ALL_FAULTS: Final = (KILL, TEAR, *ONCE, *LASTING)
 # Epochs of the checkpoints that stand in a root before an operation, and of the save after it.
 EARLIER: Final = (1, 2, 3)
 NEXT: Final = 99
-# What the suite tries at each point of each operation; the others are left to the full matrix.
-QUICK_FAULTS: Final = (KILL, TEAR, ONCE[0], ONCE[2], LASTING[2])
+# How often one large save is killed at a random moment inside its writing.
+KILLS: Final = 1_000
+QUICK_KILLS: Final = 20
 
 
 def operations() -> tuple[Operation, ...]:
-    """What the matrix tries, all of it without torch."""
+    """What the matrix tries without torch."""
     return (
         _operation("save", _save),
-        _operation("save, then keep the newest 3", _save_and_keep, removes=(0,)),
+        _operation("save, then keep the newest 3", _save_and_keep, removes=(0,), saves=1),
         _operation("prune", _prune, removes=(0, 1)),
+        _operation("strip", _strip, strips=(0, 1)),
         _operation("copy", _copy),
         _operation("history", _resume),
         _operation("protect", _protect),
@@ -64,7 +65,12 @@ def operations() -> tuple[Operation, ...]:
 
 
 def _operation(
-    name: str, run: Callable[[Path, Saved], None], removes: Iterable[int] = ()
+    name: str,
+    run: Callable[[Path, Tell], None],
+    *,
+    removes: Iterable[int] = (),
+    strips: Iterable[int] = (),
+    saves: int = 0,
 ) -> Operation:
     return Operation(
         name=name,
@@ -72,6 +78,8 @@ def _operation(
         prepare=_prepare,
         save_next=lambda root: _save_sample(root, NEXT),
         removes=frozenset(removes),
+        strips=frozenset(strips),
+        saves=saves,
     )
 
 
@@ -86,40 +94,55 @@ def _save_sample(root: Path, epoch: int) -> Path:
     return path
 
 
-def _save(root: Path, saved: Saved) -> None:
+def _save(root: Path, tell: Tell) -> None:
     path = write_sample(root, epoch=4)
-    saved(path)
-    CheckpointStore(root).record_save(path, read_meta(path))
+    tell("saved", path)
+    if not CheckpointStore(root).record_save(path, read_meta(path)):
+        tell("noted", f"save {path.name}")
 
 
-def _save_and_keep(root: Path, saved: Saved) -> None:
-    _save(root, saved)
+def _save_and_keep(root: Path, tell: Tell) -> None:
+    _save(root, tell)
     store = CheckpointStore(root)
     store.apply(store.plan(KeepLast(len(EARLIER))))
 
 
-def _prune(root: Path, saved: Saved) -> None:
+def _prune(root: Path, tell: Tell) -> None:
     store = CheckpointStore(root)
     store.apply(store.plan(KeepLast(1)))
 
 
-def _copy(root: Path, saved: Saved) -> None:
-    with tempfile.TemporaryDirectory() as elsewhere:
-        sources = [write_sample(Path(elsewhere), epoch=epoch) for epoch in (3, 4, 5)]
-        for path in transfer(sources, root).copied:
-            saved(path)
-
-
-def _resume(root: Path, saved: Saved) -> None:
-    newest = CheckpointStore(root).list()[0]
-    CheckpointStore(root).record_resume(newest.path, newest.meta, run_id=str(uuid.uuid4()))
-
-
-def _protect(root: Path, saved: Saved) -> None:
+def _strip(root: Path, tell: Tell) -> None:
     store = CheckpointStore(root)
-    path = store.list()[0].path
-    store.protect(path, "published in the paper")
-    store.unprotect(path)
+    store.apply(store.plan(DropResumeState(older_than=0)))
+
+
+def _copy(root: Path, tell: Tell) -> None:
+    # Made once, beside the root: what lies elsewhere a killed process would leave there.
+    elsewhere = root.with_name("elsewhere")
+    if not elsewhere.exists():
+        for epoch in (3, 4, 5):
+            write_sample(elsewhere, epoch=epoch)
+    sources = sorted(elsewhere.iterdir())
+    for path in transfer(sources, root).copied:
+        tell("saved", path)
+
+
+def _resume(root: Path, tell: Tell) -> None:
+    store = CheckpointStore(root)
+    newest = store.list()[0]
+    if not store.record_resume(newest.path, newest.meta, run_id=str(uuid.uuid4())):
+        tell("noted", f"resume {newest.name}")
+
+
+def _protect(root: Path, tell: Tell) -> None:
+    store = CheckpointStore(root)
+    entry = store.list()[0]
+    store.protect(entry.path, "published in the paper")
+    tell("pinned", entry.checkpoint_id)
+    store.protect(entry.path, "and in the next one")
+    tell("lifting", entry.checkpoint_id)
+    store.unprotect(entry.path)
 
 
 def run_matrix(
@@ -216,25 +239,39 @@ def run_power_loss(
 def random_kills(
     directory: Path, count: int, *, floats: int = 4 << 20, seed: int = 0
 ) -> Iterator[Result]:
-    """The result of each of so many kills at random moments of one save of floats * 8 bytes."""
+    """Results until a save of floats * 8 bytes was killed so often, at random moments.
+
+    The moments lie between its first byte and its end; a save that was faster than ever before has
+    ended by then, and is one result more.
+    """
     chance = random.Random(seed)
-    large = _operation("large save", lambda root, saved: saved(_save_large(root, floats)))
+    large = _operation("large save", lambda root, tell: _save_large(root, tell, floats))
     with tempfile.TemporaryDirectory(dir=directory, prefix="kills-") as place:
         template, root = Path(place) / "template", Path(place) / "root"
         large.prepare(template)
         longest = min(duration(large, template, root) for _ in range(3))
-        for _ in range(count):
-            # A little longer than it takes, so that some are killed just after the end.
-            yield kill_after(chance.uniform(0, 1.1 * longest), large, template, root)
+        killed = 0
+        while killed < count:
+            result = kill_after(chance.uniform(0, longest), large, template, root)
+            killed += result.outcome == "killed"
+            yield result
 
 
-def _save_large(root: Path, floats: int) -> Path:
-    return write_sample(root, epoch=4, floats=floats)
+def _save_large(root: Path, tell: Tell, floats: int) -> None:
+    begun: list[int] = []
+
+    def begin(done: int, size_bytes: int) -> None:
+        if not begun:
+            begun.append(size_bytes)
+            tell("begun", size_bytes)
+
+    path = write_sample(root, epoch=4, floats=floats, progress=begin)
+    tell("saved", path)
 
 
 def quick(directory: Path, tried: Sequence[Operation], *, every: int = 1) -> Iterator[Result]:
-    """A part of the matrix: kills on all mounts, the commonest failures on a local one."""
-    yield from run_matrix(directory, tried, mounts=[LOCAL], faults=QUICK_FAULTS, every=every)
+    """A part of the matrix: every fault on a local mount, kills on the others, power lost."""
+    yield from run_matrix(directory, tried, mounts=[LOCAL], every=every)
     others = [mount for mount in MOUNTS if mount is not LOCAL]
     yield from run_matrix(directory, tried, mounts=others, faults=[KILL], every=every)
     yield from run_power_loss(directory, tried, draws=1, every=every)

@@ -4,20 +4,33 @@ The calls of an operation are replayed on a model of a disk. Data reach it when 
 fsynced, names when their directory is; until then any part of them may be there: each change of a
 name or none, each write whole, half, as zeros, or not at all. That is more than a journaling file
 system may lose, and what POSIX allows. A rename is one change: it never loses both names.
+
+After each call every subset of the changes of names that wait is looked at, where at most eight
+wait, with all of the data and with none; more changes, and parts of the data, are drawn by chance.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import itertools
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from smartcash_format.testing.points import Event
 
+# Of so many changes of names every subset is tried: 256 states after a call.
+WAITING: Final = 8
 
-@dataclass(slots=True)
+Tree = Mapping[str, bytes | None]
+"""A state: what each path holds, None for a directory; a directory before what is in it."""
+
+
+@dataclass(slots=True, eq=False)
 class _File:
     """The bytes that are on the disk, and the writes that may be."""
 
@@ -27,8 +40,12 @@ class _File:
     def write(self, offset: int, data: bytes | None) -> None:
         self.pending.append((offset, data))
 
+    def live(self) -> bytes:
+        """What its writer reads."""
+        return self._with(self.pending)
+
     def sync(self) -> None:
-        self.durable = self._with(self.pending)
+        self.durable = self.live()
         self.pending.clear()
 
     def after(self, chance: random.Random) -> bytes:
@@ -65,6 +82,7 @@ class _Directory:
 
 
 _Node = _File | _Directory
+Data = Callable[[_File], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,7 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         """The tree under `root`, all of it durable."""
-        self._live = _read(root)
+        self._live = _read(root, {})
         self._durable: dict[int, dict[str, _Node]] = {}
         self._remember(self._live)
         self._changes: list[_Change] = []
@@ -109,18 +127,24 @@ class Disk:
             case "fsync":
                 self._sync(self._node(event.path))
 
-    def after_power_loss(self, chance: random.Random, target: Path) -> None:
-        """Makes in `target` what may be found after a power cut now."""
-        kept = [change for change in self._changes if chance.random() < 0.5]
-        self._make(self._live, self._names_with(kept), chance, target)
+    def subsets(self) -> Iterator[tuple[_Change, ...]]:
+        """Which changes of names may have arrived: every choice, or of many all and none."""
+        if len(self._changes) > WAITING:
+            yield ()
+            yield tuple(self._changes)
+            return
+        for chosen in itertools.product((False, True), repeat=len(self._changes)):
+            yield tuple(itertools.compress(self._changes, chosen))
 
-    def with_everything(self, target: Path) -> None:
-        """Makes in `target` what is there without a power cut."""
-        self._make(self._live, self._names_with(self._changes), None, target)
+    def drawn(self, chance: random.Random) -> tuple[_Change, ...]:
+        """Changes of names that may have arrived, by chance."""
+        return tuple(change for change in self._changes if chance.random() < 0.5)
 
-    def with_nothing(self, target: Path) -> None:
-        """Makes in `target` what is found when nothing arrived that was not fsynced."""
-        self._make(self._live, self._names_with([]), _Never(), target)
+    def tree(self, kept: Sequence[_Change], data: Data) -> Tree:
+        """What is found when these changes of names arrived, and of each file's data this."""
+        found: dict[str, bytes | None] = {}
+        self._collect(self._live, self._names_with(kept), data, "", found)
+        return found
 
     def _remember(self, node: _Node) -> None:
         if isinstance(node, _Directory):
@@ -170,55 +194,69 @@ class Disk:
                 names.setdefault(id(change.new[0]), {})[change.new[1]] = change.node
         return names
 
-    def _make(
+    def _collect(
         self,
         node: _Node,
         names: dict[int, dict[str, _Node]],
-        chance: random.Random | None,
-        target: Path,
+        data: Data,
+        path: str,
+        found: dict[str, bytes | None],
     ) -> None:
         if isinstance(node, _File):
-            target.write_bytes(node.after(chance) if chance else node._with(node.pending))
+            found[path] = data(node)
             return
-        target.mkdir()
+        found[path] = None
         for name, child in names.get(id(node), {}).items():
-            self._make(child, names, chance, target / name)
+            self._collect(child, names, data, f"{path}/{name}".lstrip("/"), found)
 
 
-class _Never(random.Random):
-    """A chance by which no write arrives."""
-
-    def choice(self, seq: Sequence[str]) -> str:  # type: ignore[override]
-        return seq[-1]
-
-
-def _read(path: Path) -> _Directory:
+def _read(path: Path, known: dict[int, _File]) -> _Directory:
     found = _Directory()
     for entry in os.scandir(path):
         child = Path(entry.path)
-        found.names[entry.name] = (
-            _read(child) if entry.is_dir(follow_symlinks=False) else _File(child.read_bytes())
-        )
+        if entry.is_dir(follow_symlinks=False):
+            found.names[entry.name] = _read(child, known)
+        else:
+            file = known.setdefault(entry.inode(), _File(child.read_bytes()))
+            found.names[entry.name] = file
     return found
 
 
 def states(
-    baseline: Path, events: Sequence[Event], target: Path, *, draws: int, seed: int = 0
-) -> Iterator[int]:
-    """Makes each state that a power cut may leave, one after the other, in `target`.
+    baseline: Path, events: Sequence[Event], *, draws: int, seed: int = 0
+) -> Iterator[tuple[int, Tree]]:
+    """How many of the events had happened, with each state that a power cut may leave then.
 
-    Gives how many of the events had happened; whoever takes it clears `target`. After each event
-    there is the state with nothing and the one with everything, and so many drawn ones.
+    States that are found twice are given twice.
     """
     disk = Disk(baseline)
     chance = random.Random(seed)
     for count in range(len(events) + 1):
         if count:
             disk.apply(events[count - 1])
-        disk.with_nothing(target)
-        yield count
-        disk.with_everything(target)
-        yield count
+        for kept in disk.subsets():
+            yield count, disk.tree(kept, lambda file: file.durable)
+            yield count, disk.tree(kept, lambda file: file.live())
         for _ in range(draws):
-            disk.after_power_loss(chance, target)
-            yield count
+            # One file under several names has the same bytes under each.
+            drawn = functools.cache(lambda file: file.after(chance))
+            yield count, disk.tree(disk.drawn(chance), drawn)
+
+
+def fingerprint(tree: Tree) -> bytes:
+    """What two trees have in common that are the same."""
+    running = hashlib.sha256()
+    for path, data in sorted(tree.items()):
+        kind = "directory" if data is None else f"{len(data)} bytes"
+        running.update(f"{path}\0{kind}\0".encode("utf-8", "surrogateescape"))
+        running.update(data or b"")
+    return running.digest()
+
+
+def make(tree: Tree, target: Path) -> None:
+    """Makes a state on the disk; directories stand before what is in them."""
+    for path, data in tree.items():
+        if data is None:
+            (target / path).mkdir()
+        else:
+            (target / path).write_bytes(data)

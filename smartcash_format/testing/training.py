@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from smartcash_format.errors import CheckpointError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
-from smartcash_format.testing.crash import Operation, Saved
+from smartcash_format.store.retention import KeepLast
+from smartcash_format.testing.promise import Operation, Tell
 
 if TYPE_CHECKING:
     import torch
@@ -22,31 +22,40 @@ SHARD: Final = 40
 
 
 def operations() -> tuple[Operation, ...]:
-    """Saves, also with a cleanup and incremental, a cleanup, a resume and a copy, by a manager."""
+    """Saves, cleanups, a resume and copies by a manager, also of roots saved incrementally."""
     return (
         _operation("manager: save", _save),
-        _operation("manager: save, then cleanup", _save_and_clean, removes=(0,)),
-        Operation(
-            name="manager: incremental save",
-            run=_save_changed,
-            prepare=lambda root: [_save_incrementally(root, epoch) for epoch in EARLIER],
-            save_next=lambda root: _save_incrementally(root, NEXT),
-        ),
+        _operation("manager: save, then cleanup", _save_and_clean, removes=(0,), saves=1),
+        _operation("manager: save with keep=", _save_and_keep, removes=(0, 1), saves=1),
+        _operation("manager: incremental save", _save_changed, save=_save_incrementally),
         _operation("manager: cleanup", _clean, removes=(0, 1)),
+        _operation(
+            "manager: cleanup of an incremental root",
+            _clean,
+            save=_save_incrementally,
+            removes=(0, 1),
+        ),
         _operation("manager: resume", _resume),
         _operation("manager: copy", _copy),
     )
 
 
 def _operation(
-    name: str, run: Callable[[Path, Saved], None], removes: Iterable[int] = ()
+    name: str,
+    run: Callable[[Path, Tell], None],
+    *,
+    save: Callable[[Path, int], Path] | None = None,
+    removes: Iterable[int] = (),
+    saves: int = 0,
 ) -> Operation:
+    save = save or _save_epoch
     return Operation(
         name=name,
         run=run,
-        prepare=_prepare,
-        save_next=lambda root: _save_epoch(root, NEXT),
+        prepare=lambda root: [save(root, epoch) for epoch in EARLIER],
+        save_next=lambda root: save(root, NEXT),
         removes=frozenset(removes),
+        saves=saves,
     )
 
 
@@ -72,11 +81,6 @@ def _live() -> dict[str, Any]:
     return {"model": model, "optimizer": optimizer}
 
 
-def _prepare(root: Path) -> None:
-    for epoch in EARLIER:
-        _save_epoch(root, epoch)
-
-
 def _save_epoch(root: Path, epoch: int) -> Path:
     path = _manager(root).save_checkpoint(
         **_live(), config={"model": {"backbone": "sample"}}, epoch=epoch, metrics={"val_loss": 1.0}
@@ -85,8 +89,8 @@ def _save_epoch(root: Path, epoch: int) -> Path:
     return path
 
 
-def _save(root: Path, saved: Saved) -> None:
-    saved(_save_epoch(root, 4))
+def _save(root: Path, tell: Tell) -> None:
+    tell("saved", _save_epoch(root, 4))
 
 
 def _save_incrementally(root: Path, epoch: int) -> Path:
@@ -99,29 +103,35 @@ def _save_incrementally(root: Path, epoch: int) -> Path:
     return path
 
 
-def _save_changed(root: Path, saved: Saved) -> None:
-    saved(_save_incrementally(root, 4))
+def _save_changed(root: Path, tell: Tell) -> None:
+    tell("saved", _save_incrementally(root, 4))
 
 
-def _save_and_clean(root: Path, saved: Saved) -> None:
-    _save(root, saved)
+def _save_and_keep(root: Path, tell: Tell) -> None:
+    manager = CheckpointManager(root, _quiet(), keep=KeepLast(2), incremental=True)
+    tell("saved", manager.save_checkpoint(**_live(), epoch=4)["path"])
+
+
+def _save_and_clean(root: Path, tell: Tell) -> None:
+    _save(root, tell)
     _manager(root).cleanup_checkpoints(keep_best=False, max_checkpoints=0, max_epochs=3)
 
 
-def _clean(root: Path, saved: Saved) -> None:
+def _clean(root: Path, tell: Tell) -> None:
     _manager(root).cleanup_checkpoints(keep_best=False, max_checkpoints=0, max_epochs=1)
 
 
-def _resume(root: Path, saved: Saved) -> None:
+def _resume(root: Path, tell: Tell) -> None:
     loaded = _manager(root).load_checkpoint("latest", **_live())
     if loaded["epoch"] != EARLIER[-1]:
         raise CheckpointError("the newest was not the one that was loaded")
 
 
-def _copy(root: Path, saved: Saved) -> None:
-    with tempfile.TemporaryDirectory() as elsewhere:
-        source = _manager(Path(elsewhere))
+def _copy(root: Path, tell: Tell) -> None:
+    # Made once, beside the root: what lies elsewhere a killed process would leave there.
+    elsewhere = _manager(root.with_name("elsewhere"))
+    if not elsewhere.output_dir.exists():
         for epoch in (5, 6):
-            source.save_checkpoint(**_live(), epoch=epoch)
-        for path in source.copy_to_drive(root):
-            saved(path)
+            elsewhere.save_checkpoint(**_live(), epoch=epoch)
+    for path in elsewhere.copy_to_drive(root):
+        tell("saved", path)

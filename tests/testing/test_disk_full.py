@@ -24,7 +24,7 @@ from smartcash_format.disk import publish
 from smartcash_format.disk.leftovers import leftovers
 from smartcash_format.errors import CheckpointWriteError, InsufficientSpaceError
 from smartcash_format.testing import sample
-from smartcash_format.testing.crash import is_whole
+from smartcash_format.testing.promise import is_whole
 
 place = Path(sys.argv[1])
 root, filler = place / "root", place / "filler"

@@ -21,7 +21,7 @@ from smartcash_format.disk.publish import remove
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointError
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.testing.crash import is_whole
+from smartcash_format.testing.promise import is_whole
 from smartcash_format.testing.sample import write_sample
 from smartcash_format.testing.storage import storage_test
 from tests.testing.fuse_mount import Server, mount
