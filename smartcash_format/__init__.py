@@ -82,10 +82,7 @@ if TYPE_CHECKING:
         Listing,
     )
     from smartcash_format.store.checkpoint_store import (
-        Applied,
         CheckpointStore,
-        find_roots,
-        search,
         strip,
     )
     from smartcash_format.store.compare import (
@@ -94,6 +91,9 @@ if TYPE_CHECKING:
     from smartcash_format.store.entry import (
         Broken,
         Entry,
+    )
+    from smartcash_format.store.pruning import (
+        Applied,
     )
     from smartcash_format.store.retention import (
         Decision,
@@ -107,6 +107,10 @@ if TYPE_CHECKING:
         KeepWithin,
         Plan,
         Policy,
+    )
+    from smartcash_format.store.tree import (
+        find_roots,
+        search,
     )
     from smartcash_format.torch_io.load import (
         load_checkpoint,
@@ -248,10 +252,7 @@ _MODULES = {
     ),
     "store.catalog": ("Listing",),
     "store.checkpoint_store": (
-        "Applied",
         "CheckpointStore",
-        "find_roots",
-        "search",
         "strip",
     ),
     "store.compare": ("diff",),
@@ -259,6 +260,7 @@ _MODULES = {
         "Broken",
         "Entry",
     ),
+    "store.pruning": ("Applied",),
     "store.retention": (
         "Decision",
         "DropResumeState",
@@ -271,6 +273,10 @@ _MODULES = {
         "KeepWithin",
         "Plan",
         "Policy",
+    ),
+    "store.tree": (
+        "find_roots",
+        "search",
     ),
     "torch_io.load": ("load_checkpoint",),
     "torch_io.preflight": ("preflight",),

@@ -12,8 +12,8 @@ import typer
 from smartcash_format.disk import signatures
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing, merge, scan
-from smartcash_format.store.checkpoint_store import search
 from smartcash_format.store.query import Mode
+from smartcash_format.store.tree import search
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]i?)?B)", re.IGNORECASE)
 

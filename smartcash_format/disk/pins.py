@@ -18,6 +18,11 @@ from smartcash_format.spec import layout, limits
 from smartcash_format.spec.pin import Pin, encode_pin, parse_pin, pinned_id
 
 
+def root_of(path: str | os.PathLike[str]) -> Path:
+    """The root that a checkpoint really lies in, whatever links lead to it: its pins are there."""
+    return Path(os.path.realpath(path)).parent
+
+
 def read_pins(root: Path, now: datetime) -> dict[str, str]:
     """Checkpoint ids that are protected at `now`, each with the reason.
 
@@ -28,6 +33,20 @@ def read_pins(root: Path, now: datetime) -> dict[str, str]:
         for name, pin in _pins(root / layout.PINS)
         if (pin.until is None or pin.until > now) and (checkpoint_id := pinned_id(name))
     }
+
+
+def is_held(root: Path, checkpoint_id: str, now: datetime, *, but: Pin | None = None) -> bool:
+    """Whether anybody protects a checkpoint at `now`, `but` this pin without a holder.
+
+    Raises OSError as `read_pins` does.
+    """
+    plain = layout.pin_file(checkpoint_id)
+    return any(
+        pinned_id(name) == checkpoint_id
+        and (pin.until is None or pin.until > now)
+        and not (name == plain and pin == but)
+        for name, pin in _pins(root / layout.PINS)
+    )
 
 
 def _pins(directory: Path) -> Iterator[tuple[str, Pin]]:

@@ -30,7 +30,7 @@ def hold(path: Path, log: Log) -> Iterator[Path]:
     Where its root cannot be written nothing is pinned, and the log says so. Raises
     CheckpointNotFoundError or InvalidCheckpointError when there is no checkpoint.
     """
-    where = Path(os.path.abspath(path))
+    where = Path(os.path.realpath(path))
     root, checkpoint_id = where.parent, read_meta(where).checkpoint_id
     holder = f"reader-{secrets.token_hex(8)}"
     done = threading.Event()

@@ -6,20 +6,19 @@ every change of a checkpoint to disk.
 
 from __future__ import annotations
 
-import builtins
+import contextlib
+import errno
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
 from smartcash_format.disk import pins
-from smartcash_format.disk.publish import remove
 from smartcash_format.disk.read import read_meta
-from smartcash_format.disk.strip import Stripped
-from smartcash_format.disk.strip import strip as _replace
+from smartcash_format.disk.strip import Stripped, stripped_id
+from smartcash_format.disk.strip import strip as strip_one
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     CheckpointWriteError,
@@ -29,31 +28,16 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.pin import Pin
-from smartcash_format.spec.problems import Problem
-from smartcash_format.store import query, retention
-from smartcash_format.store.catalog import Listing, merge, read_entry, scan
+from smartcash_format.store import pruning, query, retention
+from smartcash_format.store.catalog import Listing, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history
 from smartcash_format.store.lineage import Branch, lineage
+from smartcash_format.store.pruning import Applied
 from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
 
 PathLike = str | os.PathLike[str]
-# A checkpoint, the path that is gone or new, and the bytes that it freed.
-_Done = tuple[Entry, Path, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What was done of a plan: the paths removed, oldest first, and what could not be done.
-
-    `stripped` are the paths that stand where a checkpoint with its resume state stood.
-    """
-
-    paths: tuple[Path, ...] = ()
-    stripped: tuple[Path, ...] = ()
-    freed_bytes: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 class CheckpointStore:
@@ -101,18 +85,30 @@ class CheckpointStore:
     def protect(self, path: PathLike, reason: str, until: datetime | None = None) -> None:
         """Keeps a checkpoint from every pruner, for ever or `until` an aware time.
 
-        Raises CheckpointNotFoundError or InvalidCheckpointError when there is none at `path`
-        (tried as given, then under the root), CheckpointWriteError when the system refuses.
+        The pin lies in the root that the checkpoint is in, whatever root this store has. Raises
+        CheckpointNotFoundError or InvalidCheckpointError when there is none at `path` (tried as
+        given, then under the root), CheckpointWriteError when the system refuses.
         """
-        pin = Pin(reason=reason, until=until)
-        pins.write_pin(self._root, self._find(path).checkpoint_id, pin)
+        found = self._find(path)
+        home = pins.root_of(found)
+        pins.write_pin(home, found.checkpoint_id, Pin(reason=reason, until=until))
+        if not os.path.lexists(found / layout.META):
+            pins.lift_pin(home, found.checkpoint_id)
+            raise CheckpointNotFoundError(
+                f"{found} was removed this moment", root=home, query=str(path)
+            )
 
     def unprotect(self, path: PathLike) -> None:
-        """Lifts the protection of a checkpoint. Raises as `protect` does."""
-        pins.lift_pin(self._root, self._find(path).checkpoint_id)
+        """Lifts the protection of a checkpoint, also of one whose files are not whole any more.
+
+        Raises CheckpointNotFoundError, InvalidCheckpointError when its meta.json does not say which
+        one it is, CheckpointWriteError.
+        """
+        where = self._where(path)
+        pins.lift_pin(pins.root_of(where), read_meta(where).checkpoint_id)
 
     def protected(self) -> Mapping[str, str]:
-        """The ids of what is protected now, each with the reason."""
+        """The ids of what is protected now in this root, each with the reason."""
         return pins.read_pins(self._root, _now())
 
     def plan(
@@ -123,8 +119,8 @@ class CheckpointStore:
         published: Iterable[str] = (),
     ) -> Plan:
         """What the policy would do now; never anything to the ids just `published`."""
-        safe = {**dict.fromkeys(published, "just saved"), **self.protected()}
         found = self.list() if listing is None else listing
+        safe = {**dict.fromkeys(published, "just saved"), **self._protected_among(found)}
         return policy.plan(found, now=_now(), protected=safe)
 
     def plan_cleanup(
@@ -138,76 +134,66 @@ class CheckpointStore:
         best: Entry | None = None,
     ) -> Plan:
         """What the seed's cleanup would do now (`retention.plan_cleanup`)."""
+        found = self.list() if listing is None else listing
         return retention.plan_cleanup(
-            self.list() if listing is None else listing,
+            found,
             now=_now(),
             max_checkpoints=max_checkpoints,
             keep_best=keep_best,
             keep_latest=keep_latest,
             max_epochs=max_epochs,
             best=best,
-            protected=self.protected(),
+            protected=self._protected_among(found),
         )
+
+    def _protected_among(self, listing: Listing) -> dict[str, str]:
+        """What is protected in each root that the entries lie in."""
+        roots = {os.path.realpath(entry.parent) for entry in listing}
+        return {k: why for root in roots for k, why in pins.read_pins(Path(root), _now()).items()}
 
     def apply(self, plan: Plan) -> Applied:
         """Removes what the plan dooms, oldest first, then strips, and notes it in the history.
 
-        What is no longer as the plan saw it, or protected since, stays, with a warning; what
-        another process has removed is passed over.
+        What is no longer as the plan saw it, or protected since, stays, with a warning, and so does
+        what the system refuses; what another process has removed is passed over.
         """
-        warnings: list[str] = []
-        removed = self._each(plan.doomed, self._remove, warnings)
-        stripped = self._each(plan.stripped, _strip, warnings)
-        done = [*removed, *stripped]
-        pins.clear_ended(self._root, _now())
-        if done:
-            warnings += self._note("cleanup", checkpoints=[entry.name for entry, _, _ in done])
-        return Applied(
-            paths=tuple(path for _, path, _ in removed),
-            stripped=tuple(path for _, path, _ in stripped),
-            freed_bytes=sum(size_bytes for _, _, size_bytes in done),
-            warnings=tuple(warnings),
-        )
+        applied = pruning.apply(plan, clock=_now, note=self._note_removal)
+        for root in {Path(decision.entry.parent) for decision in plan.decisions}:
+            with contextlib.suppress(OSError):  # they protect nothing any more
+                pins.clear_ended(root, _now())
+        return applied
 
-    def _each(
-        self, entries: Iterable[Entry], act: Callable[[Entry], _Done], warnings: builtins.list[str]
-    ) -> builtins.list[_Done]:
-        done = []
-        for entry in entries:
-            found = read_entry(entry)
-            if found is None:
-                continue
-            if found != entry or entry.checkpoint_id in self.protected():
-                warnings.append(f"{entry.name} stays: it was changed or protected since the plan")
-                continue
-            try:
-                done.append(act(entry))
-            except (CheckpointWriteError, InvalidCheckpointError) as error:
-                warnings.append(str(error))
-        return done
-
-    def _remove(self, entry: Entry) -> _Done:
-        freed_bytes = remove(entry.path, unless=lambda: entry.checkpoint_id in self.protected())
-        return entry, entry.path, freed_bytes
+    def _note_removal(self, root: Path, entries: Sequence[Entry]) -> tuple[str, ...]:
+        return self._note("cleanup", root=root, checkpoints=[entry.name for entry in entries])
 
     def strip(self, path: PathLike) -> Stripped:
         """Replaces a checkpoint by one without optimizer, scheduler and extra state.
 
-        Also where somebody deleted those files by hand. Protection goes over to the new one.
-        Raises as `disk.strip` does.
+        Also where somebody deleted those files by hand. Its protection goes over to the new one;
+        while a reader holds it, it stays. Raises as `disk.strip` does.
         """
         where = self._where(path)
-        old_id, new_id = read_meta(where).checkpoint_id, str(uuid.uuid4())
-        pin = pins.read_pin(self._root, old_id)
+        if where.is_symlink():
+            where = Path(os.path.realpath(where))
+        home, old_id = pins.root_of(where), read_meta(where).checkpoint_id
+        new_id, pin = stripped_id(old_id), pins.read_pin(home, old_id)
+        if pins.is_held(home, old_id, _now(), but=pin):
+            raise CheckpointWriteError(
+                f"{where.name} was not stripped: it is being read, or protected by another",
+                path=where,
+                errno=errno.EBUSY,
+            )
         if pin is not None:
-            pins.write_pin(self._root, new_id, pin)
+            pins.write_pin(home, new_id, pin)
         stays = old_id
         try:
-            stripped = _replace(where, checkpoint_id=new_id)
+            stripped = strip_one(
+                where, unless=lambda each: pins.is_held(home, each, _now(), but=pin)
+            )
             stays = stripped.checkpoint_id
         finally:
             if pin is not None:
-                pins.lift_pin(self._root, new_id if stays == old_id else old_id)
+                pins.lift_pin(home, new_id if stays == old_id else old_id)
         return stripped
 
     # -- history --------------------------------------------------------------------------------
@@ -253,15 +239,15 @@ class CheckpointStore:
         names = [path.name for path in paths]
         return self._note("copy", checkpoints=names) if names and target != self._root else ()
 
-    def _note(self, event: str, **fields: Any) -> tuple[str, ...]:
+    def _note(self, event: str, *, root: Path | None = None, **fields: Any) -> tuple[str, ...]:
         line = HistoryLine.model_validate(
             {"run_id": self._run_id, **fields, "event": event, "at": _now()}
         )
-        return append(self._root, [line], self._entries())
+        return append(root or self._root, [line], self._entries(root or self._root))
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, root: Path | None = None) -> Iterator[Entry]:
         """The entries, listed only if somebody asks: a history that is there needs none."""
-        yield from scan(self._root)
+        yield from scan(root or self._root)
 
     def _where(self, path: PathLike) -> Path:
         given = Path(path)
@@ -282,11 +268,6 @@ class CheckpointStore:
         return found
 
 
-def _strip(entry: Entry) -> _Done:
-    stripped = _replace(entry.path, checkpoint_id=str(uuid.uuid4()))
-    return entry, stripped.path, stripped.freed_bytes
-
-
 def strip(path: PathLike) -> Stripped:
     """Replaces a checkpoint by one without optimizer, scheduler and extra state.
 
@@ -294,58 +275,6 @@ def strip(path: PathLike) -> Stripped:
     """
     where = Path(os.path.abspath(path))
     return CheckpointStore(where.parent).strip(where)
-
-
-def find_roots(tree: PathLike) -> Iterator[Path]:
-    """Every directory in the tree, itself included, that has checkpoints or a history in it.
-
-    Only names are read. Hidden directories and links are not entered, nor are checkpoints. A
-    directory that cannot be read is given too: whoever scans it learns why.
-    """
-    pending = [os.fspath(tree)]
-    while pending:
-        directory = pending.pop()
-        inside, is_root = _look_into(directory)
-        if is_root:
-            yield Path(directory)
-        pending += reversed(inside)
-
-
-def search(tree: PathLike) -> Listing:
-    """The checkpoints of every root in the tree, as one listing, newest first."""
-    return merge(map(_scan_or_say, find_roots(tree)))
-
-
-def _scan_or_say(root: Path) -> Listing:
-    try:
-        return scan(root)
-    except PermissionError as error:
-        message = f"cannot be listed: {error.strerror}"
-        problem = Problem(code="file-unreadable", where=".", message=message)
-        return Listing(broken=(Broken(path=root, problems=(problem,)),))
-
-
-def _look_into(directory: str) -> tuple[tuple[str, ...], bool]:
-    """The directories worth entering, and whether this one is a root."""
-    inside = []
-    is_root = False
-    try:
-        with os.scandir(directory) as found:
-            items = sorted(found, key=lambda item: item.name)
-    except FileNotFoundError:
-        return (), False
-    except PermissionError:
-        return (), True
-    for item in items:
-        if item.name == layout.HISTORY:
-            is_root = True
-        elif layout.is_hidden(item.name) or not item.is_dir(follow_symlinks=False):
-            continue
-        elif os.path.lexists(os.path.join(item.path, layout.META)):
-            is_root = True
-        else:
-            inside.append(item.path)
-    return tuple(inside), is_root
 
 
 def _now() -> datetime:

@@ -48,6 +48,17 @@ def test_two_readers_hold_it_until_both_are_done(paths: list[Path]) -> None:
         assert paths[0].name not in prune(root)
 
 
+def test_what_is_read_through_a_link_is_held_where_it_lies(paths: list[Path]) -> None:
+    links = paths[0].parent.parent / "links"
+    links.mkdir()
+    (links / "best").symlink_to(paths[0])
+    reader, _ = manager(links)
+    with reader.reading("best") as path:
+        assert path == links / "best"
+        assert paths[0].name not in prune(paths[0].parent)
+    assert paths[0].name in prune(paths[0].parent)
+
+
 def test_a_reader_does_not_lift_the_protection_that_was_there(paths: list[Path]) -> None:
     reader, _ = manager(paths[0].parent)
     reader.protect(paths[0], "published")

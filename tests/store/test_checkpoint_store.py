@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.disk import publish
+from smartcash_format.disk import derive, pins, publish
+from smartcash_format.disk import strip as disk_strip
+from smartcash_format.disk.pins import lift_pin, write_pin
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     CheckpointWriteError,
     InvalidCheckpointError,
 )
 from smartcash_format.spec import layout
-from smartcash_format.store import checkpoint_store
-from smartcash_format.store.checkpoint_store import CheckpointStore, find_roots, search, strip
+from smartcash_format.spec.pin import Pin
+from smartcash_format.store import checkpoint_store, pruning
+from smartcash_format.store.checkpoint_store import CheckpointStore, strip
 from smartcash_format.store.retention import DropResumeState, KeepLast, KeepTagged
+from smartcash_format.store.tree import search
 from smartcash_format.testing.sample import write_sample
 from tests.store.checkpoints import OTHER_RUN, RUN, START, build_meta, identifier, write_checkpoint
 
@@ -113,12 +117,12 @@ def test_what_cannot_be_removed_is_a_warning_and_the_others_go(
     first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
     honest = publish.remove
 
-    def stubborn(path: Path, **options: object) -> int:
+    def stubborn(path: Path, **options: Any) -> int:
         if path == first:
             raise CheckpointWriteError("it was not removed: busy", path=path, errno=16)
-        return honest(path)
+        return honest(path, **options)
 
-    monkeypatch.setattr(checkpoint_store, "remove", stubborn)
+    monkeypatch.setattr(pruning, "remove", stubborn)
     store = CheckpointStore(tmp_path)
     applied = store.apply(store.plan(KeepLast(1)))
     assert applied.paths == (second,)
@@ -169,6 +173,172 @@ def test_stripping_a_path_is_stripping_it_in_its_root(
     assert not found.has_optimizer
     assert stripped.freed_bytes > 0
     assert CheckpointStore(tmp_path).protected() == {found.checkpoint_id: "protected: table 2"}
+
+
+def test_a_checkpoint_that_is_being_read_is_not_stripped_by_name(tmp_path: Path) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    store = CheckpointStore(tmp_path)
+    (entry,) = store.list()
+    write_pin(tmp_path, entry.checkpoint_id, Pin(reason="read"), holder="reader-1")
+    with pytest.raises(CheckpointWriteError, match="is being read"):
+        store.strip(path)
+    assert names(tmp_path) == [path.name]
+
+
+def test_a_reader_that_comes_while_it_is_stripped_keeps_it_and_its_protection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    store = CheckpointStore(tmp_path)
+    store.protect(path, "table 2")
+    (entry,) = store.list()
+    honest = publish.remove
+
+    def read_first(doomed: Path, **options: Any) -> int:
+        write_pin(tmp_path, entry.checkpoint_id, Pin(reason="read"), holder="reader-1")
+        return honest(doomed, **options)
+
+    monkeypatch.setattr(disk_strip, "remove", read_first)
+    with pytest.raises(CheckpointWriteError, match="protected this moment"):
+        store.strip(path)
+    assert names(tmp_path) == [path.name]
+    lift_pin(tmp_path, entry.checkpoint_id, holder="reader-1")
+    assert store.protected() == {entry.checkpoint_id: "protected: table 2"}
+
+
+def test_what_is_protected_while_a_plan_strips_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (
+        write_sample(tmp_path, epoch=epoch, saved_at=START + timedelta(minutes=epoch))
+        for epoch in (1, 2)
+    )
+    store = CheckpointStore(tmp_path)
+    plan = store.plan(DropResumeState(older_than=1))
+    honest = derive.require_whole
+
+    def protect_first(*args: Any) -> None:
+        store.protect(old, "late")
+        honest(*args)
+
+    monkeypatch.setattr(disk_strip, "require_whole", protect_first)
+    applied = store.apply(plan)
+    assert (applied.stripped, len(applied.warnings)) == ((), 1)
+    assert names(tmp_path) == sorted([old.name, new.name])
+
+
+def test_an_error_of_the_system_at_one_costs_no_other_and_what_was_done_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
+    store = CheckpointStore(tmp_path)
+    plan = store.plan(KeepLast(1))
+    honest = pins.read_pins
+    asked = 0
+
+    def flaky(root: Path, now: datetime) -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        if asked > 2:  # before and while the first is removed they can be read
+            raise OSError(5, "Input/output error")
+        return honest(root, now)
+
+    monkeypatch.setattr(pins, "read_pins", flaky)
+    applied = store.apply(plan)
+    assert applied.paths == (first,)
+    assert applied.warnings == (f"{second.name} stays: Input/output error",)
+    assert second.is_dir()
+    assert store.events().lines[-1].checkpoints == [first.name]
+
+
+def test_what_was_done_before_an_interrupt_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
+    store = CheckpointStore(tmp_path)
+    honest = publish.remove
+
+    def interrupted(path: Path, **options: Any) -> int:
+        if path == second:
+            raise KeyboardInterrupt
+        return honest(path, **options)
+
+    monkeypatch.setattr(pruning, "remove", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.apply(store.plan(KeepLast(1)))
+    assert store.events().lines[-1].checkpoints == [first.name]
+
+
+def elsewhere(tmp_path: Path, how: str) -> tuple[CheckpointStore, Path, Path]:
+    """A store, a checkpoint that lies in another root, and how it is named there."""
+    path = write_sample(tmp_path / "runs" / "run1" / "weights", epoch=1)
+    match how:
+        case "link":
+            (tmp_path / "links").mkdir()
+            (tmp_path / "links" / "best").symlink_to(path)
+            return CheckpointStore(tmp_path / "links"), path, tmp_path / "links" / "best"
+        case "below":
+            store = CheckpointStore(tmp_path / "runs")
+            return store, path, path.relative_to(tmp_path / "runs")
+        case _:
+            return CheckpointStore(tmp_path / "other"), path, path
+
+
+@pytest.mark.parametrize("how", ["link", "below", "outside"])
+def test_a_checkpoint_of_another_root_is_protected_and_stripped_where_it_lies(
+    tmp_path: Path, how: str
+) -> None:
+    store, path, name = elsewhere(tmp_path, how)
+    home = CheckpointStore(path.parent)
+    store.protect(name, "table 2")
+    assert list(home.protected().values()) == ["protected: table 2"]
+    stripped = store.strip(name)
+    assert names(path.parent) == [stripped.path.name]
+    assert home.protected() == {stripped.checkpoint_id: "protected: table 2"}
+    store.unprotect(stripped.path)
+    assert home.protected() == {}
+    assert not (store.root / layout.PINS).exists()
+
+
+def test_a_plan_of_a_whole_tree_honours_the_pins_of_each_root_and_notes_in_each(
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        write_checkpoint(tmp_path / f"run{number % 2}", number + 1)
+    store = CheckpointStore(tmp_path)
+    CheckpointStore(tmp_path / "run0").protect(search(tmp_path)[3], "table 2")
+    applied = store.apply(store.plan(KeepLast(1), search(tmp_path)))
+    assert [path.parent.name for path in applied.paths] == ["run1", "run0"]
+    assert [found.epoch for found in search(tmp_path)] == [4, 1]
+    for run in ("run0", "run1"):
+        assert CheckpointStore(tmp_path / run).events().lines[-1].event == "cleanup"
+    assert not (tmp_path / layout.HISTORY).exists()
+
+
+def test_the_protection_of_a_broken_checkpoint_can_be_lifted(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    store = CheckpointStore(tmp_path)
+    store.protect(path, "table 2")
+    (path / "optimizer.pt").unlink()
+    store.unprotect(path)
+    assert store.protected() == {}
+
+
+def test_what_goes_while_it_is_protected_is_not_called_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    store = CheckpointStore(tmp_path)
+    honest = pins.write_pin
+
+    def late(*args: Any) -> None:
+        publish.remove(path)
+        honest(*args)
+
+    monkeypatch.setattr(pins, "write_pin", late)
+    with pytest.raises(CheckpointNotFoundError, match="removed this moment"):
+        store.protect(path, "table 2")
+    assert store.protected() == {}
 
 
 def test_what_was_just_published_is_never_planned_away(tmp_path: Path) -> None:
@@ -234,34 +404,3 @@ def test_branches_are_told_apart_after_a_resume_and_a_cleanup(tmp_path: Path) ->
     branches = store.lineage()
     assert [[found.epoch for found in branch.entries] for branch in branches] == [[1, 3], [4]]
     assert branches[1].forked_from == branches[0].entries[0]
-
-
-def test_a_tree_gives_its_roots_and_one_listing_of_them_all(tmp_path: Path) -> None:
-    for number, root in enumerate(["a/weights", "b", "b/nested/weights", "a/weights/deeper"]):
-        write_checkpoint(tmp_path / root, number)
-    (tmp_path / "history-only").mkdir()
-    (tmp_path / "history-only" / layout.HISTORY).write_text("")
-    write_checkpoint(tmp_path / ".hidden", 8)
-    (tmp_path / "link").symlink_to(tmp_path / "b")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_roots(tmp_path)]
-    assert found == ["a/weights", "a/weights/deeper", "b", "b/nested/weights", "history-only"]
-    assert [entry.epoch for entry in search(tmp_path)] == [3, 2, 1, 0]
-    assert list(find_roots(tmp_path / "nowhere")) == []
-
-
-def test_a_root_in_the_tree_that_cannot_be_listed_is_broken_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_checkpoint(tmp_path / "open", 1)
-    (tmp_path / "shut").mkdir()
-    honest = os.scandir
-
-    def guarded(path: str) -> object:
-        if os.fspath(path).endswith("shut"):
-            raise PermissionError(13, "Permission denied", path)
-        return honest(path)
-
-    monkeypatch.setattr(os, "scandir", guarded)
-    listing = search(tmp_path)
-    assert [entry.epoch for entry in listing] == [1]
-    assert [(one.path.name, one.code) for one in listing.broken] == [("shut", "file-unreadable")]

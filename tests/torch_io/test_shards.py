@@ -125,7 +125,7 @@ def test_it_is_loaded_in_whole_and_in_parts(path: Path, training: Training) -> N
 def test_it_is_copied_and_stripped_whole(path: Path, tmp_path: Path) -> None:
     (copied,) = transfer([path], tmp_path / "elsewhere").copied
     assert validate(copied, Depth.CONTENT).problems == ()
-    stripped = strip(copied, checkpoint_id="0" * 8 + read_meta(copied).checkpoint_id[8:])
+    stripped = strip(copied)
     assert validate(stripped.path, Depth.CONTENT).problems == ()
     assert {*SHARDS, INDEX} < {file.name for file in stripped.path.iterdir()}
     read_by_index(stripped.path)

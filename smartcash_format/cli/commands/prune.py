@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
-from smartcash_format.store.checkpoint_store import Applied, CheckpointStore
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.pruning import Applied
 from smartcash_format.store.retention import (
     DropResumeState,
     KeepBest,
