@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from smartcash_format.store import query
 from smartcash_format.store.entry import Entry
@@ -15,11 +16,29 @@ from smartcash_format.view import words
 
 # Flags of a training whose earlier checkpoints were pruned agree a little less than always.
 AGREEMENT: Final = 0.9
+# Of one flagged checkpoint alone every metric could be the reason.
+FLAGS: Final = 2
 _MODES: Final[tuple[Mode, Mode]] = ("max", "min")
-# What is better when it is smaller, told by its name.
-_SMALLER: Final = ("loss", "error", "err", "mae", "mse", "rmse", "perplexity", "ppl", "wer", "cer")
+# What is better when it is smaller, told by its name; a short word only where it stands alone.
+_SMALLER: Final = re.compile(
+    r"loss|error|perplexity|\b(?:err|mae|mape|r?mse|nll|ppl|[cw]er|fid)[0-9]*\b"
+)
 # What people choose by, the likeliest first, where nothing else says it.
-_LIKELY: Final = ("map50-95", "map", "f1", "accuracy", "acc", "auc", "iou", "dice", "loss")
+_LIKELY: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\bmap ?50 95\b",
+        r"\bmap[0-9]*\b",
+        r"\bf1",
+        r"accuracy|\bacc[0-9]*\b",
+        r"\bauc\b|\bauroc\b",
+        r"\bm?iou[0-9]*\b",
+        r"\bdice\b",
+        r"loss",
+    )
+)
+_HUMP: Final = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
+_GAP: Final = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +67,10 @@ class Answer:
         said = [f"{words.harmless(self.metric, 80)} {words.number(value)}; {better} is better."]
         if self.next is not None:
             said.append(self._ahead(self.next, "the next best"))
-        if self.last is not None and self.last != self.entry:
-            said.append(self._ahead(self.last, "the newest"))
-        elif self.last is not None:
+        if self.last is not None and is_same(self.last, self.entry):
             said.append("It is also the newest.")
+        elif self.last is not None:
+            said.append(self._ahead(self.last, "the newest"))
         return (*said, self.why)
 
     def _ahead(self, other: Entry, who: str) -> str:
@@ -83,14 +102,8 @@ def answer(entries: Sequence[Entry], metric: str | None = None, mode: Mode | Non
             why=f"No checkpoint has a number in {words.harmless(metric, 80)}: this is the newest.",
         )
     flagged = query.best(entries)
-    found = _explains_flags(entries) if flagged is not None else None
-    if found is not None:
-        chosen = _by(entries, *found, "The checkpoints were flagged best by this metric.")
-        if chosen is not None:
-            return chosen
     if flagged is not None:
-        why = "The last one that was flagged best when it was saved."
-        return Answer(entry=flagged, last=newest, why=why)
+        return _by_flags(entries, flagged, newest)
     likely = _likely(entries)
     if likely is not None:
         why = "Nothing says what decides: the metric was guessed by its name."
@@ -103,52 +116,96 @@ def answer(entries: Sequence[Entry], metric: str | None = None, mode: Mode | Non
 
 def likely_mode(metric: str) -> Mode:
     """Whether a metric of this name is better when it is smaller, or when it is larger."""
-    lowered = metric.lower()
-    return "min" if any(word in lowered for word in _SMALLER) else "max"
+    return "min" if _SMALLER.search(_spelled(metric)) else "max"
+
+
+def is_same(one: Entry, other: Entry) -> bool:
+    """Whether two entries are the same save: one a copy of the other, or stripped from it."""
+    return not identity(one).isdisjoint(identity(other))
+
+
+def identity(entry: Entry) -> frozenset[str]:
+    """The ids that the save of an entry goes by."""
+    return frozenset(each for each in (entry.checkpoint_id, entry.derived_from) if each)
 
 
 def _by(entries: Sequence[Entry], metric: str, mode: Mode | None, why: str) -> Answer | None:
     ranked = query.ranked(entries, metric, mode)
     if not ranked:
         return None
-    second = ranked[1] if len(ranked) > 1 else None
     return Answer(
         entry=ranked[0],
         metric=metric,
         mode=mode,
-        next=second,
+        next=next((each for each in ranked if not is_same(each, ranked[0])), None),
         last=query.latest(entries),
         why=why,
     )
 
 
-def _explains_flags(entries: Iterable[Entry]) -> tuple[str, Mode] | None:
-    """The metric and mode by which the flagged were better than all before them in their root."""
+def _by_flags(entries: Sequence[Entry], flagged: Entry, newest: Entry) -> Answer:
+    """By the metric that the flags go by; where none is certain, the last one flagged."""
+    found, is_certain = _explains_flags(entries)
+    if found is not None:
+        why = "The checkpoints were flagged best by this metric."
+        if not is_certain:
+            why = "It was flagged best when it was saved; the metric was guessed by its name."
+        chosen = _by(entries, *found, why)
+        if chosen is not None and (is_certain or chosen.entry == flagged):
+            return chosen
+    why = "The last one that was flagged best when it was saved."
+    return Answer(entry=flagged, last=newest, why=why)
+
+
+def _explains_flags(entries: Iterable[Entry]) -> tuple[tuple[str, Mode] | None, bool]:
+    """The metric and mode by which the flagged were better than all before them in their root.
+
+    And whether that is more than a guess: FLAGS of them agree.
+    """
+    names = sorted({name for entry in entries for name in entry.metrics})
     roots: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: entry.order):
         roots[entry.parent].append(entry)
-    judged: Counter[tuple[str, Mode]] = Counter()
-    agreed: Counter[tuple[str, Mode]] = Counter()
-    for root in roots.values():
-        best: dict[tuple[str, Mode], float] = {}
-        for entry in root:
-            for name, value in entry.metrics.items():
-                for mode in _MODES:
-                    key = name, mode
-                    signed = value if mode == "max" else -value
-                    is_better = math.isfinite(value) and signed > best.get(key, -math.inf)
-                    judged[key] += 1
-                    agreed[key] += is_better is entry.is_best
-                    if is_better:
-                        best[key] = signed
-    fitting = [key for key in judged if agreed[key] >= AGREEMENT * judged[key]]
-    order = {name: i for i, name in enumerate(_by_likelihood({name for name, _ in fitting}))}
+    found = {(name, mode): _judged(roots.values(), name, mode) for name in names for mode in _MODES}
+    fitting = [key for key, each in found.items() if each.agreed >= AGREEMENT * each.judged]
+    certain = [key for key in fitting if found[key].flags >= FLAGS]
+    guessed = [
+        (name, mode) for name, mode in fitting if found[name, mode].flags and _is_likely(name, mode)
+    ]
+    order = {name: i for i, name in enumerate(_by_likelihood(names))}
 
     def rank(key: tuple[str, Mode]) -> tuple[float, bool, int, int]:
         name, mode = key
-        return agreed[key] / judged[key], mode == likely_mode(name), judged[key], -order[name]
+        agreed, judged, _ = found[key]
+        return agreed / judged, mode == likely_mode(name), judged, -order[name]
 
-    return max(fitting, key=rank, default=None)
+    return max(certain or guessed, key=rank, default=None), bool(certain)
+
+
+class _Judged(NamedTuple):
+    """How many checkpoints a metric says something of, and how many as their flags do."""
+
+    agreed: int
+    judged: int
+    flags: int
+
+
+def _judged(roots: Iterable[Sequence[Entry]], name: str, mode: Mode) -> _Judged:
+    agreed = judged = flags = 0
+    for root in roots:
+        best = -math.inf
+        for entry in root:
+            value = entry.metrics.get(name)
+            if value is None and not entry.is_best:
+                continue
+            # A flag on a checkpoint that lacks the metric was not given by it.
+            signed = math.nan if value is None else value if mode == "max" else -value
+            is_better = math.isfinite(signed) and signed > best
+            judged += 1
+            agreed += is_better is entry.is_best
+            flags += is_better and entry.is_best
+            best = signed if is_better else best
+    return _Judged(agreed, judged, flags)
 
 
 def _likely(entries: Iterable[Entry]) -> str | None:
@@ -156,17 +213,25 @@ def _likely(entries: Iterable[Entry]) -> str | None:
         name
         for entry in entries
         for name, value in entry.metrics.items()
-        if math.isfinite(value) and any(word in name.lower() for word in _LIKELY)
+        if math.isfinite(value) and _place(name) < len(_LIKELY)
     }
     return next(iter(_by_likelihood(names)), None)
 
 
+def _is_likely(name: str, mode: Mode) -> bool:
+    return mode == likely_mode(name) and _place(name) < len(_LIKELY)
+
+
 def _by_likelihood(names: Iterable[str]) -> list[str]:
     """The likeliest to decide first: validation before training, then as in `_LIKELY`."""
+    return sorted(names, key=lambda name: ("train" in _spelled(name), _place(name), name))
 
-    def rank(name: str) -> tuple[bool, int, str]:
-        lowered = name.lower()
-        place = next((i for i, word in enumerate(_LIKELY) if word in lowered), len(_LIKELY))
-        return "train" in lowered, place, name
 
-    return sorted(names, key=rank)
+def _place(name: str) -> int:
+    spelled = _spelled(name)
+    return next((i for i, word in enumerate(_LIKELY) if word.search(spelled)), len(_LIKELY))
+
+
+def _spelled(name: str) -> str:
+    """A metric's words in small letters, apart: `val_mAP50-95` and `valLoss` alike."""
+    return _GAP.sub(" ", _HUMP.sub(" ", name).lower())

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import pytest
 
 from smartcash_format.view.answer import answer, likely_mode
-from tests.store.checkpoints import entry
+from tests.store.checkpoints import entry, identifier
+
+OTHER = identifier(77)
 
 
 def test_nothing_to_choose_from_is_said() -> None:
@@ -61,6 +66,56 @@ def test_a_newest_that_is_nan_is_named() -> None:
     assert "For the newest (epoch 2) it is NaN." in answer(entries, "a", "max").sentences()
 
 
-def test_what_is_better_is_told_by_the_name() -> None:
-    assert likely_mode("val_loss") == likely_mode("RMSE") == "min"
-    assert likely_mode("metrics/mAP50-95(B)") == "max"
+@pytest.mark.parametrize(
+    "name",
+    ["val_loss", "RMSE", "valLoss", "word_error_rate", "val/mae", "wer", "top1_err", "perplexity"],
+)
+def test_what_is_better_when_smaller_is_told_by_the_name(name: str) -> None:
+    assert likely_mode(name) == "min"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metrics/mAP50-95(B)", "flower_accuracy", "answer_accuracy", "AP/apple", "lower_bound_iou",
+        "power_f1", "certainty_auc", "terrain_iou", "mserank", "valMAP",
+    ],
+)  # fmt: skip
+def test_a_short_word_inside_another_says_nothing(name: str) -> None:
+    assert likely_mode(name) == "max"
+    entries = [entry(n, metrics={name: n}) for n in (1, 2)]
+    if name not in ("AP/apple", "mserank"):
+        assert answer(entries).metric == name
+    assert answer(entries).entry == entries[1]
+
+
+def test_a_word_inside_another_is_no_likely_metric() -> None:
+    entries = [entry(n, metrics={"bitmap_bytes": -n, "accelerator_hours": -n}) for n in (1, 2)]
+    assert answer(entries).metric is None
+
+
+def test_a_metric_of_one_checkpoint_does_not_explain_the_flags_of_many() -> None:
+    def metrics(n: int) -> dict[str, float]:
+        return {"val_loss": 1 / n} | ({"test_acc": 0.5} if n == 19 else {})
+
+    # One flag is off: val_loss explains a little less than all of them.
+    entries = [entry(n, is_best=n != 7, metrics=metrics(n)) for n in range(1, 21)]
+    found = answer(entries)
+    assert (found.metric, found.entry) == ("val_loss", entries[-1])
+
+
+def test_one_flag_alone_makes_the_metric_a_guess_by_its_name() -> None:
+    alone = answer([entry(1, is_best=True, metrics={"lr": 0.01})])
+    assert alone.metric is None
+    found = answer([entry(1, is_best=True, metrics={"lr": 0.01, "val_loss": 0.5})])
+    assert (found.metric, found.mode) == ("val_loss", "min")
+    assert "guessed" in found.why
+
+
+@pytest.mark.parametrize("copied", [{}, {"checkpoint_id": OTHER, "derived_from": identifier(3)}])
+def test_a_copy_of_the_best_is_not_the_next_best(copied: dict[str, Any]) -> None:
+    entries = [entry(n, metrics={"acc": n / 10}) for n in (1, 2, 3)]
+    copy = entry(3, metrics={"acc": 0.3}, **copied)
+    found = answer([*entries, copy])
+    assert found.next == entries[1]
+    assert "It is also the newest." in found.sentences()
