@@ -7,9 +7,13 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from smartcash_format.disk.leftovers import Leftover, leftovers
 from smartcash_format.spec import layout
-from smartcash_format.store.entry import Entry
+from smartcash_format.store.catalog import Listing
+from smartcash_format.store.entry import Broken, Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +73,50 @@ def disk_use(entries: Iterable[Entry]) -> DiskUse:
     )
 
 
-def _files(entry: Entry) -> list[tuple[str, os.stat_result]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What else takes space in the roots of a listing: how many of a kind, and their bytes."""
+
+    kind: Literal["broken", "unfinished", "legacy"]
+    count: int
+    size_bytes: int
+
+
+def beside(listing: Listing) -> tuple[Beside, ...]:
+    """What lies beside the checkpoints of a listing: broken ones, what writers left, old files.
+
+    What has gone meanwhile, or cannot be looked at, takes nothing.
+    """
+    roots = {entry.parent for entry in listing}
+    roots |= {str(path.parent) for path in (*(b.path for b in listing.broken), *listing.legacy)}
+    left = [leftover.size_bytes for root in sorted(roots) for leftover in _leftovers(root)]
+    broken = [sum(facts.st_size for _, facts in _files(each)) for each in listing.broken]
+    legacy = [_size(path) for path in listing.legacy]
+    found = (
+        Beside(kind="broken", count=len(broken), size_bytes=sum(broken)),
+        Beside(kind="unfinished", count=len(left), size_bytes=sum(left)),
+        Beside(kind="legacy", count=len(legacy), size_bytes=sum(legacy)),
+    )
+    return tuple(each for each in found if each.count)
+
+
+def _leftovers(root: str) -> list[Leftover]:
     try:
-        with os.scandir(entry) as found:
+        return leftovers(Path(root))
+    except OSError:
+        return []
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _files(entry: Entry | Broken) -> list[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(entry.path) as found:
             named = [(each.name, each.stat(follow_symlinks=False)) for each in found]
     except OSError:
         return []

@@ -90,23 +90,39 @@ def write_checkpoint(root: Path, number: int, /, *, name: str = "", **fields: An
 
 
 def write_weighed(
-    root: Path, number: int, /, layers: Mapping[str, float | tuple[float, int]], **fields: Any
+    root: Path,
+    number: int,
+    /,
+    layers: Mapping[str, float | tuple[float | None, int]],
+    **fields: Any,
 ) -> Path:
-    """A checkpoint whose tensors.json has these tensors of four floats: the norm, or the norm and a
-    number that names the values.
+    """A checkpoint whose tensors.json has these tensors of four elements: the norm, or the norm and
+    a number that names the values. Without a norm they are whole numbers.
     """
     records = {}
     for name, given in layers.items():
         l2, values = given if isinstance(given, tuple) else (given, hash(given))
-        counts: dict[str, int] = {} if math.isfinite(l2) else {"nan": int(math.isnan(l2)), "inf": 1}
+        statistics: dict[str, Any] = {} if l2 is None else {"l2": l2, "absmax": l2}
+        if l2 is not None and not math.isfinite(l2):
+            statistics |= {"nan": int(math.isnan(l2)), "inf": 1}
         records[name] = TensorRecord(
-            dtype="F32", shape=[2, 2], file="model.safetensors", l2=l2, absmax=l2,
-            digest=digest.digest_of(str(values).encode()), **counts,
+            dtype="I32" if l2 is None else "F32", shape=[2, 2], file="model.safetensors",
+            digest=digest.digest_of(str(values).encode()), **statistics,
         )  # fmt: skip
-    data = encode_tensors(Tensors(weights={"model": WeightSetTensors(tensors=records)}))
+    return write_tensors(root, number, records, **fields)
+
+
+def write_tensors(
+    root: Path, number: int, /, records: Mapping[str, TensorRecord], **fields: Any
+) -> Path:
+    """A checkpoint whose tensors.json has these records."""
+    tensors = WeightSetTensors(tensors=dict(records))
+    data = encode_tensors(Tensors(weights={"model": tensors}))
     record = FileRecord(role="tensors", size_bytes=len(data), digest=digest.digest_of(data))
     files = {**build_meta(number).files, layout.TENSORS: record}
-    path = write_checkpoint(root, number, files=files, **fields)
+    model = build_meta(number).weights["model"]
+    weights = {"model": model.model_copy(update={"weights_digest": tensors.weights_digest})}
+    path = write_checkpoint(root, number, files=files, weights=weights, **fields)
     (path / layout.TENSORS).write_bytes(data)
     return path
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from smartcash_format.store.catalog import scan
-from smartcash_format.store.disk_use import disk_use
+from smartcash_format.store.disk_use import beside, disk_use
 from tests.store.checkpoints import write_checkpoint
 
 
@@ -43,3 +43,17 @@ def test_what_has_gone_meanwhile_takes_nothing(tmp_path: Path) -> None:
 
 def test_a_root_of_nothing_takes_nothing(tmp_path: Path) -> None:
     assert disk_use(scan(tmp_path)).size_bytes == 0
+
+
+def test_what_lies_beside_the_checkpoints_is_counted_too(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    assert beside(scan(tmp_path)) == ()
+    broken = write_checkpoint(tmp_path, 2)
+    (broken / "optimizer.pt").unlink()
+    (tmp_path / "old.pth").write_bytes(bytes(70))
+    stage = tmp_path / ".staging-left-by-somebody"
+    stage.mkdir()
+    (stage / "model.safetensors").write_bytes(bytes(30))
+    found = {each.kind: (each.count, each.size_bytes) for each in beside(scan(tmp_path))}
+    size = sum(file.stat().st_size for file in broken.iterdir())
+    assert found == {"broken": (1, size), "unfinished": (1, 30), "legacy": (1, 70)}

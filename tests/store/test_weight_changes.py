@@ -9,7 +9,8 @@ import pytest
 
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.weight_changes import COLUMNS, LAYERS, Layer, weight_changes
+from smartcash_format.store.grouping import LAYERS, grouped
+from smartcash_format.store.weight_changes import COLUMNS, Layer, weight_changes
 from tests.store.checkpoints import write_weighed
 
 
@@ -89,8 +90,49 @@ def test_deep_modules_are_taken_together_until_few_are_left(tmp_path: Path) -> N
     assert list(layers(tmp_path)) == [f"blocks.{block}" for block in range(20)]  # 10 after 9
 
 
+def test_blocks_beyond_counting_are_taken_together_in_ranges() -> None:
+    blocks = {f"h.{i}.{part}.weight" for i in range(48) for part in ("ln_1", "attn.c_attn", "mlp")}
+    found = grouped(blocks | {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"})
+    assert list(found)[:3] == ["h.0-1", "h.2-3", "h.4-5"]
+    assert list(found)[-4:] == ["h.46-47", "ln_f", "wpe", "wte"]
+    assert len(found["h.10-11"]) == 6
+    assert len(found) <= LAYERS
+
+
+def test_of_unlike_modules_the_largest_is_divided() -> None:
+    backbone = {f"backbone.stage{i}.conv{j}.weight" for i in range(4) for j in range(6)}
+    head = {f"head.{i}.weight" for i in range(20)}
+    found = grouped(backbone | head | {"backbone.scale"})
+    assert "backbone.stage1.conv3" in found
+    assert "backbone" in found  # what it has of its own
+    assert sum(len(names) for names in found.values()) == 45
+    assert len(found) <= LAYERS
+    assert any(label.startswith("head.0-") for label in found)
+
+
 def test_modules_without_end_have_a_rest(tmp_path: Path) -> None:
     write_weighed(tmp_path, 1, {f"layer{n}.w": 1.0 for n in range(LAYERS + 5)})
     found = layers(tmp_path)
     assert len(found) == LAYERS
     assert list(found)[-1] == "… 6 more"
+
+
+def test_a_change_of_whole_numbers_is_seen_too(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_weighed(tmp_path, number, {"quant.w": (None, number), "bn.w": (1.0, 1),
+                                         "bn.num_batches_tracked": (None, number)})  # fmt: skip
+    found = layers(tmp_path)
+    for name in ("quant", "bn"):
+        before, after = found[name]
+        assert before is not None
+        assert after is not None
+        assert before.digest != after.digest
+    (quant, _), (bn, _) = found["quant"], found["bn"]
+    assert quant is not None
+    assert bn is not None
+    assert (quant.l2, quant.absmax, bn.l2) == (None, None, 1.0)
+
+
+def test_a_tensor_without_a_module_is_its_own_layer() -> None:
+    assert grouped(["w", "b", "a.w"]) == {"a": ["a.w"], "b": ["b"], "w": ["w"]}
+    assert grouped([]) == {}
