@@ -25,12 +25,14 @@ _SCRIPTS: Final = (
     "vendor/uPlot.iife.min.js",
     "templates/report_table.js",
     "templates/report_charts.js",
+    "templates/report_compare.js",
     "templates/report.js",
 )
 _STYLES: Final = ("vendor/uPlot.min.css", "templates/report.css")
 _TEMPLATE: Final = "report.html.jinja"
-# Of a script that stands inside HTML nothing else would end it early.
-_AS_JSON: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+# Half a megabyte opens from a mail. Above this many checkpoints the page grows with them.
+PAGE_BYTES: Final = 500_000
+CHECKPOINTS: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,28 +77,33 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    data = report_data.document(listing, found, now=now)
-    shown = sections(list(listing), found.entry)
-    return environment.get_template(_TEMPLATE).render(
-        title=words.harmless(title, 200),
-        now=now,
-        found=found,
-        name=words.harmless(found.entry.name) if found.entry else "",
-        path=words.harmless(str(found.entry.path), 5_000) if found.entry else "",
-        count=len(listing),
-        size=words.size(sum(entry.size_bytes for entry in listing)),
-        broken=len(listing.broken),
-        legacy=len(listing.legacy),
-        shown=shown,
-        disk_size=words.size(shown.use.size_bytes),
-        disk_saved=words.size(shown.use.saved_bytes) if shown.use.saved_bytes else "",
-        scripts=[_trusted(script) for script in scripts],
-        styles=[_trusted(style) for style in styles],
-        script_hashes=[_hash(script) for script in scripts],
-        style_hashes=[_hash(style) for style in styles],
-        data=_inside_script(data),
-        weights=_inside_script(shown.weights),
-    )
+    shown = sections(listing, found.entry)
+
+    def page(data: str) -> str:
+        return environment.get_template(_TEMPLATE).render(
+            title=words.harmless(title, 200),
+            now=now,
+            found=found,
+            name=words.harmless(found.entry.name) if found.entry else "",
+            path=words.harmless(str(found.entry.path), 5_000) if found.entry else "",
+            count=len(listing),
+            size=words.size(sum(entry.size_bytes for entry in listing)),
+            broken=len(listing.broken),
+            legacy=len(listing.legacy),
+            shown=shown,
+            disk_size=words.size(shown.use.size_bytes),
+            disk_saved=words.size(shown.use.saved_bytes) if shown.use.saved_bytes else "",
+            scripts=[_trusted(script) for script in scripts],
+            styles=[_trusted(style) for style in styles],
+            script_hashes=[_hash(script) for script in scripts],
+            style_hashes=[_hash(style) for style in styles],
+            data=_trusted(data),
+            weights=_trusted(report_data.json_for_script(shown.weights)),
+        )
+
+    allowed = int(PAGE_BYTES * max(1.0, len(listing) / CHECKPOINTS))
+    room = allowed - len(page("").encode())
+    return page(report_data.document(listing, found, now=now, allowed=room))
 
 
 def _resource(name: str) -> str:
@@ -105,10 +112,6 @@ def _resource(name: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _inside_script(document: str) -> Any:
-    return _trusted("".join(_AS_JSON.get(character, character) for character in document))
 
 
 def _trusted(text: str) -> Any:

@@ -10,50 +10,28 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from smartcash_format.errors import InvalidCheckpointError
-from smartcash_format.spec import layout
 from smartcash_format.spec.values import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import lineages
-from smartcash_format.view.answer import Answer, likely_mode
+from smartcash_format.view.answer import Answer, identity, likely_mode
+from smartcash_format.view.report_facts import Detail, FactsOf, algorithm_of
 
-# Half a megabyte opens from a mail; of that, the page itself takes 100 kB.
-DOCUMENT_BYTES: Final = 390_000
-# Above this many checkpoints the document grows with them, by what each of these has.
-CHECKPOINTS: Final = 500
 BROKEN_SHOWN: Final = 100
 _REASON_CHARACTERS: Final = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
-    """How much of each checkpoint is shown, and what a reader is told that is missing."""
-
-    metrics: int
-    digits: int
-    config_lines: int
-    characters: int
-    left_out: str
-
-
 _DETAILS: Final = (
-    Detail(metrics=60, digits=17, config_lines=120, characters=200, left_out=""),
-    Detail(
-        metrics=24, digits=7, config_lines=40, characters=100,
-        left_out="Only the 24 commonest metrics and 40 lines of each config, cut.",
-    ),
-    Detail(
-        metrics=8, digits=5, config_lines=0, characters=40,
-        left_out="Only the 8 commonest metrics, and no configs; texts are cut at 40 characters.",
-    ),
-)  # fmt: skip
+    Detail(metrics=60, digits=17, lines=120, characters=200),
+    Detail(metrics=60, digits=7, lines=60, characters=100),
+    Detail(metrics=24, digits=7, lines=40, characters=80),
+    Detail(metrics=16, digits=6, lines=12, characters=60),
+    Detail(metrics=8, digits=5, lines=0, characters=40),
+)
 
 
 @dataclass(slots=True)
@@ -70,131 +48,122 @@ class _Pool:
         return self.numbers[value]
 
 
-def document(listing: Listing, found: Answer, *, now: datetime) -> str:
-    """The JSON of a report, ASCII, with the most detail that fits its bound."""
-    allowed = DOCUMENT_BYTES * max(1.0, len(listing) / CHECKPOINTS)
-    text = ""
+def document(listing: Listing, found: Answer, *, now: datetime, allowed: int) -> str:
+    """The JSON of a report, ASCII, safe inside a script, with the most detail that fits.
+
+    Where even the least is larger than `allowed` characters, that is what there is.
+    """
+    branches = _branches(list(listing))
+    found_document: dict[str, Any] = {}
     for detail in _DETAILS:
-        text = json.dumps(_document(listing, found, now, detail), separators=(",", ":"))
+        found_document = _document(listing, found, now, detail, branches)
+        text = json_for_script(found_document)
         if len(text) <= allowed:
-            break
+            return text
+    found_document["left_out"] += " Even so it is large: names or paths are very long."
+    return json_for_script(found_document)
+
+
+def json_for_script(document: Any) -> str:
+    """JSON that stands in a <script> of HTML and cannot end it."""
+    text = json.dumps(document, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
-def _document(listing: Listing, found: Answer, now: datetime, detail: Detail) -> dict[str, Any]:
+def _document(
+    listing: Listing, found: Answer, now: datetime, detail: Detail, branches: _Branches
+) -> dict[str, Any]:
     entries = list(listing)
-    row_of = {entry: row for row, entry in enumerate(entries)}
     metrics = _metrics(entries, found.metric, detail)
-    all_metrics = len({name for entry in entries for name in entry.metrics})
-    branches, branch_of = _branches(entries, row_of)
-    texts, pairs, configs = _Pool(), _Pool(), _Pool()
+    texts, pairs, configs, weights = _Pool(), _Pool(), _Pool(), _Pool()
+    saves = _saves(entries)
+    facts_of = FactsOf(detail)
     rows = []
     for entry in entries:
-        facts = _facts(entry, detail)
-        config = configs.number(tuple(pairs.number(pair) for pair in facts.config))
+        facts = facts_of(entry)
         rows.append(
             {
                 "root": texts.number(entry.parent),
                 "name": entry.name,
-                "branch": branch_of[entry],
+                "branch": branches.of[entry],
                 "epoch": entry.epoch,
                 "step": entry.step,
                 "saved": entry.saved_at_text[:19],
                 "flag": int(entry.is_best),
-                "texts": [texts.number(text) for text in _texts(entry, detail)],
+                "texts": [texts.number(facts_of.text(text)) for text in _texts(entry)],
                 "size": entry.size_bytes,
                 "parts": texts.number(facts.parts),
                 "values": _values(entry, metrics, detail),
-                "config": config,
-                "about": pairs_of(facts.about, pairs),
+                "config": configs.number(tuple(pairs.number(line) for line in facts.config)),
+                "about": [pairs.number(line) for line in facts.about],
+                "weights": weights.number(facts.weights),
+                "save": saves[entry],
             }
         )
     keys = list(rows[0]) if rows else []
-    left_out = detail.left_out
-    if all_metrics > len(metrics) and not left_out:
-        left_out = f"{len(metrics)} of {all_metrics} metrics are shown, the commonest."
     return {
         "made": format_time(now)[:19],
-        "metrics": [name[: 4 * detail.characters] for name in metrics],
+        "metrics": [facts_of.text(name) for name in metrics],
         "modes": [likely_mode(name) for name in metrics],
         "answer": {
-            "row": None if found.entry is None else row_of[found.entry],
+            "row": None if found.entry is None else entries.index(found.entry),
             "metric": metrics.index(found.metric) if found.metric in metrics else None,
             "mode": found.mode,
         },
         "keys": keys,
         "rows": [[row[key] for key in keys] for row in rows],
-        "branches": branches,
+        "branches": branches.shown,
         "texts": texts.values,
         "pairs": pairs.values,
         "configs": configs.values,
+        # Of a digest only who else has it matters, and how it was taken.
+        "weights": [algorithm_of(each) for each in weights.values],
         "broken": [
-            [str(broken), broken.reason[:_REASON_CHARACTERS]]
+            [_end(str(broken)), broken.reason[:_REASON_CHARACTERS]]
             for broken in listing.broken[:BROKEN_SHOWN]
         ],
         "broken_count": len(listing.broken),
         "legacy": len(listing.legacy),
-        "left_out": left_out,
+        "left_out": _left_out(entries, metrics, facts_of),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    config: list[tuple[str, str]]
-    about: list[tuple[str, str]]
-    parts: str
+def _left_out(entries: Sequence[Entry], metrics: Sequence[str], facts: FactsOf) -> str:
+    """What a reader is told that is missing; "" where nothing is."""
+    detail = facts.detail
+    every = len({name for entry in entries for name in entry.metrics})
+    missing = []
+    if every > len(metrics):
+        missing.append(f"{len(metrics)} of {every} metrics are shown, the commonest")
+    if detail.digits < 17 and metrics:
+        missing.append(f"metrics have {detail.digits} digits")
+    if facts.cut.lines:
+        lines = f"the first {detail.lines} lines" if detail.lines else "no lines"
+        missing.append(f"{lines} of each config and list of files are shown")
+    if facts.cut.texts:
+        missing.append(f"texts are cut at {detail.characters} characters")
+    if not missing:
+        return ""
+    said = "; ".join(missing)
+    return f"To keep this page small: {said}. What is cut ends in #, some digits of the whole."
 
 
-def _facts(entry: Entry, detail: Detail) -> _Facts:
-    """What stands only in the whole meta.json; nothing where a field of it is wrong."""
-    parts = " ".join(role for role in _PARTS if role in entry.roles)
-    try:
-        meta = entry.meta
-    except InvalidCheckpointError as error:
-        wrong = str(error.problems[0]) if error.problems else str(error)
-        return _Facts([], [(layout.META, wrong[: detail.characters])], parts)
-    config = flat(meta.config, detail) if meta.config is not None else []
-    about = [
-        ("environment " + name, str(value)[: detail.characters])
-        for name, value in meta.environment.model_dump().items()
-        if value is not None
-    ]
-    for name, weights in meta.weights.items():
-        text = f"{weights.class_name or 'a state dict'}, {weights.parameters:,} parameters"
-        about.append((f"weights {name}", text + ("" if weights.finite else ", not finite")))
-    if meta.optimizer is not None:
-        about.append(("optimizer", meta.optimizer.class_name or "a state dict"))
-    if meta.scheduler is not None:
-        about.append(("scheduler", meta.scheduler.class_name or "a state dict"))
-    if detail.config_lines:
-        about += [(f"file {name}", f"{r.size_bytes:,} bytes") for name, r in meta.files.items()]
-    return _Facts(config, about[: detail.config_lines + 10], parts)
+def _end(path: str) -> str:
+    return path if len(path) <= _REASON_CHARACTERS else "…" + path[-_REASON_CHARACTERS:]
 
 
-_PARTS: Final = ("weights", *sorted(layout.TORCH_ROLES))
-
-
-def pairs_of(lines: Iterable[tuple[str, str]], pairs: _Pool) -> list[int]:
-    """The numbers of these lines."""
-    return [pairs.number(line) for line in lines]
-
-
-def flat(value: Any, detail: Detail) -> list[tuple[str, str]]:
-    """A config as lines of a dotted path and a short text, as many as the detail allows."""
-    lines: list[tuple[str, str]] = []
-    _flatten(value, "", lines, detail)
-    return lines
-
-
-def _flatten(value: Any, path: str, lines: list[tuple[str, str]], detail: Detail) -> None:
-    if len(lines) >= detail.config_lines:
-        return
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            _flatten(item, f"{path}.{key}" if path else str(key), lines, detail)
-        return
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    lines.append((path[: detail.characters] or "value", text[: detail.characters]))
+def _saves(entries: Iterable[Entry]) -> dict[Entry, int]:
+    """A number for each entry that its copies and what was stripped from it have too."""
+    number_of: dict[str, int] = {}
+    found = {}
+    for number, entry in enumerate(entries):
+        ids = identity(entry)
+        mine = next((number_of[each] for each in ids if each in number_of), number)
+        number_of.update(dict.fromkeys(ids, mine))
+        found[entry] = mine
+    return found
 
 
 def _metrics(entries: Sequence[Entry], chosen: str | None, detail: Detail) -> list[str]:
@@ -220,15 +189,19 @@ def _value(value: int | float | None, digits: int) -> int | float | str | None:
     return float(f"{value:.{digits}g}")
 
 
-def _texts(entry: Entry, detail: Detail) -> list[str]:
-    given = (entry.backbone or "", entry.dataset or "", " ".join(entry.tags))
-    return [text[: detail.characters] for text in given]
+def _texts(entry: Entry) -> tuple[str, str, str]:
+    return entry.backbone or "", entry.dataset or "", " ".join(entry.tags)
 
 
-def _branches(
-    entries: Sequence[Entry], row_of: Mapping[Entry, int]
-) -> tuple[list[dict[str, Any]], dict[Entry, int]]:
+class _Branches(NamedTuple):
     """The branches of every root with what a legend calls them, and each entry's branch."""
+
+    shown: list[dict[str, Any]]
+    of: dict[Entry, int]
+
+
+def _branches(entries: Sequence[Entry]) -> _Branches:
+    row_of = {entry: row for row, entry in enumerate(entries)}
     roots = lineages(entries)
     short = _short_names(list(roots))
     branches: list[dict[str, Any]] = []
@@ -243,7 +216,7 @@ def _branches(
                 label = f"{short[root][:80]}: {label}"
             branch_of.update(dict.fromkeys(branch.entries, len(branches)))
             branches.append({"label": label, "fork": None if fork is None else row_of[fork]})
-    return branches, branch_of
+    return _Branches(branches, branch_of)
 
 
 def _short_names(roots: Sequence[str]) -> dict[str, str]:

@@ -5,17 +5,17 @@ Each is a value for the template; shapes are drawn as SVG, because a style canno
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from smartcash_format.errors import CheckpointError
-from smartcash_format.spec import layout
+from smartcash_format.spec import header, layout, limits
 from smartcash_format.spec.tensors import TensorRecord
+from smartcash_format.store.catalog import Listing
 from smartcash_format.store.compare import read_documents
-from smartcash_format.store.disk_use import DiskUse, disk_use
+from smartcash_format.store.disk_use import DiskUse, beside, disk_use
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import lineages
 from smartcash_format.store.weight_changes import Layer, WeightChanges, weight_changes
@@ -27,6 +27,11 @@ STEPS: Final = (0.0001, 0.001, 0.01, 0.1)
 TILES: Final = 60
 MAP_WIDTH, MAP_HEIGHT = 1_000, 420
 _LARGEST: Final = 12
+_BESIDE: Final = {
+    "broken": "that cannot be read",
+    "unfinished": "unfinished saves or removals",
+    "legacy": "old .pt or .pth files",
+}
 # Wide enough for a name of some letters.
 _LABEL_WIDTH: Final = 70
 _LABEL_HEIGHT: Final = 24
@@ -35,11 +40,11 @@ _CHARACTER_WIDTH: Final = 8.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A layer in a checkpoint: how its colour is called, what stands in it, what it says."""
+    """A layer in a checkpoint: how its colour is called, what stands in it, and its statistics."""
 
     kind: str
     text: str
-    title: str
+    facts: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +60,27 @@ class Tile:
     title: str
 
 
+class TensorRow(NamedTuple):
+    """A tensor in words, and the bytes that it takes."""
+
+    name: str
+    dtype: str
+    shape: str
+    bytes: int
+
+    @property
+    def size(self) -> str:
+        """The bytes in words."""
+        return words.size(self.bytes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sections:
     """What the template shows: empty where there is nothing to show.
 
-    `weights` is the JSON from which two of the columns are compared: the rows of the report that
-    the columns are, and of each layer its norms and which of them are the same to the last bit.
+    `weights` is the document from which two of the columns are compared: the rows of the report
+    that the columns are, and of each layer its norms and which of them are alike to the last bit.
+    `uncounted` says what else the roots hold.
     """
 
     columns: tuple[str, ...]
@@ -68,18 +88,22 @@ class Sections:
     sampled: str
     inside: str
     tiles: tuple[Tile, ...]
+    tensors: tuple[TensorRow, ...]
     dtypes: tuple[str, ...]
-    weights: str
+    weights: Mapping[str, Any]
     use: DiskUse
     parts: tuple[tuple[str, int, str], ...]
     largest: tuple[tuple[str, str, str], ...]
+    uncounted: str
 
 
-def sections(entries: Sequence[Entry], chosen: Entry | None) -> Sections:
+def sections(listing: Listing, chosen: Entry | None) -> Sections:
     """The sections of a report whose answer is `chosen`."""
+    entries = list(listing)
     changes = _changes(entries, chosen)
     tensors = _tensors(chosen)
     dtypes = tuple(sorted({record.dtype for record in tensors.values()}))
+    rows = _tensor_rows(tensors)
     use = disk_use(entries)
     return Sections(
         columns=tuple(f"epoch {entry.epoch}" for entry in changes.entries),
@@ -89,7 +113,8 @@ def sections(entries: Sequence[Entry], chosen: Entry | None) -> Sections:
         else "",
         weights=_comparable(entries, changes),
         inside="" if chosen is None else words.harmless(chosen.name),
-        tiles=_tiles(tensors, dtypes),
+        tiles=_tiles(rows, dtypes),
+        tensors=tuple(rows),
         dtypes=dtypes,
         use=use,
         parts=tuple((part, size, words.size(size)) for part, size in use.by_part.items()),
@@ -101,7 +126,17 @@ def sections(entries: Sequence[Entry], chosen: Entry | None) -> Sections:
             )
             for each in sorted(use.checkpoints, key=lambda each: -each.exclusive_bytes)[:_LARGEST]
         ),
+        uncounted=_uncounted(listing),
     )
+
+
+def _uncounted(listing: Listing) -> str:
+    """What else the roots hold, in words; "" for nothing."""
+    found = [
+        f"{each.count} {_BESIDE[each.kind]} ({words.size(each.size_bytes)})"
+        for each in beside(listing)
+    ]
+    return f"Not counted here: {', '.join(found)}." if found else ""
 
 
 def _changes(entries: Sequence[Entry], chosen: Entry | None) -> WeightChanges:
@@ -114,18 +149,24 @@ def _changes(entries: Sequence[Entry], chosen: Entry | None) -> WeightChanges:
     return weight_changes(path, [chosen])
 
 
-def _comparable(entries: Sequence[Entry], changes: WeightChanges) -> str:
+def _comparable(entries: Sequence[Entry], changes: WeightChanges) -> dict[str, Any]:
     row_of = {entry: row for row, entry in enumerate(entries)}
     layers = []
     for name, found in changes.layers.items():
         known: dict[str, int] = {}
-        norms = [None if layer is None else words.number(layer.l2) for layer in found]
+        norms = [None if layer is None else _json_number(layer.l2) for layer in found]
         alike = [
             None if layer is None else known.setdefault(layer.digest, len(known)) for layer in found
         ]
         layers.append([name[:80], norms, alike])
-    document = {"rows": [row_of[entry] for entry in changes.entries], "layers": layers}
-    return json.dumps(document, separators=(",", ":"))
+    return {"rows": [row_of[entry] for entry in changes.entries], "layers": layers}
+
+
+def _json_number(value: float | None) -> float | str | None:
+    """Four digits are enough for a change; what is no number stands by its name."""
+    if value is None or math.isfinite(value):
+        return value if value is None else float(f"{value:.5g}")
+    return words.number(value)
 
 
 def _cells(layers: Sequence[Layer | None]) -> tuple[Cell, ...]:
@@ -139,20 +180,26 @@ def _cells(layers: Sequence[Layer | None]) -> tuple[Cell, ...]:
 
 def _cell(layer: Layer | None, before: Layer | None) -> Cell:
     if layer is None:
-        return Cell(kind="none", text="", title="not there")
-    facts = f"norm {words.number(layer.l2)}, largest {words.number(layer.absmax)}"
+        return Cell(kind="none", text="", facts="")
+    facts = f"{_number(layer.l2)} / {_number(layer.absmax)}"
     if layer.nan or layer.inf:
-        broken = f"{layer.nan} NaN" if layer.nan else f"{layer.inf} infinite"
-        return Cell(kind="bad", text="NaN" if layer.nan else "∞", title=f"{broken}; {facts}")
+        counts = ((layer.nan, "NaN"), (layer.inf, "∞"))
+        found = ", ".join(f"{count:,} {name}" for count, name in counts if count)
+        text = ", ".join(name for count, name in counts if count)
+        return Cell(kind="bad", text=text, facts=f"{facts} / {found}")
     if before is None:
-        return Cell(kind="first", text="·", title=facts)
+        return Cell(kind="first", text="·", facts=facts)
     if layer.digest == before.digest:
-        return Cell(kind="same", text="=", title=f"unchanged; {facts}")
+        return Cell(kind="same", text="=", facts=facts)
     moved = layer.moved(before)
     if moved is None:
-        return Cell(kind="first", text="·", title=facts)
+        return Cell(kind="s1", text="≠", facts=facts)
     step = sum(abs(moved) >= bound for bound in STEPS)
-    return Cell(kind=f"s{step}", text=_percent(moved), title=f"norm {_percent(moved)}; {facts}")
+    return Cell(kind=f"s{step}", text=_percent(moved), facts=facts)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else words.number(value)
 
 
 def _percent(part: float) -> str:
@@ -171,37 +218,44 @@ def _tensors(chosen: Entry | None) -> Mapping[str, TensorRecord]:
     return tensors.weights[layout.MODEL].tensors if layout.MODEL in tensors.weights else {}
 
 
-def _tiles(tensors: Mapping[str, TensorRecord], dtypes: Sequence[str]) -> tuple[Tile, ...]:
-    found = sorted(
-        ((math.prod(record.shape), name, record) for name, record in tensors.items()),
-        key=lambda each: (-each[0], each[1]),
-    )
-    found = [each for each in found if each[0]]
-    named = [
-        (
-            count,
-            name,
-            f"{name}: {record.dtype} {' x '.join(map(str, record.shape)) or 'scalar'}",
-            dtypes.index(record.dtype),
+def _tensor_rows(tensors: Mapping[str, TensorRecord]) -> list[TensorRow]:
+    """The largest tensors, the largest first, and what the others are together."""
+    rows = [
+        TensorRow(
+            name=words.harmless(name, 200),
+            dtype=record.dtype,
+            shape=" x ".join(map(str, record.shape)) or "scalar",
+            bytes=_bytes(record),
         )
-        for count, name, record in found[:TILES]
+        for name, record in tensors.items()
     ]
-    if rest := found[TILES:]:
-        count = sum(each[0] for each in rest)
-        named.append((count, f"{len(rest)} smaller", f"{len(rest)} smaller tensors", -1))
-        named.sort(key=lambda each: -each[0])
-    places = squarified([float(each[0]) for each in named], MAP_WIDTH, MAP_HEIGHT)
+    rows.sort(key=lambda row: (-row.bytes, row.name))
+    if rest := rows[TILES:]:
+        together = sum(row.bytes for row in rest)
+        rows[TILES:] = [TensorRow(f"{len(rest)} smaller tensors", "", "", together)]
+    return rows
+
+
+def _bytes(record: TensorRecord) -> int:
+    """What a tensor takes; a manifest of a stranger may claim any shape."""
+    bits = math.prod(record.shape) * header.DTYPE_BITS.get(record.dtype, 8)
+    return min(bits // 8, limits.INTEGER_MAX)
+
+
+def _tiles(rows: Sequence[TensorRow], dtypes: Sequence[str]) -> tuple[Tile, ...]:
+    found = sorted((row for row in rows if row.bytes), key=lambda row: -row.bytes)
+    places = squarified([float(row.bytes) for row in found], MAP_WIDTH, MAP_HEIGHT)
     return tuple(
         Tile(
             x=round(place.x, 1),
             y=round(place.y, 1),
             width=round(place.width, 1),
             height=round(place.height, 1),
-            dtype="rest" if dtype < 0 else f"d{dtype % 6}",
-            label=_label(name, place.width, place.height),
-            title=f"{words.harmless(title, 200)}, {words.count(count)} elements",
+            dtype=f"d{dtypes.index(row.dtype) % 6}" if row.dtype else "rest",
+            label=_label(row.name, place.width, place.height),
+            title=f"{row.name}: {row.dtype} {row.shape}, {row.size}".replace(":  ,", ":"),
         )
-        for (count, name, title, dtype), place in zip(named, places, strict=True)
+        for row, place in zip(found, places, strict=True)
     )
 
 
@@ -210,4 +264,4 @@ def _label(name: str, width: float, height: float) -> str:
     if width < _LABEL_WIDTH or height < _LABEL_HEIGHT:
         return ""
     room = int(width / _CHARACTER_WIDTH)
-    return words.harmless(name if len(name) <= room else "…" + name[-room + 1 :], room + 20)
+    return name if len(name) <= room else "…" + name[-room + 1 :]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 
 from smartcash_format.disk.publish import remove
 from smartcash_format.manager.reader import CheckpointReader
+from smartcash_format.spec.tensors import TensorRecord
 from smartcash_format.store.catalog import merge, scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.view.report import write_report
+from smartcash_format.view import report
+from smartcash_format.view.report import PAGE_BYTES, write_report
 from tests.processes import run_python
 from tests.store.checkpoints import (
     OTHER_RUN,
@@ -25,6 +28,7 @@ from tests.store.checkpoints import (
     build_meta,
     identifier,
     write_checkpoint,
+    write_tensors,
     write_weighed,
 )
 from tests.view.roots import SCRIPT, hostile, resumed_run
@@ -90,7 +94,7 @@ def test_several_roots_are_told_apart(tmp_path: Path) -> None:
 def test_hostile_texts_stay_data(tmp_path: Path) -> None:
     page = page_of(hostile(tmp_path / "root"))
     assert SCRIPT not in page
-    assert page.count("<script") == page.count("</script>") == 6
+    assert page.count("<script") == page.count("</script>") == 7
     assert "<img" not in page
     data = data_of(page)
     assert SCRIPT in data["metrics"]
@@ -138,22 +142,111 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert "file-missing" in reason
 
 
-def test_five_hundred_checkpoints_with_much_to_say_stay_below_half_a_megabyte(
-    tmp_path: Path,
-) -> None:
+def test_sixty_checkpoints_with_much_to_say_stay_below_half_a_megabyte(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number in range(1, 61):
+        write_weighed(
+            root,
+            number,
+            {f"blocks.{i}.attention.weight": (1.0 + number * i / 7, number) for i in range(36)},
+            parent_id=identifier(number - 1),
+            metrics={f"metrics/some-name-{i}(B)": 1 / (number + i) for i in range(24)},
+            config={f"train.section.key-{i}": f"{number}-{i}" * 9 for i in range(70)},
+        )
+    page = page_of(root)
+    assert (tmp_path / "report.html").stat().st_size <= PAGE_BYTES
+    assert "blocks.35.attention" in page
+    data = data_of(page)
+    assert len(data["rows"]) == 60
+    assert data["left_out"].startswith("To keep this page small: ")
+
+
+@pytest.mark.parametrize("text", ["<&>" * 100, "\u8a9e" * 60])
+def test_five_hundred_checkpoints_stay_below_half_a_megabyte(tmp_path: Path, text: str) -> None:
     for number in range(500):
         write_checkpoint(
             tmp_path / "root",
             number,
-            metrics={f"metric/{i}": number / (i + 3) for i in range(60)},
+            metrics={f"{text[:60]}/{i}": number / (i + 3) for i in range(30)},
             tags=[f"tag-{number}"],
-            config={f"key-{i}": f"{number}-{i}" * 9 for i in range(60)},
+            config={f"key-{i}": f"{number}-{i}{text}" for i in range(30)},
         )
     page = page_of(tmp_path / "root")
-    assert len(page) <= 500_000
+    assert (tmp_path / "report.html").stat().st_size <= PAGE_BYTES
     data = data_of(page)
     assert len(data["rows"]) == 500
     assert data["left_out"]
+
+
+def test_a_page_that_cannot_be_small_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PAGE_BYTES", 1_000)
+    data = data_of(page_of(resumed_run(tmp_path / "root", 3)))
+    assert data["left_out"].endswith("Even so it is large: names or paths are very long.")
+
+
+def config_lines(root: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The lines of the two configs of a root."""
+    data = data_of(page_of(root))
+    one, other = (
+        [tuple(data["pairs"][i]) for i in data["configs"][number]]
+        for number in column(data, "config")
+    )
+    return one, other
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda n: {f"key-{i}": i if i < 130 else n for i in range(140)},
+        lambda n: {"classes": [f"a long name of class {i}" for i in range(20)] + [str(n)]},
+        lambda n: {"text": "y" * 10_000 + str(n)},
+        lambda n: {"y" * 300 + str(n): 1},
+        lambda n: {"a.b": n, "a": {"b": 2}},
+        lambda n: {"number": n if n == 1 else "1"},
+    ],
+    ids=["lines", "a list", "a text", "a key", "a dotted key", "a type"],
+)
+def test_configs_that_differ_beyond_what_is_shown_are_seen_to_differ(
+    tmp_path: Path, config: Callable[[int], dict[str, Any]]
+) -> None:
+    for number in (1, 2):
+        write_checkpoint(tmp_path / "root", number, config=config(number))
+    one, other = config_lines(tmp_path / "root")
+    assert dict(one) != dict(other)
+    assert len(dict(one)) == len(one)
+    assert all(len(text) <= 200 for line in one for text in line)
+
+
+def test_which_checkpoints_have_the_same_weights_is_told_of_all(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    sets = [build_meta(1).weights, build_meta(1).weights]
+    other = sets[0]["model"].model_copy(update={"weights_digest": "blake3:" + "cd" * 32})
+    for number, weights in enumerate([*sets, {"model": other}], 1):
+        write_checkpoint(root, number, weights=weights)
+    data = data_of(page_of(root))
+    newest, second, first = column(data, "weights")
+    assert second == first != newest
+    assert set(data["weights"]) == {"blake3"}
+
+
+def test_copies_are_told_from_other_saves(tmp_path: Path) -> None:
+    for name in ("run", "drive"):
+        write_checkpoint(tmp_path / name, 1)
+    write_checkpoint(tmp_path / "run", 2)
+    write_checkpoint(tmp_path / "run", 3, derived_from=identifier(2))
+    data = data_of(page_of(tmp_path / "run", tmp_path / "drive"))
+    saves = column(data, "save")
+    assert saves[0] == saves[1]
+    assert saves[2] == saves[3] != saves[0]
+
+
+def test_a_shape_beyond_counting_stops_no_report(tmp_path: Path) -> None:
+    record = TensorRecord(dtype="F32", shape=[2**62] * 20, file="model.safetensors",
+                          digest="blake3:" + "ab" * 32)  # fmt: skip
+    write_tensors(tmp_path / "root", 1, {"huge.w": record, "none.w": record})
+    assert "huge.w: F32" in page_of(tmp_path / "root")
 
 
 def test_a_manager_reports_by_its_monitor(tmp_path: Path) -> None:
@@ -183,13 +276,19 @@ def test_writing_a_report_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:
 
 def test_how_the_weights_moved_stands_in_the_page_without_any_script(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    write_weighed(root, 1, {"stem.w": (4.0, 1), "head.w": (1.0, 1), "late.w": (1.0, 1)})
-    write_weighed(root, 2, {"stem.w": (4.0, 1), "head.w": (1.5, 2), "late.w": (math.nan, 2)},
+    write_weighed(root, 1, {"stem.w": (4.0, 1), "head.w": (1.0, 1), "late.w": (1.0, 1),
+                            "int.w": (None, 1)})  # fmt: skip
+    write_weighed(root, 2, {"stem.w": (4.0, 1), "head.w": (1.5, 2), "late.w": (math.nan, 2),
+                            "int.w": (None, 2)},
                   parent_id=identifier(1))  # fmt: skip
     page = page_of(root)
-    assert '<td class="same" title="unchanged; norm 4, largest 4">=</td>' in page
-    assert '<td class="s4" title="norm +50%; norm 1.5000, largest 1.5000">+50%</td>' in page
-    assert '<td class="bad" title="1 NaN; norm NaN, largest NaN">NaN</td>' in page
+    assert '<td class="same">=</td>' in page
+    assert '<td class="s4">+50%</td>' in page
+    assert '<td class="s1">≠</td>' in page
+    # With norm, largest value and how many are no numbers in a table of their own.
+    assert "<td>1.5000 / 1.5000</td>" in page
+    assert '<td class="bad">NaN, ∞</td>' in page
+    assert "<td>NaN / NaN / 1 NaN, 1 ∞</td>" in page
     document = re.search(r'id="weights-data">(.*?)</script>', page)
     assert document is not None
     assert json.loads(document[1])["rows"] == [1, 0]
@@ -202,7 +301,8 @@ def test_the_tensors_of_the_answer_and_what_the_disk_holds_stand_in_the_page(
     path = write_weighed(root, 1, {"stem.w": 4.0, f"{SCRIPT}.w": 1.0})
     page = page_of(root)
     assert SCRIPT not in page
-    assert "<title>stem.w: F32 2 x 2, 4 elements</title>" in page
+    assert "<title>stem.w: F32 2 x 2, 16 B</title>" in page
+    assert '<td>2 x 2</td><td class="number">16 B</td>' in page
     size = sum(file.stat().st_size for file in path.iterdir())
     assert f'max="{size}" value="5000"' in page
 

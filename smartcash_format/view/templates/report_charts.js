@@ -14,7 +14,7 @@ const charts = (() => {
     step: ["step", row => row.step],
     saved: ["order of saving", row => rows.length - row.index],
   };
-  const state = { axis: "epoch", shown: new Set(data.metrics.map((_, i) => i).slice(0, MOST)), plots: [], printing: false };
+  const state = { axis: "epoch", shown: new Set(data.metrics.map((_, i) => i).slice(0, MOST)), plots: [], hidden: new Set(), range: null, printing: false };
 
   const theme = () => {
     const isDark = dark.matches && !state.printing;
@@ -40,7 +40,8 @@ const charts = (() => {
   };
 
   const build = metric => {
-    const lines = data.branches.map((_, branch) => ({ branch, points: line(branch, metric) })).filter(each => each.points.size);
+    const lines = data.branches.map((_, branch) => ({ branch, points: line(branch, metric) }))
+      .filter(each => each.points.size && !state.hidden.has(each.branch));
     const xs = [...new Set(lines.flatMap(each => [...each.points.keys()]))].sort((a, b) => a - b);
     const gaps = new Map();
     const columns = lines.map(({ points }) => xs.map(x => {
@@ -91,22 +92,35 @@ const charts = (() => {
     ctx.fillStyle = colours.text; ctx.fill();
   };
 
+  // Every chart shows the same range: all of it, or what one of them was zoomed to.
   let zooming = false;
-  const zoomAll = (from, to, source) => {
+  const show = (from, to) => {
     if (zooming) return;
     zooming = true;
-    for (const plot of state.plots) if (plot !== source) plot.setScale("x", { min: from, max: to });
+    for (const plot of state.plots) plot.setScale("x", { min: from, max: to });
     zooming = false;
   };
-  const zoom = factor => {
-    const [plot] = state.plots;
-    if (!plot) return;
-    const { min, max } = plot.scales.x;
-    const middle = (min + max) / 2, half = (max - min) / 2 * factor;
-    const xs = state.plots.flatMap(each => each.data[0]);
-    const first = xs.reduce((a, b) => Math.min(a, b)), last = xs.reduce((a, b) => Math.max(a, b));
-    zoomAll(factor ? Math.max(first, middle - half) : first, factor ? Math.min(last, middle + half) : last);
+  const whole = () => {
+    const xs = state.plots.flatMap(plot => plot.data[0]);
+    return [xs.reduce((a, b) => Math.min(a, b)), xs.reduce((a, b) => Math.max(a, b))];
   };
+  const showRange = () => { if (state.plots.length) show(...(state.range ?? whole())); };
+  const zoomed = (from, to) => {
+    if (zooming) return;
+    state.range = [from, to];
+    showRange();
+  };
+  // By a factor around the middle, or along by a part of what is seen; never beyond the whole.
+  const move = (factor, along = 0) => {
+    if (!state.plots.length) return;
+    const [first, last] = whole();
+    const [from, to] = state.range ?? [first, last];
+    const width = Math.min((to - from) * factor, last - first);
+    const start = Math.min(Math.max((from + to - width) / 2 + along * width, first), last - width);
+    state.range = width < last - first ? [start, start + width] : null;
+    showRange();
+  };
+  const showAll = () => { state.range = null; showRange(); };
 
   const described = (metric, built) => {
     const values = built.columns.flat().filter(isNumber);
@@ -138,7 +152,7 @@ const charts = (() => {
     const axis = { stroke: colours.text, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid, width: 1 } };
     const plot = new uPlot({
       width: canvas.clientWidth, height: 240,
-      cursor: { sync: { key: "report" }, drag: { x: true, y: false } },
+      cursor: { sync: { key: "report" }, drag: { x: true, y: false }, bind: { dblclick: () => () => { showAll(); } } },
       scales: { x: { time: false } },
       axes: [
         { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8, 1e9] },
@@ -151,13 +165,14 @@ const charts = (() => {
           stroke: colours.colours[branch % colours.colours.length],
           dash: DASHES[Math.floor(branch / colours.colours.length) % DASHES.length],
           width: 2,
-          points: { show: built.xs.length <= 120, size: 6 },
+          // Each is a saved checkpoint; many stand small on their line.
+          points: { show: true, size: built.xs.length <= 120 ? 6 : 4, fill: built.xs.length <= 120 ? colours.page : colours.colours[branch % colours.colours.length] },
           value: (_, value) => formatValue(value) || "–",
         })),
       ],
       hooks: {
         draw: [marks(metric, built, colours)],
-        setScale: [(plot, key) => { if (key === "x") zoomAll(plot.scales.x.min, plot.scales.x.max, plot); }],
+        setScale: [(plot, key) => { if (key === "x") zoomed(plot.scales.x.min, plot.scales.x.max); }],
       },
     }, [built.xs, ...built.columns], canvas);
     state.plots.push(plot);
@@ -170,7 +185,7 @@ const charts = (() => {
     document.getElementById("charts").replaceChildren();
     zooming = true; // each new one sets its own scale
     [...state.shown].sort((a, b) => a - b).forEach(one);
-    queueMicrotask(() => { zooming = false; });
+    queueMicrotask(() => { zooming = false; showRange(); });
   };
 
   const start = () => {
@@ -182,10 +197,17 @@ const charts = (() => {
         if (on) state.shown.add(i); else state.shown.delete(i);
         draw();
       }))));
+    const runs = make("details", {}, make("summary", { textContent: "Runs" }),
+      make("div", {}, ...data.branches.map((branch, i) => tick(shown(branch.label, 100), true, on => {
+        if (on) state.hidden.delete(i); else state.hidden.add(i);
+        draw();
+      }))));
     document.getElementById("curve-tools").append(
-      labelled("over", chooser(axes.map(([key, [text]]) => [key, text]), "epoch", key => { state.axis = key; draw(); })),
-      menu,
-      button("Zoom in", () => zoom(0.5)), button("Zoom out", () => zoom(2)), button("Show all", () => zoom(0)),
+      labelled("over", chooser(axes.map(([key, [text]]) => [key, text]), "epoch", key => { state.axis = key; state.range = null; draw(); })),
+      menu, ...(data.branches.length > 1 ? [runs] : []),
+      button("Zoom in", () => move(0.5)), button("Zoom out", () => move(2)),
+      button("←", () => move(1, -0.5), "Show what is before"), button("→", () => move(1, 0.5), "Show what comes after"),
+      button("Show all", showAll),
       make("span", { className: "quiet", textContent: "Drag over a curve to zoom, double-click to show all. ★ is the best." }),
     );
     draw();

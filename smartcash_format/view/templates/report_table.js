@@ -23,6 +23,8 @@ const report = (() => {
       values: row[field.values],
       config: data.configs[row[field.config]].map(i => data.pairs[i]),
       about: row[field.about].map(i => data.pairs[i]),
+      weights: row[field.weights],
+      save: row[field.save],
     };
   });
   return { data, rows, choice: { ...data.answer } };
@@ -63,7 +65,7 @@ const metricName = (i, most = 60) => shown(report.data.metrics[i], most);
 const isNumber = value => typeof value === "number";
 const formatValue = value => {
   if (!isNumber(value)) return value === undefined || value === null ? "" : value.replace("Infinity", "∞");
-  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);
   const size = Math.abs(value);
   return size >= 1e-3 && size < 1e4 ? value.toFixed(4) : value.toExponential(3);
 };
@@ -85,17 +87,21 @@ const copy = async text => {
     await navigator.clipboard.writeText(text);
   } catch {
     // Without permission for the clipboard: the older way, from a selected field.
+    const before = document.activeElement;
     const field = make("textarea", { value: text });
     document.body.append(field);
     field.select();
     const copied = document.execCommand("copy");
     field.remove();
+    before?.focus();
     if (!copied) { window.prompt("Copy this:", text); return; }
   }
   say("Copied: " + shown(text, 120));
 };
 // JSON's text literals are Python's, escapes included.
 const python = row => `load_checkpoint(${JSON.stringify(row.path)}, model=model)`;
+// A word of a POSIX shell.
+const inShell = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const copyTools = row => [
   button("Copy path", () => copy(row.path), "Copy the path of " + shown(row.name, 100)),
   button("Copy Python", () => copy(python(row)), "Copy the line of Python that loads " + shown(row.name, 100)),
