@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smartcash_format.store.catalog import merge, scan
+from smartcash_format.view.report import write_report
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
+# Beside the checkout's other leftovers: CI keeps them.
+PICTURES = Path(__file__).parents[2] / "artifacts" / "report"
 
 
 class Browser:
@@ -21,14 +28,90 @@ class Browser:
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
-    def open(self, page: Path, *, width: int = 1200, dark: bool = False) -> None:
-        """Shows a file in a window of this width."""
-        size = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": False}
+    def open(
+        self,
+        page: Path,
+        *,
+        width: int = 1200,
+        height: int = 1400,
+        dark: bool = False,
+        scripts: bool = True,
+    ) -> None:
+        """Shows a file in a window of this size."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(page.as_uri())
-        assert self.run("return document.documentElement.dataset.ready") == "yes"
+        if scripts:
+            assert self.run("return document.documentElement.dataset.ready")
+
+    def picture(self, name: str) -> None:
+        """Keeps the whole page as a picture, for whoever looks at what a test saw."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        width, height = self.run(
+            "return [innerWidth, Math.min(document.documentElement.scrollHeight, 8000)]"
+        )
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        made = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True}
+        )
+        (PICTURES / f"{name}.png").write_bytes(base64.b64decode(made["data"]))
+
+    def paper(self, name: str) -> bytes:
+        """The page as it is printed, a PDF; kept too."""
+        made = self.driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        data = base64.b64decode(made["data"])
+        (PICTURES / f"{name}.pdf").write_bytes(data)
+        return data
+
+    def keys(self, *keys: str) -> None:
+        """Presses keys, one after the other, wherever the focus is."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def tab_to(self, what: str, *, most: int = 200) -> None:
+        """Presses Tab until what `focused` calls so has the focus."""
+        from selenium.webdriver.common.keys import Keys
+
+        for _ in range(most):
+            self.keys(Keys.TAB)
+            if self.focused() == what:
+                return
+        raise AssertionError(f"{most} times Tab, and never {what!r}")
+
+    def focused(self) -> str:
+        """What has the focus, in a few words: its tag, and its label or text."""
+        found = self.run(
+            "const e = document.activeElement;"
+            "return `${e.tagName} ${e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || ''}`"
+        )
+        assert isinstance(found, str)
+        return found.split("\n")[0].strip()
+
+    def at(self, selector: str, x: float, y: float) -> tuple[int, int]:
+        """The point of the window at these parts of an element's width and height."""
+        left, top, width, height = self.run(
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center'});"
+            "const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]",
+            selector,
+        )
+        return int(left + x * width), int(top + y * height)
+
+    def mouse(self, kind: str, point: tuple[int, int], *, count: int = 1) -> None:
+        """Moves, presses or releases the mouse at a point of the window."""
+        self.driver.execute_cdp_cmd(
+            "Input.dispatchMouseEvent",
+            {
+                "type": f"mouse{kind}", "x": point[0], "y": point[1], "clickCount": count,
+                "button": "none" if kind == "Moved" else "left",
+                "buttons": 0 if kind == "Released" else 1,
+            },
+        )  # fmt: skip
 
     def run(self, script: str, *arguments: object) -> Any:
         """What a script in the page returns."""
@@ -69,6 +152,14 @@ class Browser:
             for message in messages
             if message["message"]["method"] == "Network.requestWillBeSent"
         }
+
+
+def report_of(*roots: Path) -> Path:
+    """The report of some roots, in the directory of the first."""
+    path = roots[0].parent / "report.html"
+    listing = merge(scan(root) for root in roots)
+    write_report(path, listing, now=datetime(2026, 2, 1, tzinfo=UTC), title=str(roots[0]))
+    return path
 
 
 @contextmanager

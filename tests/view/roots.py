@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tests.store.checkpoints import OTHER_RUN, RUN, identifier, write_checkpoint
+from tests.store.checkpoints import OTHER_RUN, RUN, identifier, write_checkpoint, write_weighed
+
+Write = Callable[..., Path]
 
 SCRIPT = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 
-def resumed_run(root: Path, count: int = 12) -> Path:
+def resumed_run(root: Path, count: int = 12, *, write: Write = write_checkpoint) -> Path:
     """A run, and another that went on from its middle; a NaN early, a metric that comes late.
 
     val_loss falls with the epoch; the flags go by it. The last third forked from the first.
@@ -26,7 +30,7 @@ def resumed_run(root: Path, count: int = 12) -> Path:
         metrics = {"val_loss": loss, "metrics/mAP50-95(B)": 1 - 1 / (epoch + 1)}
         if number > third:
             metrics["val/late"] = epoch / count
-        write_checkpoint(
+        write(
             root,
             number,
             epoch=epoch,
@@ -39,6 +43,28 @@ def resumed_run(root: Path, count: int = 12) -> Path:
         best = min(best, loss) if not math.isnan(loss) else best
         parent = identifier(number)
     return root
+
+
+def weighed_run(root: Path) -> Path:
+    """The resumed run, of twenty-four, with the weights of a small network in each."""
+
+    def write(root: Path, number: int, **fields: Any) -> Path:
+        grown = {
+            f"{layer}.weight": (2.0 + number * step, number if step else 0)
+            for layer, step in _LAYERS.items()
+        }
+        broken = {"head.box.weight": (math.nan, number)} if number == 3 else {}
+        return write_weighed(root, number, grown | broken | {"bn.seen": (None, number)}, **fields)
+
+    return resumed_run(root, 24, write=write)
+
+
+_LAYERS = {
+    **{f"backbone.{i}.conv": 0.0 for i in range(4)},
+    **{f"neck.{i}.conv": 10.0 ** -(i + 1) for i in range(4)},
+    "head.box": 0.01,
+    "head.cls": 0.5,
+}
 
 
 def hostile(root: Path) -> Path:

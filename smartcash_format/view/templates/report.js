@@ -83,5 +83,6 @@ const answerBox = (() => {
     compareTwo.start();
     table.start();
   }
-  document.documentElement.dataset.ready = "yes";
+  // When everything could be used, in milliseconds since the page was asked for.
+  document.documentElement.dataset.ready = performance.now().toFixed();
 })();
