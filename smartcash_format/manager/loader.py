@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
 from smartcash_format.errors import (
+    CheckpointNotFoundError,
     InvalidCheckpointError,
     UnsafeCheckpointError,
     UnsupportedVersionError,
@@ -73,8 +74,8 @@ class CheckpointLoader(CheckpointReader):
         Raises CheckpointNotFoundError when nothing is there (`missing_ok=True` gives an empty
         result instead, but never where a broken checkpoint lies), StateMismatchError when it does
         not fit, SignatureError, InvalidCheckpointError, UnsafeCheckpointError or
-        UnsupportedVersionError; of the last three `fallback=True` goes on to the newest that passes
-        instead, and says which it skipped and why.
+        UnsupportedVersionError, OSError where the system does not let it be read; for the last four
+        `fallback=True` goes on to the newest that passes, and says which it skipped and why.
         """
         from smartcash_format.torch_io.load import load_checkpoint
         from smartcash_format.torch_io.result import LoadResult
@@ -133,6 +134,7 @@ class CheckpointLoader(CheckpointReader):
     ) -> tuple[Path, LoadResult]:
         """What was asked for, or else the newest that loads; each that is skipped is said."""
         problems = [problem for broken in listing.broken for problem in broken.problems]
+        refused: OSError | None = None
         for broken in listing.broken:
             self._log.warning(f"skipped {broken.path.name}: {broken.reason}")
         for path in self._candidates(asked, listing):
@@ -145,13 +147,19 @@ class CheckpointLoader(CheckpointReader):
             ) as error:
                 self._log.warning(f"skipped {path.name}: {error}")
                 problems += getattr(error, "problems", ())
-        if not problems:
-            raise choosing.nothing_to_load(self._root, str(asked), listing)
-        raise InvalidCheckpointError(
-            f"no checkpoint in {self._root} can be loaded; nothing live was changed",
-            path=self._root,
-            problems=problems,
-        )
+            except OSError as error:
+                # A bad sector, a mount that stalls; or a cleanup has removed it since the listing.
+                if isinstance(error, CheckpointNotFoundError) and not _is_in(path, listing):
+                    raise
+                self._log.warning(f"skipped {path.name}: {_reason(error)}")
+                refused = error
+        if problems:
+            raise InvalidCheckpointError(
+                f"no checkpoint in {self._root} can be loaded; nothing live was changed",
+                path=self._root,
+                problems=problems,
+            ) from refused
+        raise refused or choosing.nothing_to_load(self._root, str(asked), listing)
 
     def _candidates(self, asked: PathLike | SupportsIndex | None, listing: Listing) -> list[Path]:
         newest_first = [entry.path for entry in listing]
@@ -207,3 +215,12 @@ class CheckpointLoader(CheckpointReader):
         if missing_ok and not listing.broken and not len(listing):
             return None
         raise choosing.nothing_to_load(self._root, asked, listing)
+
+
+def _is_in(path: Path, listing: Listing) -> bool:
+    return any(entry.path == path for entry in listing)
+
+
+def _reason(error: OSError) -> str:
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"

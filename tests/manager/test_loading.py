@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from smartcash_format.disk import read
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -18,6 +20,7 @@ from smartcash_format.errors import (
 )
 from smartcash_format.spec.digest import seal
 from smartcash_format.spec.documents import parse_json
+from smartcash_format.store.catalog import Listing
 from tests.manager.training import Training, manager, said, same, training
 
 pytestmark = pytest.mark.torch
@@ -259,6 +262,39 @@ def test_fallback_goes_to_the_newest_that_passes_and_says_what_it_skipped(tmp_pa
     (first / "scheduler.pt").unlink()
     with pytest.raises(InvalidCheckpointError, match="no checkpoint"):
         made.load_checkpoint("latest", **other.live(), fallback=True, missing_ok=True)
+
+
+def test_fallback_passes_over_what_the_system_does_not_let_be_read_and_what_was_just_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    third, second, first = made.list_checkpoints()
+    shutil.rmtree(second)
+    real = read.Opened.raw
+
+    def rotten(opened: read.Opened, name: str) -> Any:
+        if opened.path == third.path and name == "optimizer.pt":
+            raise OSError(errno.EIO, "Input/output error", name)
+        return real(opened, name)
+
+    monkeypatch.setattr(read.Opened, "raw", rotten)
+    # As it was when the root was listed: a cleanup came in between.
+    monkeypatch.setattr(made._store, "list", lambda: Listing(entries=(third, second, first)))
+    result = made.load_checkpoint("latest", **training(seed=9).live(), fallback=True)
+    assert result["epoch"] == 1
+    assert f"skipped {third.name}: optimizer.pt: Input/output error" in said(log, "warning")
+    assert f"skipped {second.name}: " in said(log, "warning")
+    monkeypatch.setattr(made._store, "list", lambda: Listing(entries=(third,)))
+    with pytest.raises(OSError, match="Input/output error"):
+        made.load_checkpoint("latest", **training(seed=9).live(), fallback=True)
+
+
+def test_fallback_takes_a_path_that_was_never_there_for_a_mistake(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    made, _ = manager(tmp_path)
+    with pytest.raises(CheckpointNotFoundError):
+        made.load_checkpoint("epoch-9999", model=training().model, fallback=True)
 
 
 def test_fallback_of_an_empty_root_is_no_fresh_start_in_silence(tmp_path: Path) -> None:
