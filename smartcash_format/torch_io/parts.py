@@ -111,6 +111,10 @@ class Parts:
         """Whether the checkpoint lists this file and it was asked for."""
         return file in self._files
 
+    def leave_out(self, file: str) -> None:
+        """Nothing of this file is needed after all: it is not verified, and nothing has it."""
+        self._files -= {file}
+
     def value(self, file: str) -> Any:
         """What a torch file holds, in memory of its own, with the types that it was saved with."""
         if file not in self._decoded:

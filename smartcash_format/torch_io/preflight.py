@@ -31,6 +31,7 @@ from smartcash_format.torch_io.stored_weights import (
     StateDictInFile,
     StoredWeights,
     WeightSetInFile,
+    leave_out_idle_extra,
 )
 
 # What to do about a component that the checkpoint was saved without.
@@ -70,6 +71,8 @@ def compared(
     """The parts that a load reads, what it restores in order, and how all of it fits."""
     meta = opened.meta
     parts = Parts(opened, _files(meta, live))
+    if MODEL in live.wanted and not (live.extras or layout.RNG in live.wanted):
+        leave_out_idle_extra(parts, MODEL)
     components = tuple(_components(parts, live))
     reports = [component.compare(strict=strict) for component in components]
     return parts, components, _merged([*reports, _presence(meta, live, strict=strict)])

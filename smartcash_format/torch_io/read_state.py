@@ -15,7 +15,7 @@ from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec import layout
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.result import MODEL_STATE, OPTIMIZER_STATE, SCHEDULER_STATE
-from smartcash_format.torch_io.stored_weights import WeightSetInFile
+from smartcash_format.torch_io.stored_weights import WeightSetInFile, leave_out_idle_extra
 
 Device = torch.device | str | int | None
 _FILES: Final[Mapping[str, str]] = {
@@ -56,6 +56,7 @@ class StateReader:
     def _model(self, opened: Opened) -> OrderedDict[str, Any]:
         sets, torch_files = (layout.MODEL,), (layout.EXTRA,)
         parts = Parts(opened, files_of(opened.meta, sets=sets, torch_files=torch_files))
+        leave_out_idle_extra(parts, layout.MODEL)
         if self._verify:
             parts.verify()
         return model_state(parts, layout.MODEL, self._device)

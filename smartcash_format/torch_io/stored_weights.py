@@ -106,6 +106,15 @@ class WeightSetInFile:
         return found if isinstance(found, Mapping) else {}
 
 
+def leave_out_idle_extra(parts: Parts, weight_set: str) -> None:
+    """Where the set has no state but tensors, extra.pt is not needed for its sake: no byte of it.
+
+    Only the program of extra.pt tells, so that was read.
+    """
+    if not WeightSetInFile(parts, weight_set).states():
+        parts.leave_out(layout.EXTRA)
+
+
 class StateDictInFile:
     """A state dict that was saved as one, where the live object is a module."""
 

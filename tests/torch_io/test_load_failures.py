@@ -184,6 +184,37 @@ def test_a_digest_of_an_unknown_algorithm_is_a_refusal_under_verify(scene: Scene
     scene.load(verify=False, components={"model"})
 
 
+def test_weights_alone_need_nothing_of_a_damaged_state_beside_them(scene: Scene) -> None:
+    file = scene.path / "extra.pt"
+    data = bytearray(file.read_bytes())
+    state = bytes(torch.get_rng_state())
+    data[data.index(state) + len(state) // 2] ^= 1
+    file.write_bytes(data)
+    scene.assert_untouched(InvalidCheckpointError)
+    alone = {"optimizer": None, "scheduler": None, "extra": None}
+    assert scene.load(**alone).restored == ("model",)
+    assert scene.load(components={"model"})["model_state_dict"].keys()
+    with pytest.raises(InvalidCheckpointError):
+        scene.load(components={"model", "rng"})
+
+
+def test_the_state_of_a_module_that_is_no_tensor_is_verified_with_its_weights(
+    tmp_path: Path,
+) -> None:
+    path = handmade.write(
+        tmp_path / "c",
+        weights={"model": {"w": torch.zeros(2)}},
+        extra={"modules": {"model": {"_extra_state": torch.arange(50.0)}}},
+    )
+    data = bytearray((path / "extra.pt").read_bytes())
+    data[data.index(bytes(torch.arange(50.0).untyped_storage()))] ^= 1
+    (path / "extra.pt").write_bytes(data)
+    live = {"w": torch.ones(2), "_extra_state": torch.zeros(50)}
+    with pytest.raises(InvalidCheckpointError, match=r"extra\.pt"):
+        load_checkpoint(path, model=live)
+    assert live["w"].tolist() == [1, 1]
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return (os.system, ("touch /tmp/smartcash-format-was-here",))
