@@ -76,6 +76,10 @@ class Opened:
         """What the system knows of the file that is read. Raises as `size`."""
         return os.fstat(self._descriptor(name))
 
+    def sync(self, name: str) -> None:
+        """Waits until what is read is on the disk; raises OSError when it cannot be known."""
+        os.fsync(self._descriptor(name))
+
     def listed_size(self, name: str) -> int:
         """The same by a stat, without opening the file."""
         facts = self._directory.stat(name)

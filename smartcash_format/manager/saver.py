@@ -15,6 +15,7 @@ from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from smartcash_format.disk.publish import write_error
+from smartcash_format.disk.sharing import SoundFiles
 from smartcash_format.errors import CheckpointError
 from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
@@ -223,7 +224,10 @@ class CheckpointSaver(CheckpointLoader):
         if self._parent_id == facts.parent_id:  # nothing was resumed since this save began
             self._parent_id = facts.checkpoint_id
         said = [*warnings, *saved.warnings, *self._store.record_save(saved.path, saved.meta)]
-        removed = self._prune(facts.checkpoint_id, said)
+        # What is removed may be other links of what was just linked.
+        known = self._memory.sound if self._memory is not None else SoundFiles()
+        with known.unlinking(saved.path, saved.linked):
+            removed = self._prune(facts.checkpoint_id, said)
         for warning in said:
             self._log.warning(warning)
         seconds = time.perf_counter() - started

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from smartcash_format.disk import sharing
+from smartcash_format.disk.observe import observe
 from smartcash_format.disk.publish import Stage, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.sharing import SoundFiles
+from smartcash_format.spec.problems import Depth
 from smartcash_format.testing.sample import write_sample
 
 WEIGHTS = "model.safetensors"
@@ -45,6 +49,78 @@ def test_a_file_that_was_written_to_after_it_was_sound_is_looked_at_again(
     assert reason is not None
     assert WEIGHTS in reason
     assert os.listdir(staged.path) == ["one"]
+
+
+def test_a_writer_that_restores_the_time_is_seen_too(opened: Opened, staged: Stage) -> None:
+    sound = SoundFiles()
+    assert sound.link(opened, WEIGHTS, staged, "one") is None
+    path = opened.path / WEIGHTS
+    facts = path.stat()
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    reason = sound.link(opened, WEIGHTS, staged, "two")
+    assert reason is not None
+    assert WEIGHTS in reason
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each time that bytes are compared with their digests."""
+    seen: list[object] = []
+
+    def look(opened: Opened, depth: Depth, **options: Any) -> Any:
+        seen.append(opened)
+        return observe(opened, depth, **options)
+
+    monkeypatch.setattr(sharing, "observe", look)
+    return seen
+
+
+def test_links_of_our_own_are_no_reason_to_look_again_and_those_of_others_are(
+    opened: Opened, staged: Stage, looks: list[object], tmp_path: Path
+) -> None:
+    sound = SoundFiles()
+    for name in ("one", "two", "three"):
+        assert sound.link(opened, WEIGHTS, staged, name) is None
+    with sound.unlinking(opened.path, [WEIGHTS, "none"]):
+        os.unlink(staged.path / "one")
+    assert sound.link(opened, WEIGHTS, staged, "four") is None
+    assert len(looks) == 1
+    os.unlink(staged.path / "two")
+    assert sound.link(opened, WEIGHTS, staged, "five") is None
+    assert len(looks) == 2
+
+
+def test_what_happened_before_a_removal_of_ours_is_still_seen(
+    opened: Opened, staged: Stage, looks: list[object]
+) -> None:
+    sound = SoundFiles()
+    assert sound.link(opened, WEIGHTS, staged, "one") is None
+    os.chmod(opened.path / WEIGHTS, 0o600)
+    with sound.unlinking(opened.path, [WEIGHTS]):
+        os.unlink(staged.path / "one")
+    assert sound.link(opened, WEIGHTS, staged, "two") is None
+    assert len(looks) == 2
+
+
+def test_what_is_linked_is_on_the_disk(
+    opened: Opened, staged: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    sound = SoundFiles()
+    for name in ("one", "two"):
+        assert sound.link(opened, WEIGHTS, staged, name) is None
+    assert synced == [(opened.path / WEIGHTS).stat().st_ino]
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    reason = SoundFiles().link(opened, WEIGHTS, staged, "three")
+    assert reason == f"{WEIGHTS}: Input/output error"
+    assert not (staged.path / "three").exists()
 
 
 def test_a_file_that_takes_the_place_of_the_one_looked_at_is_not_linked(

@@ -286,7 +286,7 @@ def test_a_sound_file_is_read_once_in_a_process(
         return observe(opened, depth, **options)
 
     monkeypatch.setattr(sharing, "observe", look)
-    made, _ = manager(tmp_path, incremental=True)
+    made, _ = manager(tmp_path, incremental=True, keep=KeepLast(2))
     live = frozen_training()
     for epoch in range(1, 5):
         save(made, live, epoch)
