@@ -6,11 +6,14 @@ knows what its failure means.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from smartcash_format.disk.durable import sync_directory
 from smartcash_format.disk.leftovers import discard
@@ -24,6 +27,7 @@ _SAFELY: Final = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
+_BLANKS: Final = 1 << 20
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -32,14 +36,72 @@ def read_note(path: Path, max_bytes: int, *, from_end: bool = False) -> bytes:
 
     Raises FileNotFoundError or what else the system says.
     """
-    descriptor = os.open(path, os.O_RDONLY | _SAFELY)
-    with open(descriptor, "rb") as file:
+    with _opened(path, os.O_RDONLY) as file:
+        if from_end:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - max_bytes))
+        return file.read(max_bytes)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, mode: int) -> Iterator[BinaryIO]:
+    descriptor = os.open(path, mode | _SAFELY)
+    # What is written has to see what others write, so no buffer there.
+    how, buffering = ("rb", -1) if mode == os.O_RDONLY else ("r+b", 0)
+    with open(descriptor, how, buffering) as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, f"is {kind_of(facts.st_mode)}, not a plain file", str(path))
-        if from_end:
-            file.seek(max(0, facts.st_size - max_bytes))
-        return file.read(max_bytes)
+        yield cast(BinaryIO, file)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteLine:
+    """A line of a note: where it begins, its bytes without the newline, the first of them."""
+
+    offset: int
+    size_bytes: int
+    head: bytes
+
+
+def note_lines(path: Path, max_bytes: int) -> Iterator[NoteLine]:
+    """Every line of a plain file, each with its first bytes; as `read_note` otherwise."""
+    with _opened(path, os.O_RDONLY) as file:
+        offset = 0
+        while head := file.readline(max_bytes):
+            size = len(head)
+            rest = head
+            while not rest.endswith(b"\n") and (rest := file.readline(max_bytes)):
+                size += len(rest)
+            length = size - 1 if (rest or head).endswith(b"\n") else size
+            yield NoteLine(offset, length, head[:length])
+            offset += size
+
+
+def comment_out(path: Path, lines: Iterable[NoteLine]) -> int:
+    """Makes comments of lines, in place; how many. No other byte changes, also none appended since.
+
+    A line that is not the same any more is left. Raises as `read_note`.
+    """
+    done = 0
+    with _opened(path, os.O_RDWR) as file:
+        for line in lines:
+            if line.size_bytes == 0 or not _stands(file, line):
+                continue
+            file.seek(line.offset)
+            file.write(b"#")
+            for start in range(1, line.size_bytes, _BLANKS):
+                file.write(b" " * min(_BLANKS, line.size_bytes - start))
+            done += 1
+        os.fsync(file.fileno())
+    return done
+
+
+def _stands(file: BinaryIO, line: NoteLine) -> bool:
+    file.seek(line.offset)
+    if file.read(len(line.head)) != line.head:
+        return False
+    file.seek(line.offset + line.size_bytes)
+    return file.read(1) in (b"", b"\n")  # else its writer has gone on with it
 
 
 def replace_note(path: Path, data: bytes) -> None:

@@ -92,16 +92,17 @@ class CheckpointReader:
         max_epoch: int | None = None,
         *,
         is_best: bool | None = None,
-        tags: Iterable[str] = (),
+        tags: str | Iterable[str] = (),
         metrics: Mapping[str, str] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         where: Callable[[Entry], bool] | None = None,
     ) -> Listing:
         """Those that meet every criterion given, newest first; no criterion gives all.
 
         Text is compared exactly; min and max are inclusive; what a checkpoint does not say never
-        matches. `metrics` maps names to conditions such as ">=0.5".
+        matches. `metrics` maps names to conditions such as ">=0.5"; `since` and `until` are aware
+        times, or text such as "2026-01-31".
         """
         return self._listing().filtered(
             backbone=backbone,
@@ -109,7 +110,7 @@ class CheckpointReader:
             min_epoch=min_epoch,
             max_epoch=max_epoch,
             is_best=is_best,
-            tags=tuple(tags),
+            tags=tags,
             metrics=metrics,
             since=since,
             until=until,
@@ -159,6 +160,13 @@ class CheckpointReader:
         if (best := self._best_of(self._store.list())) is not None:
             summary["best"] = describe_best(best)
         return summary
+
+    def training_rows(self) -> list[dict[str, Any]]:
+        """Every save as a flat dict, oldest first, also of checkpoints that are gone.
+
+        The metrics are `metrics.` and their names: `pandas.DataFrame(manager.training_rows())`.
+        """
+        return self._store.events().rows()
 
     def export_history_to_json(self, path: PathLike | None = None) -> Path:
         """The history as strict JSON, written to `path` or output_dir/training_history.json.

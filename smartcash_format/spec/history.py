@@ -77,7 +77,7 @@ class HistoryLine(Frozen):
             event="save",
             at=meta.saved_at,
             run_id=meta.run_id,
-            checkpoint=name,
+            checkpoint=printable(name),
             checkpoint_id=meta.checkpoint_id,
             parent_id=meta.parent_id,
             epoch=meta.epoch,
@@ -85,6 +85,11 @@ class HistoryLine(Frozen):
             is_best=meta.is_best,
             metrics=dict(meta.metrics),
         )
+
+
+def printable(name: str) -> str:
+    """A directory's name as a line has it: what the system could not decode is shown escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()[: limits.SHORT_TEXT]
 
 
 def encode_line(line: HistoryLine) -> str:
@@ -125,3 +130,17 @@ def parse_line(text: str) -> HistoryLine | None:
         return HistoryLine.model_validate_json(text[len(BULLET) :], extra="ignore")
     except ValidationError:
         return None
+
+
+def is_torn(head: bytes, size_bytes: int) -> bool:
+    """Whether a line, of which these are the first bytes, is no event of any version."""
+    if not head.strip() or head.startswith(b"#"):
+        return False
+    if not head.startswith(f"{BULLET}{{".encode()):
+        return True
+    if size_bytes > limits.HISTORY_LINE_BYTES:
+        return False
+    try:
+        return not isinstance(json.loads(head[len(BULLET) :]), dict)
+    except (ValueError, RecursionError):
+        return True

@@ -25,7 +25,7 @@ from smartcash_format.errors import (
     InvalidCheckpointError,
 )
 from smartcash_format.spec import layout
-from smartcash_format.spec.history import HistoryLine
+from smartcash_format.spec.history import HistoryLine, printable
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.pin import Pin
 from smartcash_format.store import pruning, query, retention
@@ -164,7 +164,9 @@ class CheckpointStore:
         return applied
 
     def _note_removal(self, root: Path, entries: Sequence[Entry]) -> tuple[str, ...]:
-        return self._note("cleanup", root=root, checkpoints=[entry.name for entry in entries])
+        return self._note(
+            "cleanup", root=root, checkpoints=[printable(entry.name) for entry in entries]
+        )
 
     def strip(self, path: PathLike) -> Stripped:
         """Replaces a checkpoint by one without optimizer, scheduler and extra state.
@@ -225,7 +227,7 @@ class CheckpointStore:
         return self._note(
             "resume",
             run_id=run_id,
-            checkpoint=path.name,
+            checkpoint=printable(path.name),
             checkpoint_id=meta.checkpoint_id,
             epoch=meta.epoch,
             step=meta.step,
@@ -236,7 +238,7 @@ class CheckpointStore:
 
         Nothing is noted for no paths, or for copies that stay in the root.
         """
-        names = [path.name for path in paths]
+        names = [printable(path.name) for path in paths]
         return self._note("copy", checkpoints=names) if names and target != self._root else ()
 
     def _note(self, event: str, *, root: Path | None = None, **fields: Any) -> tuple[str, ...]:

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from smartcash_format.disk.notes import append_note, read_note, replace_note, set_aside
+from smartcash_format.disk.notes import (
+    NoteLine,
+    append_note,
+    comment_out,
+    note_lines,
+    read_note,
+    replace_note,
+    set_aside,
+)
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.documents import dump_json
-from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, parse_line
+from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, is_torn, parse_line
 from smartcash_format.spec.values import format_time, number_to_json
 from smartcash_format.store.entry import Entry
 
@@ -56,7 +64,10 @@ class History(Displayed):
         return {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is."""
+        """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is.
+
+        A metric's key is `metrics.` and its name, as in the CSV of `ls`.
+        """
         names = {line.checkpoint_id: line.checkpoint for line in self.lines}
         return [
             {
@@ -67,7 +78,7 @@ class History(Displayed):
                 "epoch": line.epoch,
                 "step": line.step,
                 "is_best": bool(line.is_best),
-                **line.metrics,
+                **{f"metrics.{name}": value for name, value in line.metrics.items()},
             }
             for line in self.lines
             if line.event == "save"
@@ -106,7 +117,9 @@ def _once(lines: Iterable[HistoryLine]) -> Iterator[HistoryLine]:
 def rebuilt_history(entries: Iterable[Entry]) -> History:
     """The saves and resumes that the checkpoints themselves tell of."""
     ordered = sorted(entries, key=lambda entry: entry.order)
-    by_id = {entry.checkpoint_id: entry for entry in ordered}
+    # A stripped one stands in the place of its original; where both are there the original does.
+    by_id = {entry.derived_from: entry for entry in ordered if entry.derived_from is not None}
+    by_id |= {entry.checkpoint_id: entry for entry in ordered}
     lines = []
     for entry in ordered:
         parent = by_id.get(entry.parent_id or "")
@@ -147,13 +160,26 @@ def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -
     return notes
 
 
-def rewrite_history(root: Path) -> int:
-    """Writes the history anew without the lines that cannot be read; how many those were."""
-    found = read_history(root, ())
-    if found.skipped:
-        text = "".join(encode_line(line) for line in found.lines)
-        replace_note(root / layout.HISTORY, text.encode("utf-8"))
-    return found.skipped
+def torn_lines(root: Path) -> list[NoteLine]:
+    """The lines of a root's history that are no event of any version; none where it is not ours.
+
+    An event of a kind that only a newer version knows is none of them. Raises OSError when the file
+    is there and cannot be read.
+    """
+    path = root / layout.HISTORY
+    try:
+        if not _is_ours(read_note(path, _FIRST_BYTES)):
+            return []
+        lines = note_lines(path, limits.HISTORY_LINE_BYTES + 1)
+        return [line for line in lines if is_torn(line.head, line.size_bytes)]
+    except FileNotFoundError:
+        return []
+
+
+def mend_history(root: Path) -> int:
+    """Makes comments of the torn lines of a root's history, in place; how many those were."""
+    torn = torn_lines(root)
+    return comment_out(root / layout.HISTORY, torn) if torn else 0
 
 
 def _make_way(path: Path) -> tuple[str, ...]:

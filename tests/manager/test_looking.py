@@ -30,6 +30,7 @@ def filled(root: Path, **options: Any) -> CheckpointManager:
             is_best=epoch <= 2,
             backbone="b4" if epoch < 4 else "darknet",
             dataset="roboflow",
+            tags=["release"] if epoch == 3 else [],
         )
     return made
 
@@ -114,6 +115,9 @@ def test_filters_are_anded_inclusive_and_exact(tmp_path: Path) -> None:
     assert epochs(made.filter_checkpoints(backbone="B4")) == []
     assert epochs(made.filter_checkpoints(is_best=True, min_epoch=2)) == [2]
     assert epochs(made.filter_checkpoints(metrics={"val_loss": "<=0.2"})) == [3, 2]
+    assert epochs(made.filter_checkpoints(tags="release")) == [3]
+    assert epochs(made.filter_checkpoints(tags=["release"], since="2020-01-01")) == [3]
+    assert epochs(made.filter_checkpoints(until="2020-01-01")) == []
     assert epochs(made.filter_checkpoints(where=lambda entry: entry.epoch % 2 == 0)) == [4, 2]
 
 
@@ -209,3 +213,11 @@ def test_a_history_that_is_missing_is_rebuilt_and_said_so(tmp_path: Path) -> Non
     assert (history["total_runs"], history["runs"][0]["saves"]) == (1, 4)
     assert "made anew from its checkpoints" in said(log, "warning")
     assert not (tmp_path / "training_history.yaml").exists()
+
+
+def test_every_save_is_a_flat_row_that_a_table_takes(tmp_path: Path) -> None:
+    filled(tmp_path)
+    rows = manager(tmp_path)[0].training_rows()
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert all(isinstance(row["metrics.val_loss"], float) for row in rows)
+    assert not any(isinstance(value, dict | list) for row in rows for value in row.values())

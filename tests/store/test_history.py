@@ -6,16 +6,34 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from smartcash_format.spec import layout
+from smartcash_format.disk.notes import comment_out
+from smartcash_format.spec import layout, limits
 from smartcash_format.spec.digest import seal
-from smartcash_format.spec.history import HistoryLine
+from smartcash_format.spec.history import HistoryLine, encode_line
+from smartcash_format.store import history as history_module
 from smartcash_format.store.catalog import scan
-from smartcash_format.store.history import append, export_history, read_history
-from tests.store.checkpoints import OTHER_RUN, RUN, START, identifier, write_checkpoint
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.history import (
+    append,
+    export_history,
+    mend_history,
+    read_history,
+    torn_lines,
+)
+from smartcash_format.store.retention import KeepLast
+from tests.store.checkpoints import (
+    OTHER_RUN,
+    RUN,
+    START,
+    build_meta,
+    identifier,
+    write_checkpoint,
+)
 
 
 def line(number: int, run_id: str = RUN, *, is_best: bool = False) -> HistoryLine:
@@ -105,7 +123,94 @@ def test_rows_are_flat_and_name_their_parent(tmp_path: Path) -> None:
     append(tmp_path, [line(1), child], ())
     rows = read_history(tmp_path, ()).rows()
     assert [row["parent"] for row in rows] == [None, "epoch-0001"]
-    assert rows[1]["val_loss"] == 0.5
+    assert rows[1]["metrics.val_loss"] == 0.5
+
+
+def test_a_metric_takes_no_column_of_a_row(tmp_path: Path) -> None:
+    taken = line(3).model_copy(update={"metrics": {"epoch": 0.5, "checkpoint": 1.0}})
+    append(tmp_path, [taken], ())
+    (row,) = read_history(tmp_path, ()).rows()
+    assert (row["epoch"], row["checkpoint"]) == (3, "epoch-0003")
+    assert (row["metrics.epoch"], row["metrics.checkpoint"]) == (0.5, 1.0)
+
+
+def test_a_resume_is_told_after_its_parent_was_stripped(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 9, epoch=1, derived_from=identifier(1))
+    write_checkpoint(tmp_path, 10, epoch=2, run_id=OTHER_RUN, parent_id=identifier(1))
+    events = read_history(tmp_path, scan(tmp_path)).lines
+    assert [(each.event, each.epoch) for each in events] == [
+        ("save", 1),
+        ("resume", 1),
+        ("save", 2),
+    ]
+
+
+NEWER = '- {"event": "merge", "at": "2026-01-31T12:00:00.000000Z", "run_id": 7}\n'
+
+
+def test_torn_lines_become_comments_and_no_other_byte_changes(tmp_path: Path) -> None:
+    path = tmp_path / layout.HISTORY
+    kept = f"# mine\n{encode_line(line(1))}\n{NEWER}"
+    noise = "x" * (limits.HISTORY_LINE_BYTES * 3)
+    path.write_bytes(f"{kept}- {{torn\n{noise}\n- {{".encode() + b"\xff\n\0\0\0")
+    assert len(torn_lines(tmp_path)) == 4
+    size = path.stat().st_size
+    assert mend_history(tmp_path) == 4
+    assert path.stat().st_size == size
+    text = path.read_text("utf-8")
+    assert text.startswith(kept)
+    assert [each.strip() for each in text[len(kept) :].split("\n")] == ["#"] * 4
+    assert mend_history(tmp_path) == 0
+    assert [each["event"] for each in yaml.safe_load(text)] == ["save", "merge"]
+    append(tmp_path, [line(2)], ())
+    assert [each.epoch for each in read_history(tmp_path, ()).lines] == [1, 2]
+
+
+def test_a_line_that_is_appended_while_a_history_is_mended_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / layout.HISTORY
+    path.write_text(f"{encode_line(line(1))}- {{torn\n")
+
+    def append_first(*args: Any) -> int:
+        append(tmp_path, [line(2)], ())
+        return comment_out(*args)
+
+    monkeypatch.setattr(history_module, "comment_out", append_first)
+    assert mend_history(tmp_path) == 1
+    found = read_history(tmp_path, ())
+    assert ([each.epoch for each in found.lines], found.skipped) == ([1, 2], 0)
+
+
+def test_a_line_that_was_written_to_its_end_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / layout.HISTORY
+    whole = encode_line(line(1))
+    path.write_text(whole[:30])
+    torn = torn_lines(tmp_path)
+    path.write_text(whole)
+    assert len(torn) == 1
+    assert comment_out(path, torn) == 0
+    assert path.read_text() == whole
+
+
+def test_a_history_of_another_origin_is_not_mended(tmp_path: Path) -> None:
+    (tmp_path / layout.HISTORY).write_text("epochs: 3\n- {torn\n")
+    assert mend_history(tmp_path) == 0
+    assert (tmp_path / layout.HISTORY).read_text() == "epochs: 3\n- {torn\n"
+    assert mend_history(tmp_path / "nowhere") == 0
+
+
+def test_a_name_that_cannot_be_decoded_is_told_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"epoch-\xff")
+    entry = write_checkpoint(tmp_path, 1, name=name)
+    store = CheckpointStore(tmp_path)
+    assert store.record_save(entry, build_meta(1)) == ()
+    assert store.record_resume(entry, build_meta(1), run_id=OTHER_RUN) == ()
+    assert store.record_copy([entry], tmp_path / "elsewhere") == ()
+    write_checkpoint(tmp_path, 2)
+    assert store.apply(store.plan(KeepLast(1))).warnings == ()
+    told = [each.checkpoint or each.checkpoints[0] for each in store.events().lines]
+    assert told == ["epoch-\\udcff"] * 4
 
 
 def test_an_export_is_strict_json_and_replaces_the_one_before(tmp_path: Path) -> None:
