@@ -54,6 +54,34 @@ class Leftover:
         return self.is_dead or (self.life == "unknown" and self.age_s > UNKNOWN_OWNER_S)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """A directory without meta.json in which a file has a name of this format.
+
+    So a save or copy looks that was cut short on a mount that cannot rename directories, and a
+    removal there that did not come to its end.
+    """
+
+    path: Path
+    age_s: float
+    size_bytes: int
+
+
+def remains(directory: Path, *, now: float | None = None) -> Remains | None:
+    """What of a checkpoint lies in a directory that is none; None when there is nothing like it."""
+    moment = time.time() if now is None else now
+    try:
+        age = moment - os.lstat(directory).st_mtime
+        with os.scandir(directory) as found:
+            items = [(item.name, item.stat(follow_symlinks=False)) for item in found]
+    except OSError:
+        return None
+    files = {name: facts.st_size for name, facts in items if stat.S_ISREG(facts.st_mode)}
+    if layout.META in files or all(layout.role_of(name)[0] == "aux" for name in files):
+        return None
+    return Remains(path=directory, age_s=age, size_bytes=sum(files.values()))
+
+
 def leftovers(root: Path, *, now: float | None = None) -> list[Leftover]:
     """What stages and trash there are in a root and among its pins, running writers' included."""
     found = []

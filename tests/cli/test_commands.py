@@ -175,27 +175,6 @@ def test_prune_strips_old_resume_state_and_its_json_says_what_was_done(
     assert "1 removed, 1 stripped" in ran.err
 
 
-def test_doctor_tells_whether_the_newest_can_be_resumed(run: Run, tmp_path: Path) -> None:
-    write_sample(tmp_path, epoch=1)
-    newest = write_sample(tmp_path, epoch=2)
-    (tmp_path / ".staging-00000000-1-1-00000000").mkdir()
-    (tmp_path / "training_history.yaml").write_text("- {torn\n")
-    ran = run("doctor", tmp_path)
-    assert ran.code == 1
-    assert "can be resumed at epoch 2" in ran.out
-    assert "leftover" in ran.out
-    assert "1 lines cannot be read" in ran.out
-    assert run("doctor", tmp_path, "--fix").code == 0
-    assert run("doctor", tmp_path).code == 0
-    assert json.loads(run("doctor", tmp_path, "--format", "json").out)["newest"]["resumable"]
-    (newest / "optimizer.pt").write_bytes(bytes((newest / "optimizer.pt").stat().st_size))
-    ran = run("doctor", tmp_path, "--format", "json")
-    assert ran.code == 1
-    found = json.loads(ran.out)
-    assert found["newest"]["resumable"] is False
-    assert [each["kind"] for each in found["findings"]] == ["newest"]
-
-
 def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> None:
     path = write_sample(tmp_path, epoch=1)
     assert "files" in run("show", path).out

@@ -11,13 +11,14 @@ import typer
 from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
-from smartcash_format.disk.leftovers import Leftover, discard, leftovers
+from smartcash_format.disk.leftovers import Leftover, leftovers, mount_time, remains
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.sweeping import clear, sweep
 from smartcash_format.spec.problems import Depth, Report
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.store.entry import Entry
-from smartcash_format.store.history import rewrite_history
+from smartcash_format.store.entry import Broken, Entry
+from smartcash_format.store.history import mend_history, torn_lines
 from smartcash_format.view import words
 
 EXAMPLES = """Examples:
@@ -31,7 +32,7 @@ EXAMPLES = """Examples:
 class Finding:
     """One thing that a person should know; `fixable` by --fix."""
 
-    kind: Literal["newest", "broken", "leftover", "history", "legacy"]
+    kind: Literal["newest", "broken", "remains", "leftover", "history", "legacy"]
     path: Path
     message: str
     fixable: bool = False
@@ -39,19 +40,29 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newest:
-    """The checkpoint saved last, and what a validation at STRUCTURE says of it."""
+    """The checkpoint saved last, and what a validation at STRUCTURE says of it.
+
+    `newer` is of a newer major version: while it stands nobody knows what is newest.
+    """
 
     entry: Entry | None
     report: Report | None
+    newer: Broken | None
 
     @property
     def resumable(self) -> bool:
-        """Whether it is whole and has the state of an optimizer."""
-        return bool(self.entry and self.entry.has_optimizer and self.report and self.report.valid)
+        """Whether load_checkpoint("latest") finds it whole and with the state of an optimizer."""
+        is_whole = bool(self.report and self.report.valid)
+        return bool(is_whole and self.newer is None and self.entry and self.entry.has_optimizer)
 
     @property
     def message(self) -> str:
         """Whether it can be resumed, and why not."""
+        if self.newer is not None:
+            return (
+                f"{words.harmless(self.newer.path.name)} is of a newer version than this reader, "
+                "so what is newest cannot be known: upgrade smartcash-format"
+            )
         if self.entry is None or self.report is None:
             return "there is no checkpoint that can be read"
         name = words.harmless(self.entry.name)
@@ -72,18 +83,34 @@ def doctor(
     fix: Annotated[
         bool,
         typer.Option(
-            "--fix", help="Clear leftovers of writers that are not alive; drop torn history lines."
+            "--fix",
+            help="Clear leftovers of dead writers, those of unknown ones after seven days, and make"
+            " comments of torn history lines.",
         ),
     ] = False,
+    clear_names: Annotated[
+        list[str] | None,
+        typer.Option("--clear", metavar="NAME", help="Clear this leftover, however young it is."),
+    ] = None,
     form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
 ) -> None:
     """Look for leftovers and broken checkpoints, and whether the newest can be resumed."""
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such directory")
     store = CheckpointStore(root)
+    named = _named(root, clear_names or ())
     listing = store.list()
     newest = _newest(listing)
     findings = list(_findings(store, listing, newest))
+    _print(newest, findings, form)
+    if fix or named:
+        _mend(root, named, fix=fix)
+        findings = list(_findings(store, store.list(), newest))
+    if findings:
+        raise typer.Exit(exits.FOUND)
+
+
+def _print(newest: Newest, findings: list[Finding], form: output.Document) -> None:
     if form is output.Document.JSON:
         documents = [
             {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
@@ -95,40 +122,47 @@ def doctor(
             "message": newest.message,
         }
         output.write_json("doctor", newest=about, findings=documents)
-    else:
-        output.show(Text(newest.message))
-        for finding in findings:
-            line = f"{finding.kind}  {finding.path.name}: {finding.message}"
-            output.show(Text(words.harmless(line, 2_000)))
-    if fix:
-        _fix(root)
-    if findings and not (fix and all(finding.fixable for finding in findings)):
-        raise typer.Exit(exits.FOUND)
+        return
+    output.show(Text(newest.message))
+    for finding in findings:
+        line = f"{finding.kind}  {finding.path.name}: {finding.message}"
+        output.show(Text(words.harmless(line, 2_000)))
 
 
 def _newest(listing: Listing) -> Newest:
+    newer = next((broken for broken in listing.broken if broken.code == "newer-version"), None)
     if not len(listing):
-        return Newest(entry=None, report=None)
-    return Newest(entry=listing[0], report=validate(listing[0].path, Depth.STRUCTURE))
+        return Newest(entry=None, report=None, newer=newer)
+    report = validate(listing[0].path, Depth.STRUCTURE)
+    return Newest(entry=listing[0], report=report, newer=newer)
 
 
 def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Iterator[Finding]:
     root = store.root
-    for problem in newest.report.problems if newest.report else ():
-        message = f"{problem.where}: {problem.message} [{problem.code}]"
-        yield Finding(kind="newest", path=listing[0].path, message=message)
+    if newest.entry is not None and newest.report is not None:
+        for problem in newest.report.problems:
+            message = f"{problem.where}: {problem.message} [{problem.code}]"
+            yield Finding(kind="newest", path=newest.entry.path, message=message)
+        if newest.report.valid and not newest.entry.has_optimizer:
+            message = "has no optimizer state: no training can be resumed from it"
+            yield Finding(kind="newest", path=newest.entry.path, message=message)
     for broken in listing.broken:
         yield Finding(kind="broken", path=broken.path, message=broken.reason)
-    for leftover in leftovers(root):
-        yield Finding(
-            kind="leftover",
-            path=leftover.path,
-            message=_about(leftover),
-            fixable=leftover.life != "alive",
+    for found in filter(None, map(remains, listing.foreign)):
+        message = (
+            f"has files of a checkpoint and no meta.json: {_takes(found.size_bytes, found.age_s)}, "
+            "a save, copy or removal that was cut short, or a directory of something else; "
+            "smartcash-format prune ROOT --remove NAME removes it"
         )
-    if skipped := store.events().skipped:
-        message = f"{skipped} lines cannot be read"
-        yield Finding(kind="history", path=root, message=message, fixable=True)
+        yield Finding(kind="remains", path=found.path, message=message)
+    for leftover in leftovers(root):
+        message = _about(leftover)
+        yield Finding(
+            kind="leftover", path=leftover.path, message=message, fixable=leftover.is_garbage
+        )
+    if torn := len(torn_lines(root)):
+        lines = "1 line is torn" if torn == 1 else f"{torn} lines are torn"
+        yield Finding(kind="history", path=root, message=lines, fixable=True)
     for path in listing.legacy:
         message = "an old pickle: smartcash-format convert brings it in"
         yield Finding(kind="legacy", path=path, message=message)
@@ -138,13 +172,30 @@ def _about(leftover: Leftover) -> str:
     owner = {
         "alive": "its writer is at work: leave it",
         "dead": "its writer is dead",
-        "unknown": "of another machine or boot",
+        "unknown": "of another machine or boot, which may be at work: cleared after seven days, or "
+        f"by --clear {leftover.path.name}",
     }[leftover.life]
-    hours = leftover.age_s / 3600
-    return f"{leftover.kind}, {words.size(leftover.size_bytes)}, {hours:.1f} h old, {owner}"
+    return f"{leftover.kind}, {_takes(leftover.size_bytes, leftover.age_s)}, {owner}"
 
 
-def _fix(root: Path) -> None:
-    freed = sum(discard(each.path) for each in leftovers(root) if each.life != "alive")
-    dropped = rewrite_history(root)
-    exits.complain(f"{words.size(freed)} of leftovers cleared, {dropped} history lines dropped")
+def _takes(size_bytes: int, age_s: float) -> str:
+    return f"{words.size(size_bytes)}, {age_s / 3600:.1f} h old"
+
+
+def _named(root: Path, names: list[str] | tuple[str, ...]) -> list[Leftover]:
+    found = {leftover.path.name: leftover for leftover in leftovers(root)} if names else {}
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{name!r} is no leftover in {root}: doctor {root} lists them")
+        if found[name].life == "alive":
+            raise ValueError(f"the writer of {name} is at work: end it first")
+    return [found[name] for name in dict.fromkeys(names)]
+
+
+def _mend(root: Path, named: list[Leftover], *, fix: bool) -> None:
+    freed = sum(clear(leftover.path) for leftover in named)
+    torn = 0
+    if fix:
+        freed += sum(each.size_bytes for each in sweep(root, now=mount_time(root)))
+        torn = mend_history(root)
+    exits.complain(f"{words.size(freed)} of leftovers cleared, {torn} torn history lines mended")
