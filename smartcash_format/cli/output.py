@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -98,7 +99,7 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def write_paths(items: Iterable[Entry | Broken]) -> None:
+def write_paths(items: Iterable[os.PathLike[str]]) -> None:
     """A path a line, as the system spells it."""
     for item in items:
         typer.echo(str(item))

@@ -65,7 +65,10 @@ class CheckpointReader:
         """
         if (metric is None) != (mode is None):
             raise ValueError("metric and mode go together: metric='val_map', mode='max'")
-        return self._best_of(self._listing(), metric, mode)
+        listing = self._listing()
+        if metric is not None and (unknown := query.unknown_metric(listing, metric)):
+            self._log.warning(unknown)
+        return self._best_of(listing, metric, mode)
 
     def _best_of(
         self, listing: Listing, metric: str | None = None, mode: Mode | None = None

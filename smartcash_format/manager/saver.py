@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.sharing import SoundFiles
-from smartcash_format.errors import CheckpointError
 from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.guard import GRACE_S, Guard, State
@@ -52,6 +51,7 @@ class CheckpointSaver(CheckpointLoader):
     ) -> None:
         super().__init__(output_dir, logger, monitor=monitor, mode=mode)
         self._keep = keep
+        self._said_of_keep: set[str] = set()
         self._incremental = incremental
         self._memory: Memory | None = None
         self._max_shard_bytes = parse_size(max_shard_size)
@@ -252,9 +252,16 @@ class CheckpointSaver(CheckpointLoader):
         if self._keep is None:
             return ()
         try:
-            done = self._store.apply(self._store.plan(self._keep, published=[published]))
-        except (CheckpointError, OSError) as error:
-            warnings.append(f"nothing was removed after this save: {error}")
+            plan = self._store.plan(self._keep, published=[published])
+            # The same at every save: once is enough.
+            warnings += [each for each in plan.warnings if each not in self._said_of_keep]
+            self._said_of_keep.update(plan.warnings)
+            done = self._store.apply(plan)
+        except Exception as error:  # noqa: BLE001 - the user's own policy; the save stands
+            warnings.append(
+                f"keep={self._keep!r} failed after this save, which stands: "
+                f"{type(error).__name__}: {error}"
+            )
             return ()
         warnings += done.warnings
         return done.paths

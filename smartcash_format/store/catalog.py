@@ -21,9 +21,10 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.meta import parse_meta
 from smartcash_format.spec.problems import Code, Depth, Problem
+from smartcash_format.store import query
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import Glance, glance
-from smartcash_format.store.query import Criteria, filter_entries
+from smartcash_format.store.query import Criteria, Mode, filter_entries
 
 LEGACY_SUFFIXES: Final = (".pt", ".pth")
 # Reading, parsing and stating many at a time keeps each in the processor's caches: a third less
@@ -60,6 +61,18 @@ class Listing(Displayed, Sequence[Entry]):
     def filtered(self, **criteria: Unpack[Criteria]) -> Listing:
         """The entries that meet every criterion given (`query.filter_entries`), newest first."""
         return self.only(filter_entries(self, **criteria))
+
+    def best(self, metric: str | None = None, mode: Mode | None = None) -> Entry | None:
+        """The best by a metric and its mode; without one the last flagged; None when none ranks."""
+        return query.best(self, metric, mode)
+
+    def latest(self) -> Entry | None:
+        """The last one saved; None when there is none."""
+        return query.latest(self)
+
+    def by_epoch(self, epoch: int) -> Entry | None:
+        """The last one saved of this epoch; None when there is none."""
+        return query.by_epoch(self, epoch)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...

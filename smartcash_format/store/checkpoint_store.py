@@ -28,12 +28,12 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine, printable
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.pin import Pin
-from smartcash_format.store import pruning, query, retention
+from smartcash_format.store import pruning, retention
 from smartcash_format.store.catalog import Listing, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history
 from smartcash_format.store.lineage import Branch, lineage
-from smartcash_format.store.pruning import Applied
+from smartcash_format.store.pruning import Applied, Named
 from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
 
@@ -70,15 +70,15 @@ class CheckpointStore:
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> Entry | None:
         """The best by a metric and its mode; without one the last flagged; None when none ranks."""
-        return query.best(self.list(), metric, mode)
+        return self.list().best(metric, mode)
 
     def latest(self) -> Entry | None:
         """The last one saved; None when there is none."""
-        return query.latest(self.list())
+        return self.list().latest()
 
     def by_epoch(self, epoch: int) -> Entry | None:
         """The last one saved of this epoch; None when there is none."""
-        return query.by_epoch(self.list(), epoch)
+        return self.list().by_epoch(epoch)
 
     # -- keeping --------------------------------------------------------------------------------
 
@@ -167,6 +167,31 @@ class CheckpointStore:
         return self._note(
             "cleanup", root=root, checkpoints=[printable(entry.name) for entry in entries]
         )
+
+    def look(self, path: PathLike) -> Named:
+        """What `remove` would remove under this name, and what keeps it from that.
+
+        Raises CheckpointNotFoundError where neither a checkpoint nor a part of one is.
+        """
+        return pruning.look(self._where(path), _now())
+
+    def remove(self, path: PathLike) -> int:
+        """Removes what is named, also what is broken or only a part of a checkpoint; bytes freed.
+
+        Raises CheckpointNotFoundError where neither a checkpoint nor a part of one is,
+        CheckpointWriteError when it is protected, the only one of its root that can be read, or the
+        system refuses.
+        """
+        named = self.look(path)
+        if named.stays is not None:
+            raise CheckpointWriteError(
+                f"{named.path.name} was not removed: {named.stays}",
+                path=named.path,
+                errno=errno.EBUSY,
+            )
+        freed_bytes = pruning.remove_named(named, clock=_now)
+        self._note("cleanup", root=named.path.parent, checkpoints=[printable(named.path.name)])
+        return freed_bytes
 
     def strip(self, path: PathLike) -> Stripped:
         """Replaces a checkpoint by one without optimizer, scheduler and extra state.

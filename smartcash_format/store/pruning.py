@@ -6,6 +6,7 @@ being removed. What one entry meets costs no other; what was done is always note
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from datetime import datetime
 from pathlib import Path
 
 from smartcash_format.disk import pins
+from smartcash_format.disk.leftovers import remains
 from smartcash_format.disk.publish import remove
+from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.strip import strip
 from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
-from smartcash_format.store.catalog import read_entry
+from smartcash_format.spec import layout
+from smartcash_format.store.catalog import read_entry, scan
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.retention import Plan
 
@@ -103,3 +107,61 @@ def _remove(entry: Entry, is_protected: Callable[[str], bool]) -> _Done:
 def _strip(entry: Entry, is_protected: Callable[[str], bool]) -> _Done:
     stripped = strip(entry.path, unless=is_protected)
     return _Done(entry, stripped.path, stripped.freed_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What somebody wants to remove by its name; `stays` says why it cannot be, if it cannot.
+
+    `entry` is None for what is broken, or only a part of a checkpoint.
+    """
+
+    path: Path
+    entry: Entry | None
+    checkpoint_id: str | None
+    size_bytes: int
+    stays: str | None
+
+
+def look(path: Path, now: datetime) -> Named:
+    """What has a name. Raises CheckpointNotFoundError where no checkpoint is nor a part of one."""
+    if path.name in ("", ".."):
+        path = Path(os.path.abspath(path))
+    found = read_entry(path)
+    part = remains(path)
+    if layout.is_hidden(path.name) or (found is None and part is None):
+        raise CheckpointNotFoundError(
+            f"{path}: there is neither a checkpoint nor a part of one", root=path.parent
+        )
+    entry = found if isinstance(found, Entry) else None
+    checkpoint_id = _id(path)
+    stays = None
+    if checkpoint_id is not None:
+        stays = pins.read_pins(pins.root_of(path), now).get(checkpoint_id)
+    if stays is None and entry is not None and not path.is_symlink():
+        others = [each for each in scan(path.parent) if each.name != entry.name]
+        stays = None if others else "it is the only checkpoint of this root that can be read"
+    size_bytes = sum(_sizes(path))
+    return Named(
+        path=path, entry=entry, checkpoint_id=checkpoint_id, size_bytes=size_bytes, stays=stays
+    )
+
+
+def remove_named(named: Named, *, clock: Clock) -> int:
+    """Removes it, unless it has been protected since; the bytes freed."""
+    home = pins.root_of(named.path)
+    return remove(named.path, unless=lambda: named.checkpoint_id in pins.read_pins(home, clock()))
+
+
+def _id(path: Path) -> str | None:
+    """The id that the meta.json says; None where it says none: no pin can be told to be its own."""
+    try:
+        return read_meta(path).checkpoint_id
+    except (CheckpointError, OSError):
+        return None
+
+
+def _sizes(path: Path) -> list[int]:
+    with contextlib.suppress(OSError), os.scandir(path) as found:
+        return [item.stat(follow_symlinks=False).st_size for item in found]
+    return []

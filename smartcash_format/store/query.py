@@ -33,6 +33,8 @@ _NUMBER: Final = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _CONDITION: Final = re.compile(rf"\s*(>=|<=|==|!=|>|<)\s*({_NUMBER})\s*")
 _WHERE: Final = re.compile(r"\s*([^\s<>=!][^<>=!]*?)\s*(>=|<=|==|!=|=|>|<)\s*(.*?)\s*", re.DOTALL)
 _METRICS: Final = "metrics."
+# How many metrics a sentence names.
+_NAMED: Final = 8
 _FIELDS: Final[Mapping[str, Callable[[Entry], Value]]] = {
     "name": lambda entry: entry.name,
     "checkpoint_id": lambda entry: entry.checkpoint_id,
@@ -148,6 +150,25 @@ def nearest_metric(entries: Iterable[Entry], name: str) -> str:
     if name in known:
         return name
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+
+
+def unknown_metric(entries: Iterable[Entry], name: str) -> str:
+    """A sentence when there are entries and none has the metric, with the one that may be meant.
+
+    "" when one has it, whatever its value is, or when there is no entry.
+    """
+    found = list(entries)
+    near = nearest_metric(found, name)
+    if not found or near == name:
+        return ""
+    known = sorted({metric for entry in found for metric in entry.metrics})
+    hint = f"did you mean {near!r}?" if near else f"they have {_some(known) or 'no metrics'}"
+    return f"no checkpoint has the metric {name!r}; {hint}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(repr, names[:_NAMED])) + more
 
 
 def condition(name: str, text: object) -> Callable[[int | float | None], bool]:

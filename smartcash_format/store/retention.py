@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from smartcash_format.store import query
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.query import Mode, ranked
 
@@ -77,6 +78,10 @@ class Policy:
         """Which of the entries, newest first, this strips when they are kept, and why."""
         return {}
 
+    def warnings(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+        """What a person should know before this is applied to the entries, newest first."""
+        return ()
+
     def __or__(self, other: Policy) -> Policy:
         return _Union(parts=(*_parts(self), *_parts(other)))
 
@@ -103,7 +108,8 @@ class Policy:
             _decide(entry, entry is newest_first[0], safe.get(entry.checkpoint_id), kept, strips)
             for entry in reversed(newest_first)
         ]
-        return Plan(decisions=tuple(decisions))
+        warnings = [warning for part in parts for warning in part.warnings(newest_first)]
+        return Plan(decisions=tuple(decisions), warnings=tuple(dict.fromkeys(warnings)))
 
 
 def _decide(
@@ -136,6 +142,9 @@ class _Union(Policy):
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         return {entry: why for part in self.parts for entry, why in part.keeps(entries).items()}
 
+    def warnings(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+        return tuple(warning for part in self.parts for warning in part.warnings(entries))
+
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.parts))
 
@@ -155,7 +164,11 @@ class KeepLast(Policy):
 
 @dataclass(frozen=True, slots=True)
 class KeepBest(Policy):
-    """Keeps the `n` best by a metric; only finite values rank, of equals the later is better."""
+    """Keeps the `n` best by a metric; only finite values rank, of equals the later is better.
+
+    A metric that no checkpoint has is more likely a slip than a wish: then it keeps everything, and
+    warns.
+    """
 
     metric: str
     n: int = 1
@@ -166,8 +179,14 @@ class KeepBest(Policy):
         ranked((), self.metric, self.mode)
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
+        if query.unknown_metric(entries, self.metric):
+            return dict.fromkeys(entries, f"no checkpoint has {self.metric}, so none is the best")
         why = f"one of the best {self.n} by {self.metric} ({self.mode})"
         return dict.fromkeys(ranked(entries, self.metric, self.mode)[: self.n], why)
+
+    def warnings(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+        unknown = query.unknown_metric(entries, self.metric)
+        return (f"{unknown}: everything is kept",) if unknown else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +326,7 @@ def plan_cleanup(
         f"{len(flagged)} checkpoints are flagged best and stay ({size_bytes:,} bytes), more than "
         f"max_checkpoints={max_checkpoints}; keep_best=False keeps the last of them only"
     )
-    return Plan(decisions=plan.decisions, warnings=(warning,))
+    return Plan(decisions=plan.decisions, warnings=(*plan.warnings, warning))
 
 
 def _check_count(count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from smartcash_format.disk.transfer import drive_notice
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.spec.problems import Depth
+from smartcash_format.store.entry import Entry
+from smartcash_format.store.retention import KeepBest, KeepLast, Policy
 from tests.manager.training import manager, said, training
 
 pytestmark = pytest.mark.torch
@@ -141,3 +144,30 @@ def test_on_drive_the_result_says_that_the_upload_goes_on(
     copied = made.copy_to_drive(tmp_path / "drive")
     assert "drive.flush_and_unmount()" in copied.note
     assert copied.note in said(log, "info")
+
+
+class Whimsical(Policy):
+    """A policy of a user's own, with a mistake in it."""
+
+    def keeps(self, entries: Sequence[Entry]) -> dict[Entry, str]:
+        raise KeyError("val_map")
+
+
+@pytest.mark.parametrize("policy", [Whimsical(), KeepLast(1) | Whimsical()])
+def test_a_policy_that_fails_costs_no_save(tmp_path: Path, policy: Policy) -> None:
+    made, log = manager(tmp_path, keep=policy)
+    for epoch in (1, 2):
+        saved = made.save_checkpoint(training().model, epoch=epoch)
+        assert "failed after this save, which stands: KeyError: 'val_map'" in saved["warnings"][0]
+    assert epochs(made) == [2, 1]
+    assert "Whimsical" in said(log, "warning")
+
+
+def test_a_mistyped_metric_of_keep_is_told_once_and_removes_nothing(tmp_path: Path) -> None:
+    made, log = manager(tmp_path, keep=KeepLast(1) | KeepBest("val_mpa", mode="max"))
+    for epoch in (1, 2, 3):
+        made.save_checkpoint(training().model, epoch=epoch, metrics={"val_map": 0.1 * epoch})
+    assert epochs(made) == [3, 2, 1]
+    assert said(log, "warning").count("did you mean 'val_map'?") == 1
+    made.find_best_checkpoint("val_mpa", "max")
+    assert said(log, "warning").count("did you mean 'val_map'?") == 2

@@ -366,3 +366,13 @@ def test_what_several_listings_have_is_there_once(tmp_path: Path) -> None:
     found = [merged.entries, merged.broken, merged.foreign, merged.legacy]
     assert [len(each) for each in found] == [1, 1, 1, 1]
     assert merged[0].parent == str(root)
+
+
+def test_a_listing_answers_what_a_store_does(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        metrics = {"val_map": 1 / number}
+        write_checkpoint(tmp_path, number, metrics=metrics, is_best=number == 2)
+    listing = scan(tmp_path)
+    found = [listing.best(), listing.best("val_map", "max"), listing.latest(), listing.by_epoch(2)]
+    assert [each.epoch if each else None for each in found] == [2, 1, 3, 2]
+    assert listing.by_epoch(9) is Listing().latest() is Listing().best() is None

@@ -22,6 +22,7 @@ from smartcash_format.store.query import (
     parse_where,
     ranked,
     sort_entries,
+    unknown_metric,
 )
 from tests.store.checkpoints import START, entry
 
@@ -176,6 +177,17 @@ def test_the_nearest_metric_is_found_by_spelling() -> None:
     assert nearest_metric(ENTRIES, "val_mAP") == "val_map"
     assert nearest_metric(ENTRIES, "val_map") == "val_map"
     assert nearest_metric(ENTRIES, "zzz") == ""
+
+
+def test_a_metric_that_none_has_is_told_with_the_one_that_may_be_meant() -> None:
+    meant = "no checkpoint has the metric 'val_mpa'; did you mean 'val_map'?"
+    assert unknown_metric(ENTRIES, "val_mpa") == meant
+    assert "they have 'a', 'b'" in unknown_metric([entry(1, metrics={"a": 1, "b": 2})], "zzz")
+    assert "no metrics" in unknown_metric([entry(1, metrics={})], "zzz")
+    many = entry(1, metrics={f"m{n}": 1 for n in range(20)})
+    assert unknown_metric([many], "zzz").endswith("and 12 more")
+    nan = entry(1, metrics={"val_map": float("nan")})
+    assert unknown_metric([nan], "val_map") == unknown_metric([], "val_map") == ""
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ UNEVEN = [
         (KeepBest("val_map", mode="max"), UNEVEN, [3, 5]),
         (KeepBest("val_map", n=2, mode="max"), UNEVEN, [1, 3, 5]),
         (KeepBest("val_map", mode="min"), RISING, [1, 6]),
-        (KeepBest("unknown", mode="min"), RISING, [6]),
+        (KeepBest("unknown", mode="min"), RISING, [1, 2, 3, 4, 5, 6]),
         (KeepEvery(epochs=2), RISING, [2, 4, 6]),
         (KeepEvery(epochs=4), RISING, [4, 6]),
         (KeepTagged("release"), UNEVEN, [3, 5]),
@@ -263,3 +263,19 @@ def test_more_flagged_than_asked_for_is_a_warning_with_number_bytes_and_way_out(
     for part in ("4 checkpoints", f"{4 * SIZE:,} bytes", "max_checkpoints=3", "keep_best=False"):
         assert part in plan.warnings[0]
     assert plan_cleanup(saves(8, "1 2 3"), now=NOW, max_checkpoints=3).warnings == ()
+
+
+@pytest.mark.parametrize("policy", [KeepBest("val_mpa", mode="max"), KeepLast(1)])
+def test_a_metric_that_nothing_has_keeps_everything_and_warns(policy: Policy) -> None:
+    joined = policy | KeepBest("val_mpa", n=2, mode="max")
+    plan = joined.plan(RISING, now=NOW)
+    assert kept(plan) == [1, 2, 3, 4, 5, 6]
+    (warning,) = plan.warnings
+    assert "did you mean 'val_map'?" in warning
+    assert joined.plan([], now=NOW) == Plan()
+
+
+def test_a_metric_that_is_never_finite_keeps_nothing_by_itself() -> None:
+    diverged = [entry(n, metrics={"val_map": float("nan")}) for n in range(1, 4)]
+    plan = KeepBest("val_map", mode="max").plan(diverged, now=NOW)
+    assert (kept(plan), plan.warnings) == ([3], ())

@@ -8,6 +8,7 @@ import typer
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store import query
+from smartcash_format.store.catalog import Listing
 
 EXAMPLES = """Examples:
 
@@ -36,7 +37,7 @@ def best(
     name, mode = asking.parse_metric(metric)
     chosen = query.best(listing, name, mode)
     if chosen is None:
-        exits.stop(_why_none(len(listing), name), exits.FOUND)
+        exits.stop(_why_none(listing, name), exits.FOUND)
     match form:
         case output.Format.JSON:
             output.write_json("best", checkpoint=output.entry_document(chosen))
@@ -46,9 +47,13 @@ def best(
             output.write_paths([chosen])
 
 
-def _why_none(count: int, metric: str | None) -> str:
+def _why_none(listing: Listing, metric: str | None) -> str:
+    count = len(listing)
     if not count:
         return "there is no checkpoint"
     if metric is None:
         return f"none of {count} checkpoints is flagged best: name a metric, --metric val_map:max"
-    return f"none of {count} checkpoints has a number in the metric {metric!r}"
+    return (
+        query.unknown_metric(listing, metric)
+        or f"none of {count} checkpoints has a finite number in the metric {metric!r}"
+    )

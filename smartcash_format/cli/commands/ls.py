@@ -43,6 +43,8 @@ def ls(
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
     metric, mode = asking.parse_metric(best)
     chosen = query.best(listing, metric, mode)
+    if metric is not None and (unknown := query.unknown_metric(listing, metric)):
+        exits.complain(f"{unknown}; none bears the star")
     listing = listing.only(query.sort_entries(listing, sort))
     match form:
         case output.Format.JSON:

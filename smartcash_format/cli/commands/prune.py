@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +17,7 @@ from smartcash_format.cli import asking, exits, output
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.pruning import Applied
 from smartcash_format.store.retention import (
+    Action,
     DropResumeState,
     KeepBest,
     KeepEvery,
@@ -32,8 +36,10 @@ EXAMPLES = """Examples:
 
   smartcash-format prune runs/train/weights --keep-last 3 --keep-best val_map:max --apply
 
+  smartcash-format prune runs/train/weights --remove epoch-0004-6e83f7f2 --apply
+
 Without --keep-... it plans what cleanup_checkpoints() does. The newest, protected, broken and
-foreign ones always stay."""
+foreign ones always stay; --remove NAME removes one by its name, but no protected one."""
 
 _STYLES = {"keep": "green", "remove": "red", "strip": "yellow"}
 
@@ -50,8 +56,8 @@ def prune(
         str | None, typer.Option("--keep-best", metavar="METRIC:MODE", help="The best by a metric.")
     ] = None,
     best_count: Annotated[
-        int, typer.Option("--best-count", metavar="N", min=1, help="How many of the best.")
-    ] = 1,
+        int | None, typer.Option("--best-count", metavar="N", min=1, help="How many of the best.")
+    ] = None,
     keep_every: Annotated[int | None, typer.Option("--keep-every", metavar="EPOCHS", min=1)] = None,
     keep_tagged: Annotated[list[str] | None, typer.Option("--keep-tagged", metavar="TAG")] = None,
     keep_within: Annotated[
@@ -69,6 +75,10 @@ def prune(
             help="Also strip what is kept of optimizers in all but the newest N.",
         ),
     ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="NAME", help="This one alone, broken or not."),
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is.")] = False,
     form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
 ) -> None:
@@ -77,9 +87,11 @@ def prune(
         raise FileNotFoundError(f"{root}: no such directory")
     store = CheckpointStore(root)
     metric, mode = asking.parse_metric(keep_best)
+    if best_count is not None and metric is None:
+        raise ValueError("--best-count says how many of --keep-best METRIC:MODE; name the metric")
     parts: list[Policy | None] = [
         None if keep_last is None else KeepLast(keep_last),
-        None if metric is None or mode is None else KeepBest(metric, n=best_count, mode=mode),
+        None if metric is None or mode is None else KeepBest(metric, n=best_count or 1, mode=mode),
         None if keep_every is None else KeepEvery(epochs=keep_every),
         *(KeepTagged(tag) for tag in keep_tagged or ()),
         None if keep_within is None else KeepWithin(size_bytes=asking.parse_size(keep_within)),
@@ -87,9 +99,14 @@ def prune(
         None if drop_resume_state is None else DropResumeState(older_than=drop_resume_state),
     ]
     policy = _union([part for part in parts if part is not None])
+    if remove:
+        if policy is not None:
+            raise ValueError("--remove names what goes: no --keep-... or --drop-... with it")
+        _remove(store, remove, form, apply=apply)
+        return
     plan = store.plan_cleanup(best=store.best()) if policy is None else store.plan(policy)
     applied = store.apply(plan) if apply else None
-    _print(plan, applied, form)
+    _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
     _say(plan, applied, form)
 
 
@@ -109,32 +126,91 @@ def _say(plan: Plan, applied: Applied | None, form: output.Format) -> None:
         exits.complain(f"nothing was removed; --apply removes {len(plan.doomed)}{stripped}")
 
 
-def _print(plan: Plan, applied: Applied | None, form: output.Format) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    action: Action
+    path: Path
+    epoch: int | None
+    size_bytes: int
+    reasons: tuple[str, ...]
+
+
+def _remove(store: CheckpointStore, names: list[str], form: output.Format, *, apply: bool) -> None:
+    named = [store.look(name) for name in dict.fromkeys(names)]
     rows = [
-        {
-            "action": decision.action,
-            "path": str(decision.entry),
-            "epoch": decision.entry.epoch,
-            "size_bytes": decision.entry.size_bytes,
-            "reasons": list(decision.reasons),
-        }
+        _Row(
+            action="remove" if each.stays is None else "keep",
+            path=each.path,
+            epoch=each.entry.epoch if each.entry else None,
+            size_bytes=each.size_bytes,
+            reasons=(each.stays or "asked for by its name",),
+        )
+        for each in named
+    ]
+    freed = sum(row.size_bytes for row in rows if row.action == "remove")
+    paths = tuple(row.path for row in rows if row.action == "remove")
+    applied = None
+    if apply:
+        applied = Applied(paths=paths, freed_bytes=sum(map(store.remove, paths)))
+    _print(rows, freed, (), applied, form)
+    if applied is not None:
+        exits.complain(f"{len(paths)} removed, {words.size(applied.freed_bytes)} freed")
+    elif paths and form is output.Format.TABLE:
+        exits.complain(f"nothing was removed; --apply removes {len(paths)}")
+    if len(paths) < len(rows):
+        raise typer.Exit(exits.FOUND)
+
+
+def _rows(plan: Plan) -> list[_Row]:
+    return [
+        _Row(
+            action=decision.action,
+            path=decision.entry.path,
+            epoch=decision.entry.epoch,
+            size_bytes=decision.entry.size_bytes,
+            reasons=decision.reasons,
+        )
         for decision in plan.decisions
+    ]
+
+
+def _print(
+    rows: Sequence[_Row],
+    freed_bytes: int,
+    warnings: Sequence[str],
+    applied: Applied | None,
+    form: output.Format,
+) -> None:
+    documents = [
+        {
+            "action": row.action,
+            "path": str(row.path),
+            "epoch": row.epoch,
+            "size_bytes": row.size_bytes,
+            "reasons": list(row.reasons),
+        }
+        for row in rows
     ]
     match form:
         case output.Format.JSON:
             output.write_json(
                 "plan",
-                decisions=rows,
-                freed_bytes=plan.freed_bytes,
-                warnings=list(plan.warnings),
+                decisions=documents,
+                freed_bytes=freed_bytes,
+                warnings=list(warnings),
                 applied=None if applied is None else _document(applied),
             )
         case output.Format.CSV:
-            output.write_csv([{**row, "reasons": "; ".join(row["reasons"])} for row in rows])  # type: ignore[arg-type]
+            output.write_csv(
+                [
+                    {**document, "reasons": "; ".join(row.reasons)}
+                    for document, row in zip(documents, rows, strict=True)
+                ]
+            )
         case output.Format.PATHS:
-            output.write_paths(plan.doomed)
+            output.write_paths(row.path for row in rows if row.action == "remove")
         case output.Format.TABLE:
-            output.show(_table(plan))
+            output.show(_table(rows))
 
 
 def _document(applied: Applied) -> dict[str, Any]:
@@ -146,17 +222,16 @@ def _document(applied: Applied) -> dict[str, Any]:
     }
 
 
-def _table(plan: Plan) -> Table:
+def _table(rows: Sequence[_Row]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "checkpoint", "epoch", "size", "because"):
         table.add_column(heading, overflow="fold")
-    for decision in plan.decisions:
-        entry = decision.entry
+    for row in rows:
         table.add_row(
-            Text(decision.action, style=_STYLES[decision.action]),
-            Text(words.harmless(entry.name)),
-            Text(str(entry.epoch)),
-            Text(words.size(entry.size_bytes)),
-            Text(words.harmless(", ".join(decision.reasons))),
+            Text(row.action, style=_STYLES[row.action]),
+            Text(words.harmless(row.path.name)),
+            Text("-" if row.epoch is None else str(row.epoch)),
+            Text(words.size(row.size_bytes)),
+            Text(words.harmless(", ".join(row.reasons))),
         )
     return table

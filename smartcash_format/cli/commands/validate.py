@@ -152,7 +152,11 @@ def _judge(
 
 def _found(entry: Entry, field: str) -> str:
     value = query.field_value(entry, field) if field != "tags" else " ".join(entry.tags)
-    return "it says nothing there" if value is None else f"it is {value}"
+    if value is not None:
+        return f"it is {value}"
+    name = field.removeprefix("metrics.")
+    near = query.nearest_metric([entry], name) if name != field else ""
+    return "it says nothing there" + (f"; did you mean metrics.{near}?" if near else "")
 
 
 def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:

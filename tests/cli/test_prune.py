@@ -1,0 +1,128 @@
+"""`prune` removes what is asked for and says what it was not asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.testing.sample import write_sample
+from tests.cli.conftest import Run
+from tests.store.checkpoints import write_checkpoint
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def three(root: Path) -> list[Path]:
+    return [
+        write_sample(root, epoch=epoch, saved_at=START + timedelta(minutes=epoch))
+        for epoch in (1, 2, 3)
+    ]
+
+
+def test_a_mistyped_metric_removes_nothing_and_names_the_one_that_may_be_meant(
+    run: Run, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        write_checkpoint(tmp_path, number, metrics={"val_map": number})
+    ran = run("prune", tmp_path, "--keep-last", 1, "--keep-best", "val_mpa:max", "--apply")
+    assert ran.code == 0
+    assert "no checkpoint has the metric 'val_mpa'; did you mean 'val_map'?" in ran.err
+    assert len(CheckpointStore(tmp_path).list()) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("best", "{root}", "--metric", "val_mpa:max"),
+        ("ls", "{root}", "--best", "val_mpa:max"),
+        ("validate", "{root}", "--depth", "meta", "--require", "metrics.val_mpa>=0"),
+    ],
+)
+def test_a_mistyped_metric_is_told_wherever_one_is_named(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    write_checkpoint(tmp_path, 1, metrics={"val_map": 0.5})
+    ran = run(*(each.format(root=tmp_path) for each in arguments))
+    assert "val_map" in (ran.out + ran.err).partition("did you mean")[2]
+
+
+def test_a_number_of_best_without_a_metric_is_a_usage_error(run: Run, tmp_path: Path) -> None:
+    ran = run("prune", tmp_path, "--best-count", 3)
+    assert ran.code == 2
+    assert "--keep-best METRIC:MODE" in ran.err
+
+
+def test_one_is_removed_by_its_name_when_it_is_told_to(run: Run, tmp_path: Path) -> None:
+    first, second, third = three(tmp_path)
+    ran = run("prune", tmp_path, "--remove", second.name)
+    assert ran.code == 0
+    assert "nothing was removed; --apply removes 1" in ran.err
+    assert second.is_dir()
+    ran = run("prune", tmp_path, "--remove", second.name, "--apply", "--format", "json")
+    assert ran.code == 0
+    plan = json.loads(ran.out)
+    assert plan["applied"]["removed"] == [str(second)]
+    assert [each["reasons"] for each in plan["decisions"]] == [["asked for by its name"]]
+    assert [entry.path for entry in CheckpointStore(tmp_path).list()] == [third, first]
+    assert CheckpointStore(tmp_path).events().lines[-1].checkpoints == [second.name]
+
+
+def test_what_is_broken_or_a_part_goes_by_its_name_alone(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    broken = write_checkpoint(tmp_path, 2)
+    (broken / "model.safetensors").unlink()
+    torn, half = tmp_path / "torn", tmp_path / "half"
+    torn.mkdir()
+    (torn / "meta.json").write_text("{")
+    half.mkdir()
+    (half / "optimizer.pt").write_bytes(b"x" * 10)
+    names = [each.name for each in (broken, torn, half)]
+    asked = [word for name in names for word in ("--remove", name)]
+    ran = run("prune", tmp_path, *asked, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [(row["action"], row["epoch"]) for row in rows] == [("remove", "")] * 3
+    ran = run("prune", tmp_path, *asked, "--apply")
+    assert (ran.code, "3 removed" in ran.err) == (0, True)
+    assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_what_is_protected_or_the_last_stays_also_by_its_name(run: Run, tmp_path: Path) -> None:
+    first, second, third = three(tmp_path)
+    CheckpointStore(tmp_path).protect(first, "table 2")
+    ran = run("prune", tmp_path, "--remove", first.name, "--remove", third.name, "--apply")
+    assert ran.code == 1
+    assert "protected: table 2" in ran.out
+    assert sorted(map(str, tmp_path.glob("epoch-*"))) == sorted(map(str, [first, second]))
+    CheckpointStore(tmp_path).unprotect(first)
+    assert run("prune", tmp_path, "--remove", first.name, "--apply").code == 0
+    ran = run("prune", tmp_path, "--remove", second.name, "--apply")
+    assert ran.code == 1
+    assert "the only checkpoint of this root" in ran.out
+    assert second.is_dir()
+
+
+@pytest.mark.parametrize("name", ["plots", ".pins", "nothing", "..", "."])
+def test_what_is_no_checkpoint_is_not_removed_by_its_name(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    root = tmp_path / "root"
+    path = write_checkpoint(root, 1)
+    CheckpointStore(root).protect(path, "why")
+    (root / "plots").mkdir()
+    before = sorted(os.listdir(root))
+    ran = run("prune", root, "--remove", str(root / name), "--apply")
+    assert ran.code == 1
+    assert "neither a checkpoint nor a part of one" in ran.err
+    assert sorted(os.listdir(root)) == before
+
+
+def test_a_name_and_a_policy_are_not_mixed(run: Run, tmp_path: Path) -> None:
+    ran = run("prune", tmp_path, "--remove", "x", "--keep-last", 1)
+    assert ran.code == 2
