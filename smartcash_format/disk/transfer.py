@@ -2,8 +2,10 @@
 
 A checkpoint is copied into a stage of the target root, every file hashed while it is read and then
 read back and hashed again, meta.json last, and published like a save. Copies are full files,
-never links. What is already there and identical is skipped, so a copy that was cut short goes on
-where it stopped when it is started again. The source's history and pins are not touched.
+never links. What is already there is skipped, so a copy that was cut short goes on where it stopped
+when it is started again: it has the same meta.json, which has the digests of all files, every file
+in its size, and the small ones by their digests; the large ones too for who asks to `verify`. The
+source's history and pins are not touched.
 
 A name that is taken by something else is left as it is: the copy goes beside it, with the first
 digits of its meta_digest at the end of its name.
@@ -35,6 +37,8 @@ Progress = Callable[[int, int], None]
 
 # Large enough for a network mount, small enough to show progress.
 CHUNK_BYTES: Final = 4 << 20
+# Up to here a file of what is there already is always hashed: one request, also on Drive.
+SMALL_BYTES: Final = 4 << 20
 # How many digits of the meta_digest tell two checkpoints of one name apart.
 _APART_DIGITS: Final = 8
 
@@ -65,16 +69,20 @@ def transfer(
     *,
     progress: Progress | None = None,
     inspect: Callable[[Path], None] | None = None,
+    verify: bool = False,
 ) -> Transferred:
     """Copies checkpoints into another root, each verified; what was copied and what was not.
 
-    A source that is broken or vanishes is skipped with its reason, the others go on. `progress` is
+    A source that is broken or vanishes is skipped with its reason, the others go on. With `verify`
+    every byte of what is there already is read, before it is called identical; what has rotted
+    there is left, and the copy goes beside it. `progress` is
     called with (bytes done, bytes in all); done counts when the copy has been read back. `inspect`
     is given each whole copy before anybody else can see it; what it raises is raised. Raises
     InsufficientSpaceError before the first byte, CheckpointWriteError when the target fails:
     what was copied until then is whole and is skipped the next time.
     """
-    plan, skipped = _plan(sources, target_root)
+    target = _Target(target_root, verify=verify)
+    plan, skipped = _plan(sources, target)
     meter = _Meter(sum(size for _, size in plan), progress)
     if plan:
         require_space(target_root, meter.total)
@@ -82,7 +90,7 @@ def transfer(
     size_bytes = 0
     for source, size in plan:
         try:
-            copied.append(_copy(source, target_root, meter, inspect))
+            copied.append(_copy(source, target, meter, inspect))
             size_bytes += size
         except _Skip as skip:
             skipped.append(skip.what)
@@ -122,15 +130,13 @@ class _Meter:
             self._progress(self._finished + self._halves // 2, self.total)
 
 
-def _plan(
-    sources: Sequence[Path], target_root: Path
-) -> tuple[list[tuple[Path, int]], list[Skipped]]:
+def _plan(sources: Sequence[Path], target: _Target) -> tuple[list[tuple[Path, int]], list[Skipped]]:
     plan: list[tuple[Path, int]] = []
     skipped: list[Skipped] = []
     for source in sources:
         try:
             with _open(source) as opened:
-                _place(source, target_root, opened.meta)
+                target.place(source, opened.meta)
                 plan.append((source, opened.meta.size_bytes + len(opened.meta_bytes)))
         except _Skip as skip:
             skipped.append(skip.what)
@@ -152,38 +158,58 @@ def _open(source: Path) -> Opened:
     return opened
 
 
-def _place(source: Path, target_root: Path, meta: Meta) -> Path:
-    """Where the copy goes: under the source's name, or beside what has that name."""
-    _, _, digits = meta.meta_digest.partition(":")
-    name = Path(os.path.abspath(source)).name
-    for place in (target_root / name, target_root / f"{name}-{digits[:_APART_DIGITS]}"):
-        if not os.path.lexists(place):
-            return place
-        if _is_there(place, meta):
-            raise _Skip(source, "identical", f"is already there as {place}")
-    raise CheckpointExistsError(
-        f"{place} is not a whole copy of {name} and stands in its place; nothing was written",
-        path=place,
-    )
+class _Target:
+    """A root that is copied into: where a checkpoint goes there, or that it is there."""
+
+    def __init__(self, root: Path, *, verify: bool) -> None:
+        self._root = root
+        self._hashed_bytes = None if verify else SMALL_BYTES
+
+    def place(self, source: Path, meta: Meta) -> Path:
+        """Under the source's name, or beside what has that name."""
+        _, _, digits = meta.meta_digest.partition(":")
+        name = Path(os.path.abspath(source)).name
+        for place in (self._root / name, self._root / f"{name}-{digits[:_APART_DIGITS]}"):
+            if not os.path.lexists(place):
+                return place
+            if self._is_there(place, meta):
+                raise _Skip(source, "identical", f"is already there as {place}")
+        raise CheckpointExistsError(
+            f"{place} is not a whole copy of {name} and stands in its place; nothing was written",
+            path=place,
+        )
+
+    def _is_there(self, place: Path, meta: Meta) -> bool:
+        """Whether the same checkpoint stands there, as far as it is looked at."""
+        try:
+            with open_checkpoint(place) as opened:
+                return opened.meta.meta_digest == meta.meta_digest and all(
+                    opened.listed_size(name) == record.size_bytes
+                    and (self._leaves(record.size_bytes) or _holds(opened, name, record.digest))
+                    for name, record in meta.files.items()
+                )
+        except (CheckpointError, OSError):
+            return False
+
+    def _leaves(self, size_bytes: int) -> bool:
+        return self._hashed_bytes is not None and size_bytes > self._hashed_bytes
 
 
-def _is_there(place: Path, meta: Meta) -> bool:
-    """Whether the same checkpoint stands there with every file in its size."""
-    try:
-        with open_checkpoint(place) as opened:
-            return opened.meta.meta_digest == meta.meta_digest and all(
-                opened.listed_size(name) == record.size_bytes for name, record in meta.files.items()
-            )
-    except (CheckpointError, FileNotFoundError):
-        return False
+def _holds(opened: Opened, name: str, stated: str) -> bool:
+    running = digest.hasher(algorithm := digest.algorithm_of(stated))
+    stream = opened.raw(name)
+    while chunk := stream.read(CHUNK_BYTES):
+        running.update(chunk)
+    return digest.named(running, algorithm) == stated
 
 
 def _copy(
-    source: Path, target_root: Path, meter: _Meter, inspect: Callable[[Path], None] | None
+    source: Path, target: _Target, meter: _Meter, inspect: Callable[[Path], None] | None
 ) -> Path:
     with _open(source) as opened:
+        refused: set[Path] = set()
         while True:
-            place = _place(source, target_root, opened.meta)
+            place = target.place(source, opened.meta)
             try:
                 with stage(place, verb="copied") as staged:
                     for name, record in sorted(opened.meta.files.items()):
@@ -195,7 +221,12 @@ def _copy(
                         inspect(staged.path)
                     return staged.publish()
             except CheckpointExistsError:
-                meter.again()  # the name was taken meanwhile: by the same copy, or by another
+                # The name was taken meanwhile, by the same copy or by another: look again. A mount
+                # that still calls it free gives old answers, and may go on so.
+                if place in refused:
+                    raise
+                refused.add(place)
+                meter.again()
 
 
 def _copy_file(opened: Opened, name: str, stated: str, staged: Stage, meter: _Meter) -> None:

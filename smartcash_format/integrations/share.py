@@ -125,8 +125,8 @@ def receive(
     """The checkpoints of a directory, or the one that it is, in a root of one's own.
 
     Each is copied aside and validated at CONTENT before it is visible; what its meta.json does not
-    list stays behind. One that the root has is not copied again. `signed_by` says whose signature
-    must hold over each copy; the signature comes along.
+    list stays behind. One that the root has, byte for byte, is not copied again. `signed_by` says
+    whose signature must hold over each copy; the signature comes along.
 
     Raises CheckpointNotFoundError where there is none, and InvalidCheckpointError with every breach
     for the first that is not what it says, or SignatureError: those before it are there, by name.
@@ -144,7 +144,7 @@ def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
             verify_signature(staged, signed_by, signature=signature)
 
     listing = scan(root)
-    done = transfer([source], root, inspect=accept)
+    done = transfer([source], root, inspect=accept, verify=True)
     if done.skipped and done.skipped[0].kind == "broken":
         _require_intact(source, source)
         raise CheckpointNotFoundError(f"{source}: {done.skipped[0].reason}", root=source.parent)

@@ -117,12 +117,16 @@ class CheckpointManager(CheckpointSaver):
 
     # -- copying --------------------------------------------------------------------------------
 
-    def copy_to_drive(self, drive_dir: PathLike = DRIVE_DIR, best_only: bool = False) -> CopyResult:
+    def copy_to_drive(
+        self, drive_dir: PathLike = DRIVE_DIR, best_only: bool = False, *, verify: bool = False
+    ) -> CopyResult:
         """Copies checkpoints to another directory, verified; the paths copied by this call.
 
         `best_only` copies the one that `load_checkpoint()` would load, else every valid one that
-        is not there yet (`.skipped` lists those that are). Refused under /content/drive unless
-        Google Drive is mounted there.
+        is not there yet (`.skipped` lists those that are). What is there is known by its meta.json,
+        the sizes of its files and the bytes of those up to 4 MB; with `verify` all of it is read
+        again, and what has rotted there gets a sound copy beside it. Refused under /content/drive
+        unless Google Drive is mounted there.
         """
         target = Path(drive_dir)
         if (problem := drive_problem(target)) is not None:
@@ -135,7 +139,8 @@ class CheckpointManager(CheckpointSaver):
             sources = [] if chosen is None else [chosen]
         started = time.perf_counter()
         with progress_bar("copying") as update:
-            moved = transfer([entry.path for entry in sources], target, progress=update)
+            paths = [entry.path for entry in sources]
+            moved = transfer(paths, target, progress=update, verify=verify)
         for skipped in moved.skipped:
             if skipped.kind == "broken":
                 self._log.warning(f"{skipped.source.name} was not copied: {skipped.reason}")

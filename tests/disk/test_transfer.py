@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk import transfer as module
+from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.transfer import (
     Skipped,
@@ -24,6 +25,7 @@ from smartcash_format.errors import (
     InsufficientSpaceError,
 )
 from smartcash_format.spec import layout
+from smartcash_format.spec.meta import Meta
 from smartcash_format.testing.sample import write_sample
 
 
@@ -262,17 +264,17 @@ def test_of_two_copies_of_one_checkpoint_at_once_one_is_made(
     sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = threading.Barrier(4)
-    real = module._place
+    real = module._Target.place
     first = threading.local()
 
-    def place(*args: Any) -> Path:
-        found = real(*args)
+    def place(self: module._Target, source: Path, meta: Meta) -> Path:
+        found = real(self, source, meta)
         first.calls = getattr(first, "calls", 0) + 1
         if first.calls == 2:
             ready.wait()  # all of them have found the name free
         return found
 
-    monkeypatch.setattr(module, "_place", place)
+    monkeypatch.setattr(module._Target, "place", place)
     results: list[Transferred] = []
     threads = [
         threading.Thread(target=lambda: results.append(transfer(sources[:1], target)))
@@ -361,3 +363,63 @@ def test_a_skip_says_where_the_copy_is(sources: list[Path], target: Path) -> Non
     assert transfer(sources[:1], target).skipped == (
         Skipped(source=sources[0], kind="identical", reason=f"is already there as {there}"),
     )
+
+
+def test_what_has_rotted_there_in_a_small_file_is_not_called_identical(
+    sources: list[Path], target: Path
+) -> None:
+    transfer(sources[:1], target)
+    rotten = target / sources[0].name
+    flip(rotten / "model.safetensors")
+    done = transfer(sources[:1], target)
+    (copy,) = done.copied
+    assert copy.name.startswith(f"{rotten.name}-")
+    assert contents(copy) == contents(sources[0])
+    assert transfer(sources[:1], target).skipped[0].reason == f"is already there as {copy}"
+
+
+def test_large_files_that_are_there_are_read_for_who_asks(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL_BYTES", 10)
+    transfer(sources[:1], target)
+    flip(target / sources[0].name / "model.safetensors")
+    assert transfer(sources[:1], target).copied == ()
+    assert len(transfer(sources[:1], target, verify=True).copied) == 1
+    assert transfer(sources[:1], target, verify=True).copied == ()
+
+
+def test_what_cannot_be_read_there_is_not_called_identical(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer(sources[:1], target)
+
+    def fail(*args: object) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_holds", fail)
+        done = transfer(sources[:1], target)
+    assert (len(done.copied), done.skipped) == (1, ())
+
+
+def test_a_mount_that_goes_on_calling_a_taken_name_free_ends_the_copy(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+    honest = module._copy_file
+
+    def count(*args: Any) -> None:
+        nonlocal written
+        written += 1
+        honest(*args)
+
+    def taken(staged: Stage) -> Path:
+        raise CheckpointExistsError(f"{staged.final} exists already", path=staged.final)
+
+    monkeypatch.setattr(module, "_copy_file", count)
+    monkeypatch.setattr(Stage, "publish", taken)
+    with pytest.raises(CheckpointExistsError):
+        transfer(sources[:1], target)
+    assert written == 2 * len(read_meta(sources[0]).files)
+    assert os.listdir(target) == []
