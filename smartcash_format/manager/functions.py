@@ -12,6 +12,7 @@ from pathlib import Path
 from smartcash_format.manager import choosing
 from smartcash_format.manager.results import SaveResult
 from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
+from smartcash_format.store.catalog import scan
 from smartcash_format.torch_io.save import Facts, is_writer, save
 
 _logger = logging.getLogger("smartcash_format")
@@ -52,7 +53,7 @@ def save_checkpoint(
         checkpoint_id=str(uuid.uuid4()),
         run_id=str(uuid.uuid4()),
         parent_id=None,
-        saved_at=datetime.now(UTC),
+        saved_at=_next_moment(Path(path).parent),
         epoch=choosing.whole_epoch(epoch),
         step=choosing.whole_step(step),
         is_best=bool(is_best),
@@ -84,3 +85,12 @@ def save_checkpoint(
         seconds=time.perf_counter() - started,
         warnings=warnings,
     )
+
+
+def _next_moment(root: Path) -> datetime:
+    """Later than everything that can be read in the root, whatever the clock says."""
+    now = datetime.now(UTC)
+    try:
+        return choosing.next_moment(scan(root), now)
+    except OSError:
+        return now  # it cannot be listed: nothing in it can be read

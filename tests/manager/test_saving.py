@@ -6,6 +6,7 @@ import enum
 import errno
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,13 @@ import pytest
 import torch
 
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.read import read_meta
 from smartcash_format.errors import CheckpointError, CheckpointWriteError, UnsavableStateError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.manager.functions import save_checkpoint
 from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import scan
+from smartcash_format.testing.sample import write_sample
 from tests.manager.training import manager, said, same, training
 
 pytestmark = pytest.mark.torch
@@ -411,3 +415,20 @@ def test_weights_beyond_the_size_given_are_saved_in_shards(tmp_path: Path, block
 def test_a_shard_size_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='"5GB"'):
         manager(tmp_path, max_shard_size="five gigabytes")
+
+
+def test_a_save_to_a_path_is_the_newest_of_its_root_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=3)
+    write_sample(tmp_path, epoch=1, saved_at=ahead)
+    path = save_checkpoint(tmp_path / "mine", training().model, epoch=2)["path"]
+    assert scan(tmp_path)[0].name == "mine"
+    assert read_meta(path).saved_at == ahead + timedelta(microseconds=1)
+
+    def refuse(root: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("smartcash_format.manager.functions.scan", refuse)
+    save_checkpoint(tmp_path / "unlisted", training().model, epoch=3)
+    assert scan(tmp_path).by_epoch(3) is not None
