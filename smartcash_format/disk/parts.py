@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from smartcash_format.spec import archive_layout
 from smartcash_format.spec.header import encode_header
@@ -15,8 +15,8 @@ from smartcash_format.spec.header import encode_header
 Buffer = Any
 """A contiguous buffer: bytes, bytearray, memoryview, a ctypes array."""
 Statistics = Mapping[str, int | float]
-Measure = Callable[[Sequence[Buffer]], Sequence[Statistics]]
-"""The statistics of several tensors by their raw bytes."""
+Measure = Callable[[Buffer, Sequence[int]], Sequence[Statistics]]
+"""The statistics of several tensors whose raw bytes lie one after the other, by their sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +24,9 @@ class TensorSource:
     """A tensor to be written: its raw little-endian bytes come when its turn does.
 
     `read` is called on a worker thread, if there is a byte to read, and gives exactly `size_bytes`
-    contiguous bytes; an incremental save may call it twice. `measure` is for floating tensors: it
-    is called on a worker thread, with the bytes of many tensors that have the same function at
-    once.
+    contiguous bytes; an incremental save may call it twice. `copies` says that it makes a copy of
+    them. `measure` is for floating tensors: it is called on a worker thread, with the bytes of many
+    tensors that have the same function at once.
     """
 
     name: str
@@ -34,16 +34,18 @@ class TensorSource:
     shape: tuple[int, ...]
     size_bytes: int
     read: Callable[[], Buffer]
+    copies: bool = False
     measure: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSource:
-    """A storage of a torch file: record `data/<key>`."""
+    """A storage of a torch file: record `data/<key>`. `read` and `copies` as of a tensor."""
 
     key: str
     size_bytes: int
     read: Callable[[], Buffer]
+    copies: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Constant:
     """Bytes that are at hand."""
 
     data: bytes
+    copies: ClassVar[bool] = False
 
     def read(self) -> bytes:
         return self.data

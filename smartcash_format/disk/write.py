@@ -1,9 +1,9 @@
 """One pass over the bytes: every file is hashed while its bytes are in memory, beside the writing.
 
-For each file one thread reads the sources in turn and writes large pieces at their place; a second
-one hashes the file and writes what depends on it (checksums, small pieces); of a weights file a
-third one takes each tensor's digest and statistics. Several files go in parallel. blake3, zlib and
-the writes release the GIL.
+For each file one thread reads the sources in turn and writes them; a second one hashes the file and
+writes what depends on checksums; of a weights file a third one takes each tensor's digest and
+statistics. Large pieces go as they are, small ones many at a time. Several files go in parallel.
+blake3, zlib and the writes release the GIL.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import groupby
+from typing import Final, NamedTuple
 
+from smartcash_format.disk.batches import COPIED_BYTES, Allowance, Batch, Worker, groups_of
 from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, TensorSource
 from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
-from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import digest
 
-# Below this a system call costs more than the copy that avoids it.
-SMALL_BYTES: Final = 1 << 20
-# What may wait between the two threads of a file: bounds memory when reading makes copies.
-AHEAD_BYTES: Final = 16 << 20
 # More files at once only make a disk seek.
 FILES_AT_ONCE: Final = 4
 
@@ -35,9 +31,10 @@ Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), from any thread, one call at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenTensor:
+class WrittenTensor(NamedTuple):
     """What the writing of a tensor found: the digest of its bytes, and its statistics."""
+
+    # A tuple, because a save makes thousands and a frozen dataclass costs three times as much.
 
     digest: str
     statistics: Statistics
@@ -66,6 +63,8 @@ def write_parts(
     """
     plans = [part.plan() for part in parts]
     meter = _Meter(sum(plan.size_bytes for plan in plans), progress)
+    if len(plans) == 1:
+        return [_write_file(stage, plans[0], meter)]
     # The largest first: the longest file decides when all are done.
     order = sorted(range(len(plans)), key=lambda i: -plans[i].size_bytes)
     with ThreadPoolExecutor(min(FILES_AT_ONCE, max(1, len(plans)))) as pool:
@@ -73,7 +72,7 @@ def write_parts(
         try:
             wait(futures.values())
         except BaseException:
-            meter.stop.set()
+            meter.fail(_Stopped())
             raise
     if meter.failure is not None:
         raise meter.failure
@@ -88,6 +87,7 @@ class _Meter:
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.stop = threading.Event()
         self.failure: BaseException | None = None
+        self.copies = Allowance(COPIED_BYTES)
         self._total = total
         self._done = 0
         self._progress = progress
@@ -106,10 +106,7 @@ class _Meter:
             if self.failure is None and not isinstance(error, _Stopped):
                 self.failure = error
         self.stop.set()
-
-
-_Batch = list[tuple[Piece, memoryview]]
-_EMPTY: Final = memoryview(b"")
+        self.copies.give_up()
 
 
 def _write_file(stage: Stage, plan: Plan, meter: _Meter) -> WrittenFile:
@@ -131,17 +128,22 @@ def _write_file(stage: Stage, plan: Plan, meter: _Meter) -> WrittenFile:
 def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     hashing = _Hashing(descriptor, plan)
     tensors = _Tensors()
-    workers = [_Worker(hashing.take, f"hash {plan.name}")]
-    if plan.tensors:
-        workers.append(_Worker(tensors.take, f"measure {plan.name}"))
+    takes = [hashing.take, tensors.take] if plan.tensors else [hashing.take]
+    groups = list(groups_of(plan.pieces))
+    # A file of one batch is done before a thread would have started.
+    workers = [Worker(take, plan.name, meter.fail) for take in takes] if len(groups) > 1 else []
     try:
-        for batch in _batches(plan.pieces):
+        for pieces in groups:
+            batch = Batch(pieces, meter.copies, len(workers) + 1)
             for worker in workers:
                 worker.put(batch)
-            for piece, data in batch:
-                if len(data) >= SMALL_BYTES:
-                    write_at(descriptor, piece.start, [data])
-            meter.add(sum(len(data) for _, data in batch))
+            if batch.whole is not None:
+                write_at(descriptor, pieces[0].start, [batch.whole])
+            if not workers:
+                for take in takes:
+                    take(batch)
+            batch.release()
+            meter.add(sum(piece.size_bytes for piece in pieces))
     finally:
         for worker in workers:
             worker.stop()
@@ -157,88 +159,6 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     return written
 
 
-def _batches(pieces: Sequence[Piece]) -> Iterator[_Batch]:
-    """Large pieces alone, small ones together; never a large one with others."""
-    batch: _Batch = []
-    waiting = 0
-    for piece in pieces:
-        data = memoryview(piece.source.read()).cast("B") if piece.size_bytes else _EMPTY
-        size = len(data)
-        if size != piece.size_bytes:
-            where = piece.source.name if isinstance(piece.source, TensorSource) else "a tensor"
-            raise UnsavableStateError(
-                f"{where} has {size:,} bytes instead of {piece.size_bytes:,}: it was changed "
-                "while it was saved",
-                where=where,
-                kind="tensor",
-            )
-        if batch and size >= SMALL_BYTES:
-            yield batch
-            batch, waiting = [], 0
-        batch.append((piece, data))
-        waiting += size
-        if waiting >= SMALL_BYTES:
-            yield batch
-            batch, waiting = [], 0
-    if batch:
-        yield batch
-
-
-class _Worker:
-    """A thread that takes batches in order, with a bound on what waits for it."""
-
-    def __init__(self, take: Callable[[_Batch], None], name: str) -> None:
-        self._take = take
-        self._queue: deque[_Batch | None] = deque()
-        self._changed = threading.Condition()
-        self._waiting = 0
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def put(self, batch: _Batch) -> None:
-        """Hands a batch over, when there is room for it or nothing else waits."""
-        size = sum(len(data) for _, data in batch)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not self._waiting or self._waiting + size <= AHEAD_BYTES or self._failure
-            )
-            if self._failure is not None:
-                raise self._failure
-            self._waiting += size
-            self._queue.append(batch)
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        """Returns when all that was handed over is done, or the worker has failed."""
-        with self._changed:
-            self._queue.append(None)
-            self._changed.notify_all()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raises what the worker failed with."""
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            while (batch := self._next()) is not None:
-                self._take(batch)
-                with self._changed:
-                    self._waiting -= sum(len(data) for _, data in batch)
-                    self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
-
-    def _next(self) -> _Batch | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue)
-            return self._queue.popleft()
-
-
 class _Hashing:
     """The digest and the checksums of a file, and the writing of what they decide."""
 
@@ -248,17 +168,18 @@ class _Hashing:
         self._file = digest.hasher()
         self._crcs: list[int] = []
 
-    def take(self, batch: _Batch) -> None:
-        (piece, data), many = batch[0], len(batch) > 1
-        if not many and len(data) >= SMALL_BYTES:
-            if head := self._head(piece, data):
-                self._file.update(head)
-                write_at(self._descriptor, piece.offset, [head])
+    def take(self, batch: Batch) -> None:
+        heads = [self._head(*pair) for pair in zip(batch.pieces, batch.data, strict=True)]
+        if batch.whole is None:
+            pairs = zip(heads, batch.data, strict=True)
+            data = b"".join(part for pair in pairs for part in pair)
+            write_at(self._descriptor, batch.pieces[0].offset, [data])
             self._file.update(data)
             return
-        small = b"".join(part for each in batch for part in (self._head(*each), each[1]))
-        write_at(self._descriptor, piece.offset, [small])
-        self._file.update(small)
+        if heads[0]:
+            write_at(self._descriptor, batch.pieces[0].offset, [heads[0]])
+            self._file.update(heads[0])
+        self._file.update(batch.whole)
 
     def finish(self) -> str:
         """Writes the tail; the digest of the file."""
@@ -282,14 +203,26 @@ class _Tensors:
     def __init__(self) -> None:
         self.written: dict[str, WrittenTensor] = {}
 
-    def take(self, batch: _Batch) -> None:
-        alike: dict[Measure | None, list[tuple[str, memoryview]]] = {}
-        for piece, data in batch:
-            if isinstance(source := piece.source, TensorSource):
-                alike.setdefault(source.measure, []).append((source.name, data))
-        for measure, named in alike.items():
-            found = measure([data for _, data in named]) if measure else [{}] * len(named)
-            for (name, data), statistics in zip(named, found, strict=True):
-                self.written[name] = WrittenTensor(
-                    digest=digest.digest_of(data), statistics=statistics
+    def take(self, batch: Batch) -> None:
+        data, end = batch.whole, 0
+        assert data is not None  # nothing stands between tensors
+        for (is_tensor, measure), group in groupby(batch.pieces, _kind_of):
+            pieces = list(group)
+            sizes = [piece.size_bytes for piece in pieces]
+            begin, end = end, end + sum(sizes)
+            if not is_tensor:
+                continue  # the header
+            found = measure(data[begin:end], sizes) if measure else [_NOTHING] * len(sizes)
+            for piece, size, statistics in zip(pieces, sizes, found, strict=True):
+                self.written[piece.source.name] = WrittenTensor(
+                    digest.digest_of(data[begin : begin + size]), statistics
                 )
+                begin += size
+
+
+def _kind_of(piece: Piece) -> tuple[bool, Measure | None]:
+    source = piece.source
+    return (True, source.measure) if isinstance(source, TensorSource) else (False, None)
+
+
+_NOTHING: Final[Statistics] = {}

@@ -45,10 +45,15 @@ def torch_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...] | None:
     return (*shape[:-1], shape[-1] // packed)
 
 
+def is_plain_memory(tensor: torch.Tensor) -> bool:
+    """Whether the elements lie in this process's memory as a file has them."""
+    return tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+
+
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """The values as one contiguous CPU tensor: the same memory where it is one, else a copy."""
     # Most are: a state has thousands, and each call of torch takes its time.
-    if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+    if is_plain_memory(tensor):
         return tensor
     plain = tensor.detach().resolve_conj().resolve_neg()
     return plain.to("cpu").contiguous()
@@ -56,7 +61,7 @@ def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a dense CPU tensor, not copied; the view keeps the tensor alive."""
-    size_bytes = tensor.numel() * tensor.element_size()
+    size_bytes = tensor.nbytes
     if not size_bytes:
         return memoryview(b"")
     # numpy may be absent, and has no bfloat16.

@@ -12,33 +12,74 @@ import torch
 # 32,768 elements in the calling thread alone: more threads, beside those that write and hash, made
 # saves five times slower on two cores, and their number is a setting of the user's process.
 _CHUNK: Final = 24 << 10
+# Tensors below this size are faster as segments of one, above it one by one.
+_SEGMENT: Final = 1 << 10
 # Whose norms torch takes of many tensors in one call.
 _GROUPED: Final = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 
 
-def measure(dtype: torch.dtype, buffers: Sequence[Any]) -> list[dict[str, int | float]]:
-    """The statistics of several tensors of a floating dtype, by their contiguous bytes."""
-    tensors = [
-        torch.frombuffer(data, dtype=dtype) if len(data) else torch.empty(0, dtype=dtype)
-        for data in buffers
-    ]
-    found = _small_ones(tensors) if dtype in _GROUPED else {}
+def measure(dtype: torch.dtype, data: Any, sizes: Sequence[int]) -> list[dict[str, int | float]]:
+    """The statistics of tensors of a floating dtype whose bytes lie one after the other in `data`.
+
+    `sizes` has the bytes of each.
+    """
+    counts = [size // dtype.itemsize for size in sizes]
+    flat = torch.frombuffer(data, dtype=dtype) if len(data) else torch.empty(0, dtype=dtype)
+    tensors = torch.split(flat, counts)
+    found = _small_ones(flat, tensors, counts) if dtype in _GROUPED else {}
     return [found.get(i) or statistics(tensor) for i, tensor in enumerate(tensors)]
 
 
-def _small_ones(tensors: Sequence[torch.Tensor]) -> dict[int, dict[str, int | float]]:
-    """By index, those of finite tensors below a chunk: two calls for all of them, not five each."""
-    small = [i for i, tensor in enumerate(tensors) if 0 < tensor.numel() <= _CHUNK]
-    if not small:
-        return {}
-    chosen = [tensors[i] for i in small]
-    norms = torch.stack(torch._foreach_norm(chosen, 2, dtype=torch.float64)).tolist()
-    largest = torch.stack(torch._foreach_norm(chosen, math.inf)).tolist()
-    return {
-        i: {"l2": l2, "absmax": absmax}
-        for i, l2, absmax in zip(small, norms, largest, strict=True)
-        if math.isfinite(l2)
-    }
+def _small_ones(
+    flat: torch.Tensor, tensors: Sequence[torch.Tensor], counts: Sequence[int]
+) -> dict[int, dict[str, int | float]]:
+    """By index, those of finite tensors below a chunk: a few calls for all of a chunk together."""
+    found: dict[int, dict[str, int | float]] = {}
+    for first, end, begin, stop in _groups(counts):
+        count, elements = end - first, stop - begin
+        if not elements:
+            continue
+        if elements < count * _SEGMENT:
+            norms, largest = _of_segments(flat[begin:stop], counts[first:end])
+        else:
+            norms, largest = _of_each(tensors[first:end])
+        for i, l2, absmax in zip(range(first, end), norms, largest, strict=True):
+            if counts[i] and math.isfinite(l2):
+                found[i] = {"l2": l2, "absmax": absmax}
+    return found
+
+
+def _groups(counts: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Neighbours that are a chunk together: (first, end) of them and of their elements."""
+    first = begin = stop = 0
+    for i, count in enumerate(counts):
+        if stop + count - begin > _CHUNK:
+            yield first, i, begin, stop
+            # A tensor beyond a chunk is nobody's neighbour.
+            first, begin = (i, stop) if count <= _CHUNK else (i + 1, stop + count)
+        stop += count
+    yield first, len(counts), begin, stop
+
+
+def _of_segments(
+    flat: torch.Tensor, counts: Sequence[int]
+) -> tuple[Sequence[float], Sequence[float]]:
+    doubles = flat.to(torch.float64, copy=True)
+    lengths = torch.tensor(counts)
+    largest = torch.segment_reduce(doubles.abs(), "max", lengths=lengths, unsafe=True)
+    squares = torch.segment_reduce(doubles.square_(), "sum", lengths=lengths, unsafe=True)
+    return squares.sqrt_().tolist(), largest.tolist()
+
+
+def _of_each(tensors: Sequence[torch.Tensor]) -> tuple[Sequence[float], Sequence[float]]:
+    filled = [i for i, tensor in enumerate(tensors) if tensor.numel()]
+    chosen = [tensors[i] for i in filled]
+    norms, largest = [0.0] * len(tensors), [0.0] * len(tensors)
+    found = torch.stack(torch._foreach_norm(chosen, 2, dtype=torch.float64)).tolist()
+    highest = torch.stack(torch._foreach_norm(chosen, math.inf)).tolist()
+    for i, l2, absmax in zip(filled, found, highest, strict=True):
+        norms[i], largest[i] = l2, absmax
+    return norms, largest
 
 
 def statistics(tensor: torch.Tensor) -> dict[str, int | float]:

@@ -23,7 +23,13 @@ from smartcash_format.disk.parts import TensorSource
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.header import name_fault, shape_fault
-from smartcash_format.torch_io.dtypes import DTYPES, bytes_of, file_shape, on_cpu
+from smartcash_format.torch_io.dtypes import (
+    DTYPES,
+    bytes_of,
+    file_shape,
+    is_plain_memory,
+    on_cpu,
+)
 from smartcash_format.torch_io.plain_tensor import identity, plain_tensor, refused
 from smartcash_format.torch_io.statistics import measure
 
@@ -260,14 +266,20 @@ def _check_form(tensor: torch.Tensor, where: str) -> None:
 
 def _source(name: str, tensor: torch.Tensor) -> TensorSource:
     dtype = DTYPES[tensor.dtype]
+    copies = not is_plain_memory(tensor)
     return TensorSource(
         name=name,
         dtype=dtype,
         shape=file_shape(dtype, tensor.shape),
-        size_bytes=tensor.numel() * tensor.element_size(),
-        read=lambda: bytes_of(on_cpu(tensor)),
+        size_bytes=tensor.nbytes,
+        read=partial(_copied, tensor) if copies else partial(bytes_of, tensor),
+        copies=copies,
         measure=_MEASURES.get(tensor.dtype),
     )
+
+
+def _copied(tensor: torch.Tensor) -> memoryview:
+    return bytes_of(on_cpu(tensor))
 
 
 def _class_name(source: Any) -> str | None:

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import os
 import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 import safetensors
 
-from smartcash_format.disk import write
+from smartcash_format.disk import batches, write
+from smartcash_format.disk.batches import SMALL_BYTES
 from smartcash_format.disk.parts import (
     ArchivePart,
     BlobPart,
@@ -28,7 +30,7 @@ from smartcash_format.disk.parts import (
 )
 from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage, stage
-from smartcash_format.disk.write import SMALL_BYTES, WrittenFile, write_parts
+from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import CheckpointWriteError, UnsavableStateError
 from smartcash_format.spec import archive_layout, digest
 from smartcash_format.testing import sample
@@ -68,7 +70,7 @@ def tensor(name: str, read: Callable[[], Any] | None = None) -> TensorSource:
         shape=shape,
         size_bytes=size_bytes(name),
         read=read or (lambda: data_of(name)),
-        measure=lambda buffers: [{"l2": float(len(name))} for _ in buffers],
+        measure=lambda data, sizes: [{"l2": float(len(name))} for _ in sizes],
     )
 
 
@@ -164,9 +166,9 @@ def test_a_source_is_measured_once_and_read_once_if_it_has_a_byte(directory: Pat
             calls.append(f"read {name}")
             return data_of(name)
 
-        def measure(buffers: Sequence[Any]) -> list[dict[str, float]]:
+        def measure(data: Any, sizes: Sequence[int]) -> list[dict[str, float]]:
             calls.append(f"measure {name}")
-            assert [bytes(data) for data in buffers] == [data_of(name)]
+            assert (bytes(data), sizes) == (data_of(name), [size_bytes(name)])
             return [{"l2": 0.0}]
 
         return dataclasses.replace(tensor(name, read), measure=measure)
@@ -393,33 +395,109 @@ def test_progress_adds_up_with_archives(directory: Path) -> None:
     assert seen[-1][0] == seen[-1][1] == size_of([part])
 
 
-def test_what_may_wait_in_memory_is_bounded(
+class Copies:
+    """Counts the copies of tensors that are alive at once, over all files."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.alive = 0
+        self.most = 0
+
+    def make(self, size: int) -> Any:
+        with self.lock:
+            self.alive += size
+            self.most = max(self.most, self.alive)
+        copy = (ctypes.c_ubyte * size)()
+        weakref.finalize(copy, self.free, size)
+        return copy
+
+    def free(self, size: int) -> None:
+        with self.lock:
+            self.alive -= size
+
+    def part(self, file: str, sizes: Sequence[int]) -> Part:
+        if file.endswith(".pt"):
+            kept = [
+                StorageSource(
+                    key=str(i),
+                    size_bytes=size,
+                    copies=True,
+                    read=lambda size=size: self.make(size),  # type: ignore[misc]
+                )
+                for i, size in enumerate(sizes)
+            ]
+            return ArchivePart(name=file, program=b"}.", storages=kept)
+        tensors = [
+            TensorSource(
+                name=f"{i:03}", dtype="U8", shape=(size,), size_bytes=size, copies=True,
+                read=lambda size=size: self.make(size),  # type: ignore[misc]
+            )
+            for i, size in enumerate(sizes)
+        ]  # fmt: skip
+        return WeightsPart(name=file, tensors=tensors)
+
+
+FILES = ("a.safetensors", "b.safetensors", "c.pt", "d.pt")
+
+
+def test_copies_share_one_allowance_over_all_files(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "AHEAD_BYTES", 2 * SMALL_BYTES)
-    alive: list[int] = [0]
-    most: list[int] = [0]
+    monkeypatch.setattr(write, "COPIED_BYTES", 3 * SMALL_BYTES)
+    copies = Copies()
+    sizes = [SMALL_BYTES, 100, SMALL_BYTES, 3_000] * 5
+    put(directory, *(copies.part(file, sizes) for file in FILES))
+    assert SMALL_BYTES < copies.most <= 3 * SMALL_BYTES
+    assert copies.alive == 0
+
+
+def test_a_copy_beyond_the_allowance_is_in_memory_alone(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "COPIED_BYTES", 2 * SMALL_BYTES)
+    copies = Copies()
+    largest = 4 * SMALL_BYTES
+    put(directory, *(copies.part(file, [largest, 500, largest]) for file in FILES))
+    assert copies.most <= largest + 2 * SMALL_BYTES
+
+
+def test_a_failure_lets_those_go_on_that_wait_for_memory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "COPIED_BYTES", SMALL_BYTES)
+    copies = Copies()
+
+    def fail(self: Any, batch: Any) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(write._Hashing, "take", fail)
+    with pytest.raises(OSError, match="broken"):
+        put(directory, *(copies.part(file, [SMALL_BYTES] * 20) for file in FILES))
+
+
+def test_the_threads_of_a_file_stay_close(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, read, apart = [0], [0], [0]
     real = write._Hashing.take
 
     def take(self: write._Hashing, batch: Any) -> None:
         real(self, batch)
-        alive[0] -= sum(len(data) for _, data in batch)
+        hashed[0] += 1
 
-    def read() -> bytes:
-        alive[0] += SMALL_BYTES
-        most[0] = max(most[0], alive[0])
+    def data() -> bytes:
+        read[0] += 1
+        apart[0] = max(apart[0], read[0] - hashed[0])
         return bytes(SMALL_BYTES)
 
     monkeypatch.setattr(write._Hashing, "take", take)
     many = [
         TensorSource(
-            name=f"{i:03}", dtype="U8", shape=(SMALL_BYTES,), size_bytes=SMALL_BYTES, read=read
+            name=f"{i:03}", dtype="U8", shape=(SMALL_BYTES,), size_bytes=SMALL_BYTES, read=data
         )
-        for i in range(30)
+        for i in range(50)
     ]
     put(directory, WeightsPart(name="model.safetensors", tensors=many))
-    # What waits, the one being hashed or written, and the one just read.
-    assert most[0] <= 5 * SMALL_BYTES
+    # Those that wait, the one being hashed and the one just read.
+    assert apart[0] <= batches.AHEAD + 2
 
 
 def test_nothing_to_write_writes_nothing(directory: Path) -> None:

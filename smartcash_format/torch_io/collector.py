@@ -1,0 +1,39 @@
+"""Python's garbage collector, kept quiet while thousands of small objects are made.
+
+The collector runs by the number of objects made, and each full run looks at all that the process
+holds: with torch imported that takes longer than saving a small model. Nothing that a save makes is
+a cycle, so there is nothing to find (docs/decisions/0028).
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_lock = threading.Lock()
+_paused = 0
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No collection begins by itself inside the block, in any thread; a user's own choice stands.
+
+    Blocks may overlap; the last one to end starts the collector again if the first one stopped it.
+    For steps of milliseconds: never around reading or writing.
+    """
+    global _paused
+    with _lock:
+        stops = _paused or gc.isenabled()
+        if stops:
+            _paused += 1
+            gc.disable()
+    try:
+        yield
+    finally:
+        if stops:
+            with _lock:
+                _paused -= 1
+                if not _paused:
+                    gc.enable()
