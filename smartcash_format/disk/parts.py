@@ -19,8 +19,7 @@ Measure = Callable[[Buffer, Sequence[int]], Sequence[Statistics]]
 """The statistics of several tensors whose raw bytes lie one after the other, by their sizes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorSource:
+class TensorSource(NamedTuple):
     """A tensor to be written: its raw little-endian bytes come when its turn does.
 
     `read` is called on a worker thread, if there is a byte to read, and gives exactly `size_bytes`
@@ -28,6 +27,8 @@ class TensorSource:
     them. `measure` is for floating tensors: it is called on a worker thread, with the bytes of many
     tensors that have the same function at once.
     """
+
+    # A tuple, because a save makes thousands and a frozen dataclass costs four times as much.
 
     name: str
     dtype: str
@@ -38,8 +39,7 @@ class TensorSource:
     measure: Measure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSource:
+class StorageSource(NamedTuple):
     """A storage of a torch file: record `data/<key>`. `read` and `copies` as of a tensor."""
 
     key: str

@@ -7,12 +7,14 @@ only its own elements are stored, never its neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from smartcash_format.disk.parts import StorageSource
-from smartcash_format.torch_io.dtypes import bytes_of
+from smartcash_format.torch_io.dtypes import bytes_of, is_plain_memory
 from smartcash_format.torch_io.plain_tensor import identity
 from smartcash_format.torch_io.program import Placed, Program, write_program
 from smartcash_format.torch_io.state import CLASSIC
@@ -43,23 +45,20 @@ class _Storages:
         return placed
 
     def _new(self, value: torch.Tensor) -> Placed:
-        dense = value if _is_dense(value) else value.resolve_conj().resolve_neg().contiguous()
         key = str(len(self.sources))
-        elements = dense.numel()
-        self.sources.append(
-            StorageSource(
-                key=key,
-                size_bytes=elements * dense.element_size(),
-                read=lambda: _memory_of(dense),
-            )
-        )
-        return Placed(
-            storage_type=CLASSIC[value.dtype],
-            key=key,
-            elements=elements,
-            shape=tuple(dense.shape),
-            strides=tuple(dense.stride()),
-        )
+        size_bytes = value.nbytes
+        strides = value.stride()
+        if is_plain_memory(value):
+            read, copies = partial(bytes_of, value), False
+        elif _is_dense(value):
+            read, copies = partial(_memory_of, value), not value.is_cpu
+        else:
+            # Made dense when it is written, not before: a copy is in memory as short as can be.
+            read, copies = partial(_dense_memory_of, value), True
+            strides = _dense_strides(value.shape)
+        source = StorageSource(key, size_bytes, read, copies)
+        self.sources.append(source)
+        return Placed(CLASSIC[value.dtype], key, value.numel(), tuple(value.shape), strides)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
@@ -84,3 +83,16 @@ def _memory_of(tensor: torch.Tensor) -> memoryview:
         return bytes_of(tensor)
     flat = torch.as_strided(tensor, (tensor.numel(),), (1,), tensor.storage_offset())
     return bytes_of(flat.to("cpu"))
+
+
+def _dense_memory_of(tensor: torch.Tensor) -> memoryview:
+    """The elements of any tensor in the order of its axes, as a copy."""
+    return _memory_of(tensor.resolve_conj().resolve_neg().contiguous())
+
+
+def _dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor of this shape."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * max(1, size))
+    return tuple(reversed(strides)) if shape else ()

@@ -17,6 +17,28 @@ from smartcash_format.errors import UnsavableStateError
 _PLAIN: Final = frozenset({torch.Tensor, nn.Parameter})
 
 
+def is_simple(value: torch.Tensor) -> bool:
+    """Whether a tensor is what most are: its elements lie side by side in this process's memory.
+
+    Of such a tensor nothing can be refused but its dtype and its shape, and its memory is what a
+    file holds.
+    """
+    if type(value) not in _PLAIN or value.is_nested or value.layout is not torch.strided:
+        return False
+    if not value.is_cpu or value.is_quantized or not value.is_contiguous():
+        return False
+    if value.is_conj() or value.is_neg():
+        return False
+    try:
+        storage = value.untyped_storage()
+        address, held = storage.data_ptr(), storage.nbytes()
+    except RuntimeError:
+        return False
+    size_bytes = value.nbytes
+    end = value.storage_offset() * value.itemsize + size_bytes
+    return not size_bytes or (address != 0 and end <= held)
+
+
 def plain_tensor(value: torch.Tensor, where: str) -> torch.Tensor:
     """The same memory without autograd and subclass.
 
@@ -42,7 +64,7 @@ def identity(tensor: torch.Tensor) -> tuple[Any, ...]:
     """What two names of one tensor have in common, and no two tensors."""
     storage = tensor.untyped_storage()
     return (
-        storage._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(),
+        storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(),
         tensor.dtype, tensor.is_conj(), tensor.is_neg(),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
@@ -30,12 +30,13 @@ _LONG: Final = struct.Struct("<I")
 _FLOAT: Final = struct.Struct(">d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Placed(NamedTuple):
     """Where a tensor's elements lie: what a program says of it.
 
     `storage_type` is the name in torch, as "FloatStorage"; shape and strides in elements.
     """
+
+    # A tuple, because a state makes thousands and a frozen dataclass costs four times as much.
 
     storage_type: str
     key: str

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import torch
 
 from smartcash_format.errors import UnsavableStateError
-from smartcash_format.torch_io.plain_tensor import plain_tensor, refused
+from smartcash_format.torch_io.plain_tensor import is_simple, plain_tensor, refused
 from smartcash_format.torch_io.state_decoder import (
     FACTORIES,
     NUMPY_KINDS,
@@ -47,6 +47,11 @@ CLASSIC: Final[Mapping[torch.dtype, str]] = {
     torch.complex128: "ComplexDoubleStorage",
 }  # fmt: skip
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+# A place inside a state: its root, or a container's place and the key there. As text only when it
+# is told, because a state has thousands.
+Where = str | tuple["Where", object]
+_KEY: Final = object()
+_PLACE_CHARACTERS: Final = 300
 
 
 def encode(value: object, where: str) -> Any:
@@ -57,19 +62,30 @@ def encode(value: object, where: str) -> Any:
     return _Encoder().form(value, where, 1)
 
 
+def text_of(where: Where) -> str:
+    """The place as an error names it."""
+    if isinstance(where, str):
+        return where
+    outer, key = where
+    end = " key" if key is _KEY else f"[{key!r}]"
+    return (text_of(outer) + end)[:_PLACE_CHARACTERS]
+
+
 class _Encoder:
     def __init__(self) -> None:
         self._open: set[int] = set()
         # By identity, together with the value: an identity is only one while its object lives.
         self._done: dict[int, tuple[Any, Any]] = {}
 
-    def form(self, value: Any, where: str, depth: int) -> Any:
+    def form(self, value: Any, where: Where, depth: int) -> Any:
         kind = type(value)
         if value is None or kind in (bool, float, str):
             return self._text(value, where) if kind is str else value
         if kind is int:
             if value.bit_length() > INTEGER_BITS:
-                raise refused(value, where, "is an integer beyond 1,024 bits", "store its text")
+                raise refused(
+                    value, text_of(where), "is an integer beyond 1,024 bits", "store its text"
+                )
             return value
         if isinstance(value, torch.Tensor) or kind in _CONTAINERS:
             return self._shared(value, where, depth)
@@ -79,18 +95,18 @@ class _Encoder:
                     self._text(text, where)
             return scalar
         if _is_numpy(value):
-            return _numpy_form(value, where)
-        raise _without_form(value, where)
+            return _numpy_form(value, text_of(where))
+        raise _without_form(value, text_of(where))
 
     @staticmethod
-    def _text(value: str, where: str) -> str:
+    def _text(value: str, where: Where) -> str:
         if not value.isascii() and _SURROGATE.search(value):
-            raise refused(value, where, "has a lone surrogate", "store its bytes")
+            raise refused(value, text_of(where), "has a lone surrogate", "store its bytes")
         return value
 
-    def _shared(self, value: Any, where: str, depth: int) -> Any:
-        if id(value) in self._done:
-            return self._done[id(value)][1]
+    def _shared(self, value: Any, where: Where, depth: int) -> Any:
+        if (known := self._done.get(id(value))) is not None:
+            return known[1]
         if isinstance(value, torch.Tensor):
             form = self._tensor(value, where)
         else:
@@ -98,8 +114,10 @@ class _Encoder:
         self._done[id(value)] = value, form
         return form
 
-    def _tensor(self, value: torch.Tensor, where: str) -> Any:
-        tensor = plain_tensor(value, where)
+    def _tensor(self, value: torch.Tensor, where: Where) -> Any:
+        if type(value) is torch.Tensor and value.dtype in CLASSIC and is_simple(value):
+            return value.detach() if value.requires_grad else value
+        tensor = plain_tensor(value, text_of(where))
         if isinstance(value, torch.nn.Parameter):
             data = self._tensor(tensor, where)
             return {TYPE: "parameter", "data": data, "requires_grad": value.requires_grad}
@@ -113,48 +131,43 @@ class _Encoder:
             "data": flat.reshape(-1).view(torch.uint8),
         }
 
-    def _container(self, value: Any, where: str, depth: int) -> Any:
+    def _container(self, value: Any, where: Where, depth: int) -> Any:
         if id(value) in self._open:
-            raise refused(value, where, "holds itself", "break the cycle before saving")
+            raise refused(value, text_of(where), "holds itself", "break the cycle before saving")
         if depth > DEPTH:
-            raise refused(value, where, f"nests deeper than {DEPTH} levels", "flatten it")
+            raise refused(value, text_of(where), f"nests deeper than {DEPTH} levels", "flatten it")
         self._open.add(id(value))
         try:
             return _CONTAINERS[type(value)](self, value, where, depth + 1)
         finally:
             self._open.remove(id(value))
 
-    def _items(self, value: Any, where: str, depth: int) -> list[Any]:
-        return [self.form(item, f"{where}[{i}]", depth) for i, item in enumerate(value)]
+    def _items(self, value: Any, where: Where, depth: int) -> list[Any]:
+        return [self.form(item, (where, i), depth) for i, item in enumerate(value)]
 
-    def _list(self, value: list[Any], where: str, depth: int) -> Any:
+    def _list(self, value: list[Any], where: Where, depth: int) -> Any:
         return self._items(value, where, depth)
 
-    def _tuple(self, value: tuple[Any, ...], where: str, depth: int) -> Any:
+    def _tuple(self, value: tuple[Any, ...], where: Where, depth: int) -> Any:
         return tuple(self._items(value, where, depth))
 
-    def _dict(self, value: Mapping[Any, Any], where: str, depth: int) -> Any:
+    def _dict(self, value: Mapping[Any, Any], where: Where, depth: int) -> Any:
         if TYPE in value or not all(_is_plain_key(key) for key in value):
             return {TYPE: "dict", "items": self._pairs(value, where, depth)}
-        return {
-            key: self.form(item, f"{where}[{key!r}]"[:300], depth) for key, item in value.items()
-        }
+        return {key: self.form(item, (where, key), depth) for key, item in value.items()}
 
-    def _pairs(self, value: Mapping[Any, Any], where: str, depth: int) -> list[Any]:
+    def _pairs(self, value: Mapping[Any, Any], where: Where, depth: int) -> list[Any]:
         return [
-            (
-                self.form(key, f"{where} key", depth),
-                self.form(item, f"{where}[{key!r}]"[:300], depth),
-            )
+            (self.form(key, (where, _KEY), depth), self.form(item, (where, key), depth))
             for key, item in value.items()
         ]
 
-    def _ordered(self, value: OrderedDict[Any, Any], where: str, depth: int) -> Any:
+    def _ordered(self, value: OrderedDict[Any, Any], where: Where, depth: int) -> Any:
         attributes = vars(value).keys()
         if attributes:
             if attributes != {"_metadata"}:
                 what = f"is an OrderedDict with attributes ({', '.join(sorted(attributes))[:80]})"
-                raise refused(value, where, what, "store dict(...) of it")
+                raise refused(value, text_of(where), what, "store dict(...) of it")
             # A module's state dict: its `_metadata` would need BUILD. It comes back as a dict.
             return self._dict(value, where, depth)
         plain = self._dict(value, where, depth)
@@ -162,30 +175,32 @@ class _Encoder:
             return {TYPE: "OrderedDict", "items": plain["items"]}
         return OrderedDict(plain)
 
-    def _counter(self, value: Counter[Any], where: str, depth: int) -> Any:
+    def _counter(self, value: Counter[Any], where: Where, depth: int) -> Any:
         if all(_is_plain_key(key) and type(count) is int for key, count in value.items()):
             return Counter(value)
         return {TYPE: "Counter", "items": self._pairs(value, where, depth)}
 
-    def _defaultdict(self, value: defaultdict[Any, Any], where: str, depth: int) -> Any:
+    def _defaultdict(self, value: defaultdict[Any, Any], where: Where, depth: int) -> Any:
         factory = value.default_factory
         name = None if factory is None else getattr(factory, "__name__", "")
         if name is not None and FACTORIES.get(name) is not factory:
-            raise refused(value, where, f"has the factory {factory!r}", "store it as a dict")
+            raise refused(
+                value, text_of(where), f"has the factory {factory!r}", "store it as a dict"
+            )
         items = self._pairs(value, where, depth)
         return {TYPE: "defaultdict", "factory": name, "items": items}
 
-    def _deque(self, value: deque[Any], where: str, depth: int) -> Any:
+    def _deque(self, value: deque[Any], where: Where, depth: int) -> Any:
         return {TYPE: "deque", "items": self._items(value, where, depth), "maxlen": value.maxlen}
 
-    def _set(self, value: set[Any] | frozenset[Any], where: str, depth: int) -> Any:
+    def _set(self, value: set[Any] | frozenset[Any], where: Where, depth: int) -> Any:
         return {TYPE: type(value).__name__, "items": self._items(value, where, depth)}
 
-    def _size(self, value: torch.Size, where: str, depth: int) -> Any:
+    def _size(self, value: torch.Size, where: Where, depth: int) -> Any:
         return {TYPE: "torch.Size", "items": list(value)}
 
 
-_CONTAINERS: Final[Mapping[type, Callable[[_Encoder, Any, str, int], Any]]] = {
+_CONTAINERS: Final[Mapping[type, Callable[[_Encoder, Any, Where, int], Any]]] = {
     list: _Encoder._list,
     tuple: _Encoder._tuple,
     dict: _Encoder._dict,

@@ -11,15 +11,15 @@ affair: values are stored in the order of the axes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from smartcash_format.disk.parts import TensorSource
+from smartcash_format.disk.parts import Measure, TensorSource
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.header import name_fault, shape_fault
@@ -30,7 +30,7 @@ from smartcash_format.torch_io.dtypes import (
     is_plain_memory,
     on_cpu,
 )
-from smartcash_format.torch_io.plain_tensor import identity, plain_tensor, refused
+from smartcash_format.torch_io.plain_tensor import identity, is_simple, plain_tensor, refused
 from smartcash_format.torch_io.statistics import measure
 
 # How torch ends the name under which a module's get_extra_state() stands.
@@ -90,6 +90,7 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
     """
     live = live_state(source, where=name)
     tensors: dict[str, torch.Tensor] = {}
+    sources: list[TensorSource] = []
     state: dict[str, Any] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -97,12 +98,17 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
         if not isinstance(value, torch.Tensor) or is_extra_state(key):
             state[key] = value
             continue
-        _check_name(key, name)
-        tensor = plain_tensor(value, f"{name}: {key}")
-        _check_form(tensor, f"{name}: {key}")
+        if fault := name_fault(key) or _encoding_fault(key):
+            raise UnsavableStateError(f"{name}: {key[:80]!r} {fault}", where=key[:80], kind="name")
+        if is_simple(value):
+            tensor, copies = value, False
+        else:
+            tensor = plain_tensor(value, f"{name}: {key}")
+            copies = not is_plain_memory(tensor)
         stored = first.setdefault(identity(tensor), key)
         if stored == key or not tensor.numel():
             tensors[key] = tensor
+            sources.append(_source(key, tensor, name, copies=copies))
         else:
             aliases[key] = stored
     if len(tensors) + len(aliases) > limits.TENSORS:
@@ -112,12 +118,12 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
     return WeightSetSource(
         name=name,
         class_name=_class_name(source),
-        tensors=tuple(_source(key, tensor) for key, tensor in tensors.items()),
+        tensors=tuple(sources),
         aliases=aliases,
         modules={path: version for path, version in live.versions.items() if version != 1},
         state=state,
-        parameters=_parameters(live.module, tensors),
-        trainable_parameters=_trainable(live.module),
+        parameters=_parameters(live.module, named, tensors),
+        trainable_parameters=_trainable(live.module, named),
         dtypes=_dtypes(tensors, aliases),
         names=_names(named, aliases),
         frozen=_frozen(named, aliases),
@@ -239,43 +245,50 @@ def _state_dict(source: Any, where: str) -> Mapping[str, Any]:
     return state
 
 
-def _check_name(key: str, where: str) -> None:
-    if fault := name_fault(key):
-        raise UnsavableStateError(f"{where}: {key[:80]!r} {fault}", where=key[:80], kind="name")
-    try:
-        key.encode("utf-8")
-    except UnicodeEncodeError:
-        message = f"{where}: {key[:80]!r} is a name with a lone surrogate"
-        raise UnsavableStateError(message, where=key[:80], kind="name") from None
+def _encoding_fault(key: str) -> str | None:
+    if not key.isascii():
+        try:
+            key.encode("utf-8")
+        except UnicodeEncodeError:
+            return "is a name with a lone surrogate"
+    return None
 
 
-def _check_form(tensor: torch.Tensor, where: str) -> None:
+def _source(name: str, tensor: torch.Tensor, weight_set: str, *, copies: bool) -> TensorSource:
+    form = _form(tensor.dtype, tensor.shape)
+    if form is None:
+        raise _unfit(tensor, f"{weight_set}: {name}")
+    dtype, shape, measure = form
+    read = partial(_copied if copies else bytes_of, tensor)
+    return TensorSource(name, dtype, shape, tensor.nbytes, read, copies, measure)
+
+
+# A model has a thousand tensors of a few forms.
+@lru_cache(maxsize=1 << 12)
+def _form(
+    dtype: torch.dtype, shape: Sequence[int]
+) -> tuple[str, tuple[int, ...], Measure | None] | None:
+    """How a file spells such a tensor, and what measures it; None where safetensors has no such."""
+    spelled = DTYPES.get(dtype)
+    if spelled is None or (spelled == "F4" and not shape):
+        return None
+    sizes = file_shape(spelled, shape)
+    return None if shape_fault(list(sizes)) else (spelled, sizes, _MEASURES.get(dtype))
+
+
+def _unfit(tensor: torch.Tensor, where: str) -> UnsavableStateError:
     dtype = DTYPES.get(tensor.dtype)
     if tensor.dtype is torch.complex128:
         hint = "save torch.view_as_real(...) of it, or complex64"
-        raise refused(tensor, where, "is complex128, which safetensors does not have", hint)
+        return refused(tensor, where, "is complex128, which safetensors does not have", hint)
     if dtype is None:
         what = f"is {tensor.dtype}, which safetensors does not have"
-        raise refused(tensor, where, what, "convert it before saving")
+        return refused(tensor, where, what, "convert it before saving")
     if dtype == "F4" and not tensor.dim():
         what = "is two numbers of 4 bits without an axis"
-        raise refused(tensor, where, what, "save it with an axis")
-    if fault := shape_fault(list(file_shape(dtype, tensor.shape))):
-        raise refused(tensor, where, f"has a shape that {fault}", "")
-
-
-def _source(name: str, tensor: torch.Tensor) -> TensorSource:
-    dtype = DTYPES[tensor.dtype]
-    copies = not is_plain_memory(tensor)
-    return TensorSource(
-        name=name,
-        dtype=dtype,
-        shape=file_shape(dtype, tensor.shape),
-        size_bytes=tensor.nbytes,
-        read=partial(_copied, tensor) if copies else partial(bytes_of, tensor),
-        copies=copies,
-        measure=_MEASURES.get(tensor.dtype),
-    )
+        return refused(tensor, where, what, "save it with an axis")
+    fault = shape_fault(list(file_shape(dtype, tensor.shape)))
+    return refused(tensor, where, f"has a shape that {fault}", "")
 
 
 def _copied(tensor: torch.Tensor) -> memoryview:
@@ -288,17 +301,23 @@ def _class_name(source: Any) -> str | None:
     return type(unwrap(source)).__name__[: limits.SHORT_TEXT]
 
 
-def _parameters(module: nn.Module | None, tensors: Mapping[str, torch.Tensor]) -> int:
+def _parameters(
+    module: nn.Module | None, named: _Named, tensors: Mapping[str, torch.Tensor]
+) -> int:
     """Elements of all parameters; of all tensors where nothing says which are parameters."""
     if module is None:
         return sum(tensor.numel() for tensor in tensors.values())
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(parameter.numel() for parameter in _each_once(named))
 
 
-def _trainable(module: nn.Module | None) -> int | None:
+def _trainable(module: nn.Module | None, named: _Named) -> int | None:
     if module is None:
         return None
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return sum(p.numel() for p in _each_once(named) if p.requires_grad)
+
+
+def _each_once(named: _Named) -> Collection[nn.Parameter]:
+    return {id(parameter): parameter for _, parameter in named}.values()
 
 
 def _dtypes(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, str]) -> dict[str, int]:

@@ -171,7 +171,7 @@ def test_a_source_is_measured_once_and_read_once_if_it_has_a_byte(directory: Pat
             assert (bytes(data), sizes) == (data_of(name), [size_bytes(name)])
             return [{"l2": 0.0}]
 
-        return dataclasses.replace(tensor(name, read), measure=measure)
+        return tensor(name, read)._replace(measure=measure)
 
     put(directory, WeightsPart(name="model.safetensors", tensors=[counted(t) for t in TENSORS]))
     expected = [f"read {name}" for name in TENSORS if size_bytes(name)]
