@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 FOLDER: Final = "archive"
 PROGRAM: Final = "data.pkl"
@@ -36,9 +35,10 @@ _ZIP64: Final = 45
 _PADDING_TAG: Final = b"FB"
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A record and where it lies: `offset` of its local header, `start` of its data."""
+
+    # A tuple, because a state makes thousands and a frozen dataclass costs four times as much.
 
     name: bytes
     size_bytes: int
@@ -103,24 +103,34 @@ def tail(placed: Sequence[Placed], crcs: Sequence[int]) -> bytes:
     directory = b"".join(
         record.central_header(crc) for record, crc in zip(placed, crcs, strict=True)
     )
-    start = placed[-1].end if placed else 0
-    count = len(placed)
-    end = b""
-    if count >= _FULL16 or start >= _FULL32 or len(directory) >= _FULL32:
-        end = _END64.pack(
-            b"PK\x06\x06", 44, _ZIP64, _ZIP64, 0, 0, count, count, len(directory), start
-        )
-        end += _LOCATOR64.pack(b"PK\x06\x07", 0, start + len(directory), 1)
-    shown = min(count, _FULL16)
-    end += _END.pack(
-        b"PK\x05\x06", 0, 0, shown, shown, min(len(directory), _FULL32), min(start, _FULL32), 0
-    )
-    return directory + end
+    return directory + _end(len(placed), placed[-1].end if placed else 0, len(directory))
 
 
 def tail_size(placed: Sequence[Placed]) -> int:
     """How many bytes `tail` will have."""
-    return len(tail(placed, [0] * len(placed)))
+    directory_bytes = sum(
+        _CENTRAL.size + len(record.name)
+        if record.offset < _FULL32 and record.size_bytes < _FULL32
+        else len(record.central_header(0))
+        for record in placed
+    )
+    return directory_bytes + len(
+        _end(len(placed), placed[-1].end if placed else 0, directory_bytes)
+    )
+
+
+def _end(count: int, start: int, directory_bytes: int) -> bytes:
+    """The end records of a directory of so many entries, which begins at `start`."""
+    end = b""
+    if count >= _FULL16 or start >= _FULL32 or directory_bytes >= _FULL32:
+        end = _END64.pack(
+            b"PK\x06\x06", 44, _ZIP64, _ZIP64, 0, 0, count, count, directory_bytes, start
+        )
+        end += _LOCATOR64.pack(b"PK\x06\x07", 0, start + directory_bytes, 1)
+    shown = min(count, _FULL16)
+    return end + _END.pack(
+        b"PK\x05\x06", 0, 0, shown, shown, min(directory_bytes, _FULL32), min(start, _FULL32), 0
+    )
 
 
 def _zip64(*numbers: int) -> bytes:

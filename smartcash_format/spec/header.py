@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from json.encoder import encode_basestring as quoted
 from types import MappingProxyType
@@ -54,6 +55,10 @@ _BRACKETS: Final = 8 * limits.TENSORS
 _DEPTH: Final = 4
 # A damaged header of 100,000 tensors can break every rule 100,000 times; nobody reads that.
 _PROBLEMS: Final = 100
+# What was parsed or written last is kept, up to this size: a few megabytes in all.
+_REMEMBERED: Final = 4
+_REMEMBERED_BYTES: Final = 1 << 20
+_REMEMBERED_TENSORS: Final = 5_000
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
@@ -126,6 +131,24 @@ def encode_header(
 
     Raises UnsavableStateError for what read_header would refuse.
     """
+    key = tuple((name, dtype, tuple(shape)) for name, dtype, shape in tensors)
+    encoded = _encoded if len(key) <= _REMEMBERED_TENSORS else _encoded.__wrapped__
+    raw, data_bytes = encoded(key, tuple(metadata.items()))
+    header, problems = _parse(raw, _LENGTH_BYTES + len(raw) + data_bytes, where)
+    if header is None:
+        first = problems[0]
+        raise UnsavableStateError(
+            f"{first.where}: {first.message}", where=first.where, kind="tensor"
+        )
+    return len(raw).to_bytes(_LENGTH_BYTES, "little") + raw, header
+
+
+# A training saves the same header again and again.
+@lru_cache(maxsize=_REMEMBERED)
+def _encoded(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Sequence[tuple[str, str]]
+) -> tuple[bytes, int]:
+    """The JSON of a header, and how many bytes of data follow it."""
     # Texts, not a dict: a name given twice has to reach the check that refuses it. By hand, because
     # a JSON encoder takes ten times as long for a tensor.
     items = []
@@ -139,14 +162,7 @@ def encode_header(
             f'{quoted(name)}:{{"dtype":{quoted(dtype)},"shape":[{sizes}],'
             f'"data_offsets":[{begin},{end}]}}'
         )
-    raw = _dumps(items)
-    header, problems = _parse(raw, _LENGTH_BYTES + len(raw) + end, where)
-    if header is None:
-        first = problems[0]
-        raise UnsavableStateError(
-            f"{first.where}: {first.message}", where=first.where, kind="tensor"
-        )
-    return len(raw).to_bytes(_LENGTH_BYTES, "little") + raw, header
+    return _dumps(items), end
 
 
 def _dumps(items: Sequence[str]) -> bytes:
@@ -163,15 +179,24 @@ def _parse(raw: bytes, size_bytes: int, where: str) -> tuple[Header | None, tupl
     if raw.count(b"[") + raw.count(b"{") > _BRACKETS:
         message = f"has a header with more than {_BRACKETS:,} brackets"
         return None, (Problem(code="json-too-large", where=where, message=message),)
-    data_start = _LENGTH_BYTES + len(raw)
-    document = _canonical(raw)
-    if document is not None:
-        header, problems = _header(document, data_start, size_bytes, where)
-        if not problems:
-            return header, ()
+    sound = _sound if len(raw) <= _REMEMBERED_BYTES else _sound.__wrapped__
+    if (header := sound(raw, size_bytes)) is not None:
+        return header, ()
     # The short way only accepts: what is wrong, and which code it has, is said by the long one.
     document, problems = _strict(raw, where)
-    return _header(document, data_start, size_bytes, where) if not problems else (None, problems)
+    if problems:
+        return None, problems
+    return _header(document, _LENGTH_BYTES + len(raw), size_bytes, where)
+
+
+# The checkpoints of a root have one and the same header.
+@lru_cache(maxsize=_REMEMBERED)
+def _sound(raw: bytes, size_bytes: int) -> Header | None:
+    """The header of a file without fault; None where there may be one."""
+    document = _canonical(raw)
+    if document is None:
+        return None
+    return _header(document, _LENGTH_BYTES + len(raw), size_bytes, "")[0]
 
 
 def _header(
@@ -198,7 +223,10 @@ def _header(
     if found:
         return None, tuple(found)
     header = Header(
-        tensors=tensors, metadata=metadata, data_start=data_start, size_bytes=size_bytes
+        tensors=MappingProxyType(tensors),
+        metadata=MappingProxyType(metadata),
+        data_start=data_start,
+        size_bytes=size_bytes,
     )
     return header, ()
 
