@@ -212,11 +212,11 @@ class _Tensors:
             begin, end = end, end + sum(sizes)
             if not is_tensor:
                 continue  # the header
+            names = [p.source.name for p in pieces if isinstance(p.source, TensorSource)]
             found = measure(data[begin:end], sizes) if measure else [_NOTHING] * len(sizes)
-            for piece, size, statistics in zip(pieces, sizes, found, strict=True):
-                self.written[piece.source.name] = WrittenTensor(
-                    digest.digest_of(data[begin : begin + size]), statistics
-                )
+            for name, size, statistics in zip(names, sizes, found, strict=True):
+                taken = digest.digest_of(data[begin : begin + size])
+                self.written[name] = WrittenTensor(taken, statistics)
                 begin += size
 
 

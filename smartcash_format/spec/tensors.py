@@ -6,9 +6,11 @@ without opening the weights (FORMAT.md, tensors.json).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import chain, islice
-from typing import Annotated, Literal
+from json.encoder import encode_basestring as quoted
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -32,10 +34,13 @@ from smartcash_format.spec.values import (
     SetName,
     ShortText,
     Table,
+    number_to_json,
 )
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 
 WHERE = layout.TENSORS
+# What was parsed last is kept, up to this size: ten megabytes of objects at most.
+_REMEMBERED_BYTES: Final = 1 << 20
 
 
 class TensorRecord(Frozen):
@@ -51,6 +56,12 @@ class TensorRecord(Frozen):
     absmax: Number | None = Field(default=None, description="largest absolute value")
     nan: Count | None = Field(default=None, description="counted only where l2 is not finite")
     inf: Count | None = Field(default=None, description="counted only where l2 is not finite")
+
+    @property
+    def statistics(self) -> dict[str, int | float]:
+        """The norms and counts that it carries, by name."""
+        found = {"l2": self.l2, "absmax": self.absmax, "nan": self.nan, "inf": self.inf}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class WeightSetTensors(Frozen):
@@ -74,7 +85,7 @@ class WeightSetTensors(Frozen):
             if target := self.tensors.get(name):
                 yield alias, target.dtype, target.shape, target.digest
 
-    @property
+    @cached_property
     def weights_digest(self) -> str:
         """The name of these weights: same names and values, same digest."""
         return digest.weights_digest(self.lines())
@@ -112,7 +123,8 @@ class Tensors(Frozen):
 
 def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
     """The Tensors that these bytes hold and no problems, or None and what is wrong with them."""
-    tensors = _parse_sound(data)
+    sound = _parse_sound if len(data) <= _REMEMBERED_BYTES else _parse_sound.__wrapped__
+    tensors = sound(data)
     if tensors is None:
         tensors, problems = _parse_strictly(data)
         if tensors is None:
@@ -143,6 +155,8 @@ def _name_problems(tensors: Tensors) -> Iterator[Problem]:
                 yield Problem(code="tensor-name", where=where, message=fault)
 
 
+# A save reads back what it has just written.
+@lru_cache(maxsize=2)
 def _parse_sound(data: bytes) -> Tensors | None:
     """The Tensors of a document without fault; None where there may be one.
 
@@ -172,3 +186,55 @@ def _beyond_64_bits(tensors: Tensors) -> Iterator[bool]:
 def encode_tensors(tensors: Tensors) -> bytes:
     """The bytes of a tensors.json: strict JSON, keys sorted, what is absent left out."""
     return dump_json(tensors.model_dump(mode="json", exclude_none=True))
+
+
+class Listed(NamedTuple):
+    """A weight set on its way into tensors.json: the text of each record, and the rest of it."""
+
+    records: Mapping[str, str]
+    aliases: Mapping[str, str] = {}
+    modules: Mapping[str, int] = {}
+
+
+def encode_manifest(
+    weights: Mapping[str, Listed],
+    optimizer_groups: Mapping[str, Sequence[Sequence[str | None]]],
+) -> bytes:
+    """What `encode_tensors` gives, from the texts of the records: at a fifth of its cost."""
+    head = {
+        "format": TENSORS_FORMAT,
+        "format_version": FORMAT_VERSION,
+        "optimizer_groups": optimizer_groups,
+    }
+    sets = ",".join(f"{quoted(name)}:{_listed_text(weights[name])}" for name in sorted(weights))
+    end = f',"weights":{{{sets}}}}}\n'.encode()
+    return dump_json(head).removesuffix(b"}\n") + end
+
+
+def record_text(
+    dtype: str,
+    shape: Sequence[int],
+    file: str,
+    tensor_digest: str,
+    statistics: Mapping[str, int | float],
+) -> str:
+    """A tensor's record as it stands in tensors.json."""
+    # By hand, because a JSON encoder takes ten times as long for a record.
+    known = {name: _number_text(value) for name, value in statistics.items()}
+    absmax = f'"absmax":{known["absmax"]},' if "absmax" in known else ""
+    norms = "".join(f'"{name}":{known[name]},' for name in ("inf", "l2", "nan") if name in known)
+    return (
+        f'{{{absmax}"digest":{quoted(tensor_digest)},"dtype":{quoted(dtype)},'
+        f'"file":{quoted(file)},{norms}"shape":[{",".join(map(str, shape))}]}}'
+    )
+
+
+def _number_text(value: int | float) -> str:
+    named = number_to_json(value)
+    return quoted(named) if isinstance(named, str) else repr(named)
+
+
+def _listed_text(listed: Listed) -> str:
+    aliases, modules = (dump_json(dict(part)).decode().rstrip() for part in listed[1:])
+    records = ",".join(f"{quoted(name)}:{listed.records[name]}" for name in sorted(listed.records))
+    return f'{{"aliases":{aliases},"modules":{modules},"tensors":{{{records}}}}}'

@@ -27,6 +27,7 @@ from smartcash_format.torch_io.optimizer_state import (
     FLAT_OPTIMIZERS,
     TABLE,
     flat_elements,
+    form_of,
     state_problems,
 )
 
@@ -279,16 +280,22 @@ class _Matched:
         self._order_of_flat_state()
         total = flat_elements(everything)
         for index, group in enumerate(self.live.groups):
+            hyperparameters = self._hyperparameters(index)
+            # A model has hundreds of parameters of a few forms: one of each is looked at.
+            sound = set()
             for position, parameter in enumerate(group.parameters):
                 source = self.sources[index][position]
                 if source is None or (state := self.stored.state.get(ids[source])) is None:
+                    continue
+                form = form_of(state, parameter)
+                if form in sound:
                     continue
                 problems = list(
                     state_problems(
                         state,
                         parameter,
                         table=table,
-                        hyperparameters=self._hyperparameters(index),
+                        hyperparameters=hyperparameters,
                         flat_elements=total,
                         where=f"{self.stored.key}.state[{parameter.name or ids[source]!r}]",
                     )
@@ -296,6 +303,8 @@ class _Matched:
                 if problems:
                     self.problems += problems
                     self.sources[index][position] = None
+                elif form is not None:
+                    sound.add(form)
 
     def _hyperparameters(self, index: int) -> Mapping[str, object]:
         ours = self.live.groups[index].hyperparameters

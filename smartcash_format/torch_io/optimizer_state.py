@@ -138,6 +138,17 @@ def state_problems(
         yield from _absent(state, parameter, table, hyperparameters, where)
 
 
+def form_of(state: object, parameter: ParameterForm) -> tuple[object, ...] | None:
+    """What `state_problems` of one optimizer's group depends on, where all entries are tensors."""
+    if not isinstance(state, Mapping):
+        return None
+    try:
+        entries = [(name, value.dtype, value.shape) for name, value in state.items()]
+    except AttributeError:
+        return None
+    return parameter.shape, parameter.is_complex, *entries
+
+
 def _absent(
     state: Mapping[object, object],
     parameter: ParameterForm,

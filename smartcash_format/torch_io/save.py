@@ -7,30 +7,33 @@ live objects -> collected parts -> a hidden stage -> files, hashed while written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from smartcash_format.disk.observe import observe
-from smartcash_format.disk.parts import BlobPart, TensorSource, size_of
+from smartcash_format.disk.parts import BlobPart, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.read import Opened
-from smartcash_format.disk.write import Progress, WrittenFile, WrittenTensor, write_parts
+from smartcash_format.disk.write import Progress, WrittenFile, write_parts
 from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
-from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.problems import Depth, Problem
 from smartcash_format.spec.rules import check
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import (
+    Listed,
     TensorRecord,
     Tensors,
     WeightSetTensors,
-    encode_tensors,
+    encode_manifest,
+    parse_tensors,
+    record_text,
 )
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.environment import describe_environment
@@ -172,9 +175,11 @@ def publish(
         shared = _share(staged, prepared)
         collected = shared.collected
         written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
-        tensors = _tensors(shared, written)
-        blob = BlobPart(name=layout.TENSORS, data=encode_tensors(tensors))
-        written += write_parts(staged, [blob])
+        manifest = _manifest(shared, written)
+        tensors, problems = parse_tensors(manifest)
+        if tensors is None:
+            raise _invalid(staged.path, problems)
+        written += write_parts(staged, [BlobPart(name=layout.TENSORS, data=manifest)])
         meta = _meta(facts, collected, tensors, written)
         _prove(staged.path, meta, collected.forms)
         data = encode_meta(meta)
@@ -234,16 +239,11 @@ def _manifest_bound(collected: Collected) -> int:
         for each in collected.sets
         for tensor in each.tensors
     )
-    rest = Tensors(
-        weights={
-            each.name: WeightSetTensors(
-                tensors={}, aliases=dict(each.aliases), modules=dict(each.modules)
-            )
-            for each in collected.sets
-        },
-        optimizer_groups=dict(collected.optimizer_groups),
-    )
-    return records + len(encode_tensors(rest))
+    rest = {
+        each.name: Listed(records={}, aliases=each.aliases, modules=each.modules)
+        for each in collected.sets
+    }
+    return records + len(encode_manifest(rest, collected.optimizer_groups))
 
 
 def _meta_bound(facts: Facts, collected: Collected) -> int:
@@ -251,44 +251,37 @@ def _meta_bound(facts: Facts, collected: Collected) -> int:
     return own + _FILE_BYTES * (len(collected.parts) + collected.spare_files + 1)
 
 
-def _tensors(shared: Shared, written: list[WrittenFile]) -> Tensors:
-    return Tensors(
-        weights={
-            each.name: _set_tensors(each, written, shared.records.get(each.name, {}))
+def _manifest(shared: Shared, written: list[WrittenFile]) -> bytes:
+    """The bytes of tensors.json."""
+    return encode_manifest(
+        {
+            each.name: Listed(
+                records=_records(each, written, shared.records.get(each.name, {})),
+                aliases=each.aliases,
+                modules=each.modules,
+            )
             for each in shared.collected.sets
         },
-        optimizer_groups=dict(shared.collected.optimizer_groups),
+        shared.collected.optimizer_groups,
     )
 
 
-def _set_tensors(
+def _records(
     source: WeightSetSource, written: list[WrittenFile], linked: Mapping[str, TensorRecord]
-) -> WeightSetTensors:
-    found = {
-        name: (file.name, tensor)
-        for file in written
-        if layout.role_of(file.name) == ("weights", source.name)
-        for name, tensor in file.tensors.items()
+) -> dict[str, str]:
+    texts = {
+        name: record_text(record.dtype, record.shape, record.file, record.digest, record.statistics)
+        for name, record in linked.items()
     }
-    return WeightSetTensors(
-        tensors={
-            tensor.name: linked.get(tensor.name) or _record(tensor, *found[tensor.name])
-            for tensor in source.tensors
-        },
-        aliases=dict(source.aliases),
-        modules=dict(source.modules),
-    )
-
-
-def _record(tensor: TensorSource, file: str, written: WrittenTensor) -> TensorRecord:
-    statistics: dict[str, Any] = dict(written.statistics)
-    return TensorRecord(
-        dtype=tensor.dtype,
-        shape=list(tensor.shape),
-        file=file,
-        digest=written.digest,
-        **statistics,
-    )
+    tensors = {tensor.name: tensor for tensor in source.tensors}
+    for file in written:
+        if layout.role_of(file.name) == ("weights", source.name):
+            for name, found in file.tensors.items():
+                tensor = tensors[name]
+                texts[name] = record_text(
+                    tensor.dtype, tensor.shape, file.name, found.digest, found.statistics
+                )
+    return texts
 
 
 def _meta(facts: Facts, collected: Collected, tensors: Tensors, written: list[WrittenFile]) -> Meta:
@@ -346,14 +339,18 @@ def _prove(directory: Path, meta: Meta, forms: Mapping[str, bytes]) -> None:
         opened.meta = meta
         problems = check(meta, observe(opened, Depth.STRUCTURE))
     if problems:
-        raise InvalidCheckpointError(
-            "what was written is not a valid checkpoint; nothing was published",
-            path=directory,
-            problems=problems,
-        )
+        raise _invalid(directory, problems)
     for name in meta.files:
         role, _ = layout.role_of(name)
         if role in layout.TORCH_ROLES:
             prove_torch(directory / name, role, forms[name])
         elif role == "weights":
             prove_weights(directory / name)
+
+
+def _invalid(directory: Path, problems: Sequence[Problem]) -> InvalidCheckpointError:
+    return InvalidCheckpointError(
+        "what was written is not a valid checkpoint; nothing was published",
+        path=directory,
+        problems=problems,
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -14,8 +17,10 @@ from smartcash_format.torch_io.weights import WeightSetSource
 
 # So that a view of any dtype is aligned.
 _ALIGNMENT: Final = 64
-# From here on torch's copy, on all cores, gains more than its call costs.
-_LARGE_BYTES: Final = 1 << 18
+# Copied in stretches of this size by several threads; what is smaller is copied at once.
+_LARGE_BYTES: Final = 4 << 20
+# More threads gain nothing: the memory is the limit.
+_THREADS: Final = 4
 
 
 class Buffers:
@@ -24,12 +29,12 @@ class Buffers:
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8)
 
-    def take(self, size_bytes: int) -> torch.Tensor:
+    def take(self, size_bytes: int) -> memoryview:
         """This many bytes; what was taken before is no longer anyone's."""
         if self._memory.numel() < size_bytes:
             self._memory = torch.empty(0, dtype=torch.uint8)  # never two copies at a time
             self._memory = torch.empty(size_bytes, dtype=torch.uint8)
-        return self._memory
+        return bytes_of(self._memory)
 
 
 def snapshot(collected: Collected, buffers: Buffers) -> Collected:
@@ -50,41 +55,58 @@ def _without_live_tensors(
 
 
 class _Copier:
-    """Copies pieces one behind the other; the large ones together, when all have their place."""
+    """Copies pieces one behind the other; the large ones when all have their place, by threads.
 
-    def __init__(self, memory: torch.Tensor) -> None:
+    Not by torch, whose threads wait for each other at full speed: beside busy data loaders a copy
+    would take ten times as long.
+    """
+
+    def __init__(self, memory: memoryview) -> None:
         self.tensors: dict[int, TensorSource] = {}
         self._memory = memory
-        self._bytes = bytes_of(memory)
         self._at = 0
-        self._targets: list[torch.Tensor] = []
-        self._sources: list[torch.Tensor] = []
+        self._large: list[tuple[memoryview, memoryview]] = []
 
     def copy(self, plan: Plan) -> Plan:
         return replace(plan, pieces=[self._piece(piece) for piece in plan.pieces])
 
     def finish(self) -> None:
-        if self._targets:
-            torch._foreach_copy_(self._targets, self._sources)
+        """Copies what was left for the end."""
+        threads = min(_THREADS, os.cpu_count() or 1, len(self._large))
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(_move, self._large))
+        else:
+            list(map(_move, self._large))
 
     def _piece(self, piece: Piece) -> Piece:
         offset, start, size_bytes, source, head = piece
         if isinstance(source, Constant):
             return piece
-        begin, end = self._at, self._at + size_bytes
-        target = self._bytes[begin:end]
+        target = self._memory[self._at : self._at + size_bytes]
+        self._at = -(-(self._at + size_bytes) // _ALIGNMENT) * _ALIGNMENT
         if size_bytes:
-            self._fill(begin, end, target, source.read(), is_copy=source.copies)
-        self._at = -(-end // _ALIGNMENT) * _ALIGNMENT
+            self._fill(target, memoryview(source.read()).cast("B"), is_copy=source.copies)
         copied = source._replace(read=lambda: target, copies=False)
         if isinstance(copied, TensorSource):
             self.tensors[id(source)] = copied
         return Piece(offset, start, size_bytes, copied, head)
 
-    def _fill(self, begin: int, end: int, target: memoryview, data: Any, *, is_copy: bool) -> None:
+    def _fill(self, target: memoryview, data: memoryview, *, is_copy: bool) -> None:
         # A copy is not kept: one at a time is enough.
-        if end - begin < _LARGE_BYTES or is_copy:
-            target[:] = memoryview(data).cast("B")
-        else:
-            self._targets.append(self._memory[begin:end])
-            self._sources.append(torch.frombuffer(data, dtype=torch.uint8))
+        if len(data) < _LARGE_BYTES or is_copy:
+            target[:] = data
+            return
+        for begin in range(0, len(data), _LARGE_BYTES):
+            end = begin + _LARGE_BYTES
+            self._large.append((target[begin:end], data[begin:end]))
+
+
+def _move(stretch: tuple[memoryview, memoryview]) -> None:
+    target, data = stretch
+    # A slice assignment would hold the other threads up.
+    ctypes.memmove(_address(target), _address(data), len(data))
+
+
+def _address(data: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_ubyte.from_buffer(data))

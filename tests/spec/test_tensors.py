@@ -12,11 +12,14 @@ from smartcash_format.spec.digest import weights_digest
 from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.tensors import (
+    Listed,
     TensorRecord,
     Tensors,
     WeightSetTensors,
+    encode_manifest,
     encode_tensors,
     parse_tensors,
+    record_text,
 )
 from tests.spec.samples import record, tensors
 from tests.spec.test_documents import TEXT
@@ -76,6 +79,33 @@ def test_any_tensors_are_read_back_equal(records: dict[str, TensorRecord]) -> No
         {name: records[name] for name in sorted(records)}
     )
     assert encode_tensors(back) == data
+
+
+@given(
+    st.dictionaries(NAMES.filter(str.isprintable), RECORDS, max_size=4),
+    st.dictionaries(NAMES.filter(str.isprintable), NAMES.filter(str.isprintable), max_size=2),
+    st.dictionaries(st.text("ab."), st.integers(0, limits.INTEGER_MAX), max_size=2),
+    st.lists(st.lists(st.none() | NAMES.filter(str.isprintable), max_size=3), max_size=2),
+)
+def test_a_manifest_written_from_texts_is_the_same(
+    records: dict[str, TensorRecord],
+    aliases: dict[str, str],
+    modules: dict[str, int],
+    groups: list[list[str | None]],
+) -> None:
+    listed = Listed(
+        records={
+            name: record_text(r.dtype, r.shape, r.file, r.digest, r.statistics)
+            for name, r in records.items()
+        },
+        aliases=aliases,
+        modules=modules,
+    )
+    own = WeightSetTensors(tensors=records, aliases=aliases, modules=modules)
+    expected = Tensors(weights={"ema": own, "model": own}, optimizer_groups={"optimizer": groups})
+    manifest = encode_manifest({"model": listed, "ema": listed}, {"optimizer": groups})
+    assert manifest == encode_tensors(expected)
+    assert encode_manifest({}, {}) == encode_tensors(Tensors())
 
 
 def test_a_manifest_with_spaces_and_escapes_is_read_as_the_compact_one() -> None:
