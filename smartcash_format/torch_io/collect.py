@@ -22,6 +22,7 @@ from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
 from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
+from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.shards import check_count, weights_parts
@@ -38,13 +39,13 @@ _RESERVED: Final = frozenset({layout.MODEL, MAIN_OPTIMIZER, SCHEDULER, layout.RN
 class Collected:
     """Everything that a save writes, and what meta.json will say of it.
 
-    `forms` has the form of each torch file's program, `spare_files` how many more files the parts
+    `programs` has the program of each torch file, `spare_files` how many more files the parts
     may become before they are written.
     """
 
     sets: tuple[WeightSetSource, ...]
     parts: tuple[Part, ...]
-    forms: Mapping[str, bytes]
+    programs: Mapping[str, Program]
     optimizer: OptimizerRecord | None
     scheduler: SchedulerRecord | None
     optimizer_groups: Mapping[str, GroupNames]
@@ -100,7 +101,7 @@ def collect(
     return Collected(
         sets=tuple(sets),
         parts=parts,
-        forms=archives.forms,
+        programs=archives.programs,
         optimizer=record,
         scheduler=None if scheduler is None else SchedulerRecord(class_name=_class(scheduler)),
         optimizer_groups=groups,
@@ -215,7 +216,7 @@ class _Archives:
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        self.forms: dict[str, bytes] = {}
+        self.programs: dict[str, Program] = {}
 
     def add(self, file: str, state: object, where: str) -> None:
         program, storages = to_archive(state)
@@ -230,7 +231,7 @@ class _Archives:
                     hint=problems[0].fix,
                 )
         self.parts.append(ArchivePart(name=file, program=program.data, storages=storages))
-        self.forms[file] = program.form
+        self.programs[file] = program
 
 
 def _extra_state(

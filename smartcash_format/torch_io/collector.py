@@ -21,7 +21,8 @@ def collector_paused() -> Iterator[None]:
     """No collection begins by itself inside the block, in any thread; a user's own choice stands.
 
     Blocks may overlap; the last one to end starts the collector again if the first one stopped it.
-    For steps of milliseconds: never around reading or writing.
+    For steps of milliseconds, never around the writing or copying of tensors: what a training
+    throws away meanwhile waits for the end of the block.
     """
     global _paused
     with _lock:

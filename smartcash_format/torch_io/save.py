@@ -7,7 +7,7 @@ live objects -> collected parts -> a hidden stage -> files, hashed while written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
@@ -15,16 +15,12 @@ from typing import Final
 
 import torch
 
-from smartcash_format.disk.observe import observe
 from smartcash_format.disk.parts import BlobPart, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
-from smartcash_format.disk.read import Opened
 from smartcash_format.disk.write import Progress, WrittenFile, write_parts
-from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
+from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
-from smartcash_format.spec.problems import Depth, Problem
-from smartcash_format.spec.rules import check
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import (
     Listed,
@@ -36,10 +32,11 @@ from smartcash_format.spec.tensors import (
     record_text,
 )
 from smartcash_format.torch_io.collect import Collected, collect
+from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
-from smartcash_format.torch_io.proof import prove_torch, prove_weights
+from smartcash_format.torch_io.proof import invalid, prove
 from smartcash_format.torch_io.snapshot import Buffers, snapshot
 from smartcash_format.torch_io.weights import WeightSetSource
 
@@ -131,20 +128,21 @@ def prepare(
     finds out. Raises UnsavableStateError for state that could not be loaded again,
     InsufficientSpaceError.
     """
-    collected = collect(
-        model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        extra=extra,
-        rng=rng,
-        max_shard_bytes=max_shard_bytes,
-    )
-    if increment is not None:
-        collected = with_spare_files(collected)
-    facts, collected = _with_room(facts, collected)
-    # Laid out once: for the size, for the copy and for the writing.
-    collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
-    size_bytes = size_bound(collected, facts)
+    with collector_paused():
+        collected = collect(
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            extra=extra,
+            rng=rng,
+            max_shard_bytes=max_shard_bytes,
+        )
+        if increment is not None:
+            collected = with_spare_files(collected)
+        facts, collected = _with_room(facts, collected)
+        # Laid out once: for the size, for the copy and for the writing.
+        collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
+        size_bytes = size_bound(collected, facts)
     if increment is None:
         require_space(final.parent, size_bytes)
     if buffers is not None:
@@ -175,14 +173,16 @@ def publish(
         shared = _share(staged, prepared)
         collected = shared.collected
         written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
-        manifest = _manifest(shared, written)
-        tensors, problems = parse_tensors(manifest)
+        with collector_paused():
+            manifest = _manifest(shared, written)
+            tensors, problems = parse_tensors(manifest)
         if tensors is None:
-            raise _invalid(staged.path, problems)
+            raise invalid(staged.path, problems)
         written += write_parts(staged, [BlobPart(name=layout.TENSORS, data=manifest)])
-        meta = _meta(facts, collected, tensors, written)
-        _prove(staged.path, meta, collected.forms)
-        data = encode_meta(meta)
+        with collector_paused():
+            meta = _meta(facts, collected, tensors, written)
+            prove(staged.path, meta, collected.programs)
+            data = encode_meta(meta)
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
         if inspect is not None:
             inspect(staged.path)
@@ -327,30 +327,4 @@ def _weight_set(source: WeightSetSource, found: WeightSetTensors | None) -> Weig
         dtypes=dict(Counter(source.dtypes)),
         weights_digest=listed.weights_digest,
         finite=all(abs(norm) != float("inf") and norm == norm for norm in norms),
-    )
-
-
-def _prove(directory: Path, meta: Meta, forms: Mapping[str, bytes]) -> None:
-    """Reads back, before anybody else can, what was written: by our rules, then by the loaders.
-
-    The files are mapped: no tensor is read for it.
-    """
-    with Opened(directory) as opened:
-        opened.meta = meta
-        problems = check(meta, observe(opened, Depth.STRUCTURE))
-    if problems:
-        raise _invalid(directory, problems)
-    for name in meta.files:
-        role, _ = layout.role_of(name)
-        if role in layout.TORCH_ROLES:
-            prove_torch(directory / name, role, forms[name])
-        elif role == "weights":
-            prove_weights(directory / name)
-
-
-def _invalid(directory: Path, problems: Sequence[Problem]) -> InvalidCheckpointError:
-    return InvalidCheckpointError(
-        "what was written is not a valid checkpoint; nothing was published",
-        path=directory,
-        problems=problems,
     )

@@ -12,6 +12,7 @@ import torch
 
 from smartcash_format.disk.parts import Constant, Piece, Plan, TensorSource, size_of
 from smartcash_format.torch_io.collect import Collected
+from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.dtypes import bytes_of
 from smartcash_format.torch_io.weights import WeightSetSource
 
@@ -42,7 +43,8 @@ def snapshot(collected: Collected, buffers: Buffers) -> Collected:
     plans = [part.plan() for part in collected.parts]
     count = sum(len(plan.pieces) for plan in plans)
     copier = _Copier(buffers.take(size_of(plans) + _ALIGNMENT * (count + 1)))
-    copied = tuple(copier.copy(plan) for plan in plans)
+    with collector_paused():
+        copied = tuple(copier.copy(plan) for plan in plans)
     copier.finish()
     sets = tuple(_without_live_tensors(each, copier.tensors) for each in collected.sets)
     return replace(collected, parts=copied, sets=sets)

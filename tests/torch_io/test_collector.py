@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from smartcash_format.torch_io.collector import collector_paused
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def collecting() -> Iterator[None]:
+    gc.enable()
+    yield
+    gc.enable()
+
+
+def collections_during(count: int) -> int:
+    """How often the collector runs by itself while so many containers are made."""
+    begun = 0
+
+    def note(phase: str, _: object) -> None:
+        nonlocal begun
+        begun += phase == "start"
+
+    gc.callbacks.append(note)
+    try:
+        kept = [[] for _ in range(count)]  # type: ignore[var-annotated]
+    finally:
+        gc.callbacks.remove(note)
+    return begun if kept else 0
+
+
+def test_nothing_is_collected_inside_and_all_is_as_before_behind() -> None:
+    with collector_paused():
+        assert collections_during(50_000) == 0
+    assert gc.isenabled()
+    assert collections_during(50_000) > 0
+
+
+def test_a_user_who_turned_the_collector_off_finds_it_off() -> None:
+    gc.disable()
+    with collector_paused():
+        pass
+    assert not gc.isenabled()
+
+
+def test_an_error_inside_starts_it_again() -> None:
+    with pytest.raises(ZeroDivisionError), collector_paused():
+        raise ZeroDivisionError
+    assert gc.isenabled()
+
+
+def test_blocks_of_several_threads_may_overlap() -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with collector_paused():
+            inside.set()
+            go_on.wait()
+
+    thread = threading.Thread(target=other)
+    with collector_paused():
+        thread.start()
+        inside.wait()
+    assert not gc.isenabled()
+    go_on.set()
+    thread.join()
+    assert gc.isenabled()
