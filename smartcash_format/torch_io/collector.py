@@ -2,7 +2,7 @@
 
 The collector runs by the number of objects made, and each full run looks at all that the process
 holds: with torch imported that takes longer than saving a small model. Nothing that a save makes is
-a cycle, so there is nothing to find (docs/decisions/0028).
+a cycle, so there is nothing to find (docs/decisions/0030).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import safetensors
 
-from smartcash_format.disk import write
+from smartcash_format.disk import placing, write
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.torch_io import proof
@@ -19,12 +19,13 @@ pytestmark = pytest.mark.torch
 
 def damage(monkeypatch: pytest.MonkeyPatch, old: bytes, new: bytes) -> None:
     """Lets the disk keep other bytes than those that were written."""
-    real = write.write_at
 
-    def write_at(descriptor: int, offset: int, buffers: Any) -> None:
-        real(descriptor, offset, [b"".join(bytes(data).replace(old, new) for data in buffers)])
+    def damaged(descriptor: int, offset: int, buffers: Any) -> None:
+        placing.write_at(
+            descriptor, offset, [b"".join(bytes(data).replace(old, new) for data in buffers)]
+        )
 
-    monkeypatch.setattr(write, "write_at", write_at)
+    monkeypatch.setattr(write, "write_at", damaged)
 
 
 @pytest.mark.parametrize(
