@@ -32,10 +32,18 @@ STORAGES: Final = {
     "BoolStorage": ("bool", 1), "ComplexFloatStorage": ("complex64", 8),
     "ComplexDoubleStorage": ("complex128", 16), "UntypedStorage": ("uint8", 1),
 }  # fmt: skip
-_DTYPES: Final = {dtype for dtype, _ in STORAGES.values()} | {
-    "float", "double", "half", "long", "int", "uint16", "uint32", "uint64", "float8_e4m3fn",
-    "float8_e5m2",
+# What has no storage class of its own: a tensor of it names bytes, and its dtype beside them.
+_WIDER: Final = {
+    "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2",
 }  # fmt: skip
+_DTYPES: Final = (
+    {dtype for dtype, _ in STORAGES.values()}
+    | {"float", "double", "half", "long", "int"}
+    | _WIDER
+)
+# What of a tensor's values is only noted beside its numbers.
+_SIGNS: Final = ("conj", "neg")
 # numpy's spelling of a dtype -> struct's.
 _NUMPY: Final = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q",
@@ -102,14 +110,17 @@ class Metadata(OrderedDict[Any, Any]):
 class Tensor:
     """A tensor as a place in the file. What a program sets on it (hooks, names) is dropped."""
 
-    __slots__ = ("dtype", "is_parameter", "offset", "shape", "storage", "stride", "trains")
+    __slots__ = (
+        *("dtype", "is_parameter", "offset", "shape", "signs", "storage", "stride", "trains"),
+    )
 
     def __init__(
-        self, storage: tuple[str, str], offset: int, shape: Any, stride: Any, trains: bool
+        self, storage: tuple[str, str], offset: int, shape: Any, stride: Any, *, trains: bool
     ) -> None:
         self.storage, self.dtype = storage
         self.offset, self.shape, self.stride = offset, list(shape), list(stride)
-        self.is_parameter, self.trains = False, bool(trains)
+        self.is_parameter, self.trains = False, trains
+        self.signs: list[str] = []
 
     def __setstate__(self, state: Any) -> None:
         """A tensor's own attributes are no part of its value."""
@@ -163,8 +174,28 @@ def _numbers(dtype: Any, data: Any, many: bool) -> Any:
     return values if many else values[0]
 
 
-def _rebuild(storage: Any, offset: int, shape: Any, stride: Any, *rest: Any) -> Tensor:
-    return Tensor(storage, offset, shape, stride, bool(rest and rest[0] is True))
+def _rebuild(
+    storage: Any, offset: int, shape: Any, stride: Any, trains: Any = False, hooks: Any = None,
+    signs: Any = None,
+) -> Tensor:  # fmt: skip
+    tensor = Tensor(storage, offset, shape, stride, trains=trains is True)
+    if signs:
+        if not isinstance(signs, dict) or not signs.keys() <= set(_SIGNS):
+            raise Refusal("torch._utils._rebuild_tensor_v2", "notes more of a tensor than is known")
+        tensor.signs = [name for name in _SIGNS if signs.get(name)]
+    return tensor
+
+
+def _rebuild_wider(
+    storage: Any, offset: int, shape: Any, stride: Any, trains: Any, hooks: Any, dtype: Any,
+    signs: Any = None,
+) -> Tensor:  # fmt: skip
+    tensor = _rebuild(storage, offset, shape, stride, trains, hooks, signs)
+    name = dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
+    if name not in _WIDER:
+        raise Refusal("torch._utils._rebuild_tensor_v3", "has a dtype that is not known")
+    tensor.dtype = name
+    return tensor
 
 
 def _parameter(data: Any, trains: bool = True, *_: Any) -> Any:
@@ -186,6 +217,7 @@ def _latin(text: Any, encoding: str = "latin1") -> bytes:
 _BUILDERS: Final[dict[str, Callable[..., Any]]] = {
     "torch._utils._rebuild_tensor_v2": _rebuild,
     "torch._utils._rebuild_tensor": _rebuild,
+    "torch._utils._rebuild_tensor_v3": _rebuild_wider,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.nn.parameter.Parameter": _parameter,

@@ -11,8 +11,8 @@ tensors come out as places in the file. Standard output gets one JSON document:
 
 A node is null, a boolean, a number, a text, or an array that begins with its kind: `list` or
 `tuple` items, `dict` [key, value] pairs and perhaps torch's `_metadata`, `tensor` storage key,
-dtype, offset, shape, stride, whether it is a parameter and whether that is trained, `object` class
-name and attributes.
+dtype, offset, shape, stride, whether it is a parameter and whether that is trained, and of `conj`
+and `neg` those that torch has still to do to its numbers; `object` class name and attributes.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class _Plain:
             raise Refusal(where, "its shape or strides are no numbers")
         return [
             "tensor", value.storage, value.dtype, value.offset, value.shape, value.stride,
-            value.is_parameter, value.trains,
+            value.is_parameter, value.trains, value.signs,
         ]  # fmt: skip
 
 

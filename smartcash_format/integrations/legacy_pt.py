@@ -146,8 +146,9 @@ class _Builder:
         stride: list[int],
         is_parameter: bool,
         trains: bool,
+        signs: list[str],
     ) -> torch.Tensor:
-        dtype: torch.dtype = getattr(torch, dtype_name)
+        dtype = self._dtype(dtype_name)
         count = self._places[key][1] // dtype.itemsize
         last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
         if 0 not in shape and (last >= count or math.prod(shape) > count):
@@ -162,10 +163,26 @@ class _Builder:
             tensor = torch.empty(shape, dtype=dtype)
         else:
             tensor.set_(self._storage(key, dtype.itemsize), offset, shape, stride)
+        # Done to values of its own: whoever reads the bytes would not know of it.
+        if "conj" in signs:
+            tensor = tensor.conj().resolve_conj()
+        if "neg" in signs:
+            tensor = tensor.neg()
         if is_parameter:
             differentiable = dtype.is_floating_point or dtype.is_complex
             tensor = torch.nn.Parameter(tensor, requires_grad=trains and differentiable)
         return tensor
+
+    def _dtype(self, name: str) -> torch.dtype:
+        found = getattr(torch, name, None)
+        if not isinstance(found, torch.dtype):
+            raise UnsavableStateError(
+                f"{self._path.name} has a tensor of {name}, which this torch does not have",
+                where=self._path.name,
+                kind="tensor",
+                hint="upgrade torch",
+            )
+        return found
 
     def _storage(self, key: str, width: int) -> torch.UntypedStorage:
         if (key, width) not in self._storages:

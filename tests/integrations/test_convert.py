@@ -122,6 +122,38 @@ def test_every_layout_of_a_tensor_comes_in(tmp_path: Path) -> None:
         assert all(same_bits(stored[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_conjugated_and_a_negated_tensor_come_in_with_their_values(
+    tmp_path: Path, zipped: bool
+) -> None:
+    numbers = torch.tensor([1 + 2j, 3 - 4j])
+    state = {
+        "a.conj": numbers.conj(),
+        "a.neg": numbers.clone().conj().imag,
+        "a.part": torch.stack([numbers, numbers]).conj()[:, 1],
+    }
+    assert state["a.conj"].is_conj()
+    assert state["a.neg"].is_neg()
+    source = tmp_path / "w.pt"
+    torch.save(state, source, _use_new_zipfile_serialization=zipped)
+    expected = torch.load(source, weights_only=True)
+    stored = load_tensors(_converted(convert(source, tmp_path / "root")))
+    for name, value in expected.items():
+        assert torch.equal(stored[name], value.resolve_conj().resolve_neg())
+
+
+_WIDER = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz")
+
+
+def test_dtypes_without_a_storage_class_of_their_own_come_in(tmp_path: Path) -> None:
+    raw = torch.arange(32, dtype=torch.uint8)
+    state = {f"w.{name}": raw.view(getattr(torch, name)) for name in _WIDER}
+    source = tmp_path / "w.pt"
+    torch.save(state, source)
+    stored = load_tensors(_converted(convert(source, tmp_path / "root")))
+    assert all(same_bits(stored[name], value) for name, value in state.items())
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     model, optimizer, scheduler = trained()
     source = tmp_path / "last.pth"
