@@ -38,9 +38,7 @@ _WIDER: Final = {
     "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2",
 }  # fmt: skip
 _DTYPES: Final = (
-    {dtype for dtype, _ in STORAGES.values()}
-    | {"float", "double", "half", "long", "int"}
-    | _WIDER
+    {dtype for dtype, _ in STORAGES.values()} | {"float", "double", "half", "long", "int"} | _WIDER
 )
 # What of a tensor's values is only noted beside its numbers.
 _SIGNS: Final = ("conj", "neg")

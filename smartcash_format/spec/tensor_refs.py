@@ -158,12 +158,26 @@ def check_window(available: int, offset: object, shape: object, stride: object) 
     if reached > available or numel > available:
         message = f"has a tensor of {numel:,} elements that reaches element {reached:,}"
         raise Refused("pickle-tensor", f"{message} of a storage of {available:,}")
-    if numel and 0 in (step for n, step in zip(shape, stride, strict=True) if n > 1):
+    if numel and not _shows_each_once(shape, stride):
         raise Refused("pickle-tensor", "has a tensor that shows one element many times")
     # Zeros in a shape let the other dimensions be anything; torch multiplies them and wraps around.
     if math.prod(filter(None, shape)) > limits.INTEGER_MAX:
         raise Refused("pickle-tensor", "has a tensor whose shape is beyond what 64 bits count")
     return numel
+
+
+def _shows_each_once(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether every step of an axis leads beyond all that the axes of smaller steps reach.
+
+    So are all views that are made by slicing, transposing and reshaping.
+    """
+    reach = 0
+    for step, n in sorted(zip(stride, shape, strict=True)):
+        if n > 1:
+            if step <= reach:
+                return False
+            reach += (n - 1) * step
+    return True
 
 
 def _are_lengths(values: object) -> bool:

@@ -30,6 +30,7 @@ from smartcash_format.torch_io.optimizer_state import (
     form_of,
     state_problems,
 )
+from smartcash_format.torch_io.shared_state import shared_memory
 
 _NAMES_SHOWN: Final = 3
 
@@ -279,6 +280,7 @@ class _Matched:
         self._stray_state(set(ids))
         self._order_of_flat_state()
         total = flat_elements(everything)
+        taken: list[tuple[str | int, object]] = []
         for index, group in enumerate(self.live.groups):
             hyperparameters = self._hyperparameters(index)
             # A model has hundreds of parameters of a few forms: one of each is looked at.
@@ -287,6 +289,8 @@ class _Matched:
                 source = self.sources[index][position]
                 if source is None or (state := self.stored.state.get(ids[source])) is None:
                     continue
+                where = parameter.name or ids[source]
+                taken.append((where, state))
                 form = form_of(state, parameter)
                 if form in sound:
                     continue
@@ -297,7 +301,7 @@ class _Matched:
                         table=table,
                         hyperparameters=hyperparameters,
                         flat_elements=total,
-                        where=f"{self.stored.key}.state[{parameter.name or ids[source]!r}]",
+                        where=f"{self.stored.key}.state[{where!r}]",
                     )
                 )
                 if problems:
@@ -305,6 +309,10 @@ class _Matched:
                     self.sources[index][position] = None
                 elif form is not None:
                     sound.add(form)
+        if shared := list(shared_memory(taken, where=f"{self.stored.key}.state")):
+            # Which of them is right cannot be told.
+            self.problems += shared
+            self.sources = [[None] * len(group) for group in self.sources]
 
     def _hyperparameters(self, index: int) -> Mapping[str, object]:
         ours = self.live.groups[index].hyperparameters

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
 
+from smartcash_format.spec.tensor_refs import TensorRef
 from smartcash_format.torch_io.fit_optimizer import OptimizerFit, fit_optimizer
 from smartcash_format.torch_io.optimizer_form import (
     LiveGroup,
@@ -124,6 +126,34 @@ def test_moments_of_another_shape_are_a_problem_with_the_name() -> None:
     fit = fit_optimizer(stored([["a"]], state=state), live([["a"]]), strict=True)
     assert codes(fit) == ["optimizer-state", "optimizer-state"]
     assert fit.problems[0].where == "optimizer.state['a']['exp_avg']"
+
+
+def _refs(**places: tuple[str, int, tuple[int, ...]]) -> dict[str, TensorRef]:
+    found = {}
+    for name, (key, offset, shape) in places.items():
+        stride = (shape[-1], 1) if len(shape) == 2 else ()
+        found[name] = TensorRef("F32", shape, stride, offset, key, math.prod(shape))
+    return found
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        _refs(step=("3", 0, ()), exp_avg=("4", 0, SHAPE), exp_avg_sq=("4", 0, SHAPE)),
+        _refs(step=("3", 0, ()), exp_avg=("4", 0, SHAPE), exp_avg_sq=("4", 3, SHAPE)),
+        _refs(step=("3", 0, ()), exp_avg=("1", 0, SHAPE), exp_avg_sq=("4", 0, SHAPE)),
+        _refs(step=("0", 0, ()), exp_avg=("4", 0, SHAPE), exp_avg_sq=("5", 0, SHAPE)),
+    ],
+)
+def test_state_that_shares_its_memory_is_a_problem(second: dict[str, TensorRef]) -> None:
+    first = _refs(step=("0", 0, ()), exp_avg=("1", 0, SHAPE), exp_avg_sq=("1", 4, SHAPE))
+    apart = _refs(step=("3", 0, ()), exp_avg=("4", 0, SHAPE), exp_avg_sq=("5", 0, SHAPE))
+    for state, expected in ((apart, []), (second, ["optimizer-state"])):
+        made = stored([["a", "b"]], state={0: first, 1: state})
+        fit = fit_optimizer(made, live([["a", "b"]]), strict=True)
+        assert codes(fit) == expected
+        loose = fit_optimizer(made, live([["a", "b"]]), strict=False)
+        assert (loose.sources == ((None, None),)) == bool(expected)
 
 
 def test_state_of_no_parameter_is_a_problem() -> None:
