@@ -51,8 +51,15 @@ HISTORY_KEY_CHARACTERS: Final = 256
 PIN_BYTES: Final = 4 << 10
 # 100,000 tensors in the pickle program of a torch file take 20 MB; the rest is the user's own.
 PROGRAM_BYTES: Final = 64 << 20
-# 20 opcodes a tensor; each makes at most one object of about 70 bytes, so at most 300 MB.
+# 40 opcodes a tensor, and a list of a million numbers of the user's own.
 PROGRAM_OPCODES: Final = 1 << 22
+# An empty container takes 72 bytes and one byte of the program: 40 MB. An optimizer of 100,000
+# parameters makes one for each.
+PROGRAM_CONTAINERS: Final = 1 << 19
+# Keys of dicts and members of sets that are neither text nor integers below TENSORS. Numbers and
+# tuples can be chosen to have one hash, and then n of them take n * n steps: here a tenth of a
+# second.
+PROGRAM_KEYS: Final = 5_000
 # Values reached from the program's result, shared ones counted each time: ten shared lists of ten
 # shared lists, ten levels down, are 10^10 of them in 200 bytes.
 PROGRAM_VALUES: Final = 1 << 22

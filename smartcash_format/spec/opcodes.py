@@ -119,6 +119,15 @@ def _constant(make: Callable[[], Any]) -> _Step:
     return step
 
 
+def _container(make: Callable[[], Any]) -> _Step:
+    def step(machine: Machine, at: int) -> int:
+        machine.count_containers(1)
+        machine.stack.append(make())
+        return at
+
+    return step
+
+
 def _int1(machine: Machine, at: int) -> int:
     machine.stack.append(machine.data[at])
     return at + 1
@@ -172,6 +181,7 @@ def _mark(machine: Machine, at: int) -> int:
 
 def _tuple(machine: Machine, at: int) -> int:
     items = machine.pop_mark()
+    machine.count_containers(1)
     machine.stack.append(tuple(items))
     return at
 
@@ -180,6 +190,7 @@ def _short_tuple(length: int) -> _Step:
     def step(machine: Machine, at: int) -> int:
         if len(machine.stack) < length:
             raise IndexError
+        machine.count_containers(1)
         machine.stack[-length:] = [tuple(machine.stack[-length:])]
         return at
 
@@ -243,8 +254,8 @@ _STEP_BY_OPCODE: Final[Mapping[int, _Step]] = {
     0x88: _constant(lambda: True),
     0x89: _constant(lambda: False),
     ord(")"): _constant(tuple),
-    ord("]"): _constant(list),
-    ord("}"): _constant(dict),
+    ord("]"): _container(list),
+    ord("}"): _container(dict),
     ord("K"): _int1,
     ord("M"): _int2,
     ord("J"): _int4,

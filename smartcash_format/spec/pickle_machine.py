@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from smartcash_format.spec import limits
+from smartcash_format.spec.keys import Keys
 from smartcash_format.spec.refusal import Refused, shown
 from smartcash_format.spec.tensor_refs import (
     STORAGE_TYPES,
@@ -24,12 +25,8 @@ from smartcash_format.spec.tensor_refs import (
 _MARKS: Final = limits.PROGRAM_DEPTH + 3
 # A storage each, and as many views again.
 _TENSORS: Final = 2 * limits.TENSORS
-# A dict hashes its keys. Long integers and tuples can be made to have one hash all, and then a
-# dict of n of them takes n * n steps; nobody keeps state under many of them.
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_INT_KEYS: Final = 1 << 63
-_TUPLE_KEYS: Final = 1_000
-_TUPLE_KEY_ITEMS: Final = 64
+# A container whose kind is noted takes about three times the memory of an empty one.
+_NOTED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,8 @@ class Machine:
         self.kinds: dict[int, tuple[object, Name]] = {}
         self._tensors = 0
         self._copied = 0
-        self._tuple_keys = 0
+        self._containers = 0
+        self.keys = Keys()
 
     def mark(self) -> None:
         """Begins a stretch of the stack that a later opcode takes as a whole."""
@@ -99,26 +97,11 @@ class Machine:
         target, keys = self.stack[-1], items[::2]
         if type(target) is not dict or len(items) % 2:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
-        for key in keys:
-            if type(key) is not str and (type(key) is not int or not -_INT_KEYS < key < _INT_KEYS):
-                self._check_key(key)
+        self.keys.check(keys)
         due = len(target) + len(keys)
         target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
         if len(target) != due:
             raise Refused("pickle-structure", "sets a key of a dict twice")
-
-    def _check_key(self, key: object) -> None:
-        items: tuple[object, ...] = (key,)
-        if type(key) is tuple:
-            items = key
-            self._tuple_keys += 1
-            if self._tuple_keys > _TUPLE_KEYS or len(key) > _TUPLE_KEY_ITEMS:
-                raise Refused("pickle-bounds", f"has more than {_TUPLE_KEYS:,} tuples as keys")
-        for item in items:
-            if type(item) not in _SCALARS:
-                raise Refused("pickle-structure", f"has a key of the type {type(item).__name__}")
-            if type(item) is int and not -_INT_KEYS < item < _INT_KEYS:
-                raise Refused("pickle-bounds", "has a key beyond 64 bits")
 
     def name_storage(self, asked: object) -> Storage:
         """The storage that a persistent id names."""
@@ -148,12 +131,21 @@ class Machine:
             self._copied += len(args[0])
             if self._copied > limits.PROGRAM_VALUES:
                 raise Refused("pickle-bounds", "copies too many values into counters")
+            self.keys.check(args[0])
             return self._note(dict(args[0]), name)
         raise Refused("pickle-structure", f"calls {name} with other arguments than its writers do")
 
     def _note(self, value: Any, kind: Name) -> Any:
+        self.count_containers(_NOTED)
         self.kinds[id(value)] = value, kind
         return value
+
+    def count_containers(self, count: int) -> None:
+        """Keeps the number of containers in its bound."""
+        self._containers += count
+        if self._containers > limits.PROGRAM_CONTAINERS:
+            message = f"makes more than {limits.PROGRAM_CONTAINERS:,} dicts, lists and tuples"
+            raise Refused("pickle-bounds", message)
 
     def count_tensors(self, count: int) -> None:
         """Keeps the number of tensors in its bound."""

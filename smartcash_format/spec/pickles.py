@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 from smartcash_format.spec import limits
 from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.archive_layout import PROGRAM
+from smartcash_format.spec.keys import TYPE, Keys
 from smartcash_format.spec.opcodes import run
 from smartcash_format.spec.pickle_machine import Name
 from smartcash_format.spec.problems import Problem
@@ -114,20 +115,22 @@ def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     named = Storages(storages)
     machine = TensorMachine(data, named)
     value = run(machine)
-    _check(value)
+    _check(value, machine.keys)
     named.check_all_named()
     return Program(value=value, globals=frozenset(map(str, machine.names)), kinds=machine.kinds)
 
 
-def _check(value: Any) -> None:
+def _check(value: Any, keys: Keys) -> None:
     """Raises Refused for what is no data, a cycle, and more values or levels than allowed."""
     if type(value) in _MANY:
-        _weigh(value, {}, limits.PROGRAM_DEPTH)
+        _weigh(value, {}, limits.PROGRAM_DEPTH, keys)
     elif type(value) not in _LEAVES:
         raise _no_data(value)
 
 
-def _weigh(value: Any, known: dict[int, tuple[int, int]], levels: int) -> tuple[int, int]:
+def _weigh(
+    value: Any, known: dict[int, tuple[int, int]], levels: int, keys: Keys
+) -> tuple[int, int]:
     """How many values are reached from a container, itself and shared ones included, and how deep.
 
     `known` has what was weighed before by identity, `_OPEN` for what is just being weighed.
@@ -142,7 +145,7 @@ def _weigh(value: Any, known: dict[int, tuple[int, int]], levels: int) -> tuple[
             continue
         if type(child) not in _MANY:
             raise _no_data(child)
-        inner = known.get(id(child)) or _weigh(child, known, levels - 1)
+        inner = known.get(id(child)) or _weigh(child, known, levels - 1, keys)
         if inner is _OPEN:
             raise Refused("pickle-structure", "has a container that holds itself")
         count += inner[0]
@@ -150,6 +153,8 @@ def _weigh(value: Any, known: dict[int, tuple[int, int]], levels: int) -> tuple[
     if count > limits.PROGRAM_VALUES or height > limits.PROGRAM_DEPTH:
         message = f"shares containers until more than {limits.PROGRAM_VALUES:,} values are reached"
         raise Refused("pickle-bounds", message)
+    if type(value) is dict and TYPE in value:
+        keys.check_form(value, known)
     known[id(value)] = count, height
     return count, height
 

@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import torch
 
+from smartcash_format.spec.keys import TYPE
 from smartcash_format.torch_io.dtypes import bytes_of
 
-TYPE: Final = "$type"
 FACTORIES: Final[Mapping[str, type]] = {
     factory.__name__: factory for factory in (list, dict, int, float, str, set, tuple, bool)
 }

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from smartcash_format.torch_io.state import TYPE
+from smartcash_format.spec.keys import MAPPINGS, TYPE
 
 _CONTAINERS: Final = frozenset({list, tuple, dict})
-# Tagged forms of mappings, whose pairs can be looked at as they are.
-_MAPPINGS: Final = frozenset({"dict", "OrderedDict", "Counter", "defaultdict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class _Reading:
 
     def _tagged(self, form: Mapping[Any, Any]) -> Any:
         kind, items = str(form[TYPE])[:80], form.get("items")
-        if kind in _MAPPINGS and isinstance(items, list) and all(map(_is_pair, items)):
+        if kind in MAPPINGS and isinstance(items, list) and all(map(_is_pair, items)):
             return {_key(key): self.value(item) for key, item in items}
         if kind == "parameter":
             return self.value(form.get("data"))

@@ -172,6 +172,7 @@ for what, tensor in {
     "beyond-its-storage": Stored("0", 4, (2,), (1,), offset=3),
     "one-element-many-times": Stored("0", 4, (4,), (0,)),
     "overlapping-windows": Stored("0", 4, (3, 3), (1, 0)),
+    "rows-that-overlap": Stored("0", 4, (2, 2), (1, 1)),
     "negative-stride": Stored("0", 4, (2,), (-1,), offset=1),
     "negative-offset": Stored("0", 4, (2,), (1,), offset=-1),
     "shape-without-strides": Stored("0", 4, (2, 2), (1,)),
@@ -189,6 +190,15 @@ breach(
 )
 breach("pickle-bounds--integer-of-2000-bits", STRUCTURE, state({"a": 1 << 2000}))
 breach("pickle-bounds--nests-too-deep", STRUCTURE, state({"a": deep(70)}))
+
+
+@example("pickle-bounds--a-set-that-takes-long-to-hash", STRUCTURE)
+def _set() -> Files:
+    # Each tuple holds the one before twice, so hashing the last takes 8,192 steps.
+    member: Any = (1,)
+    for _ in range(12):
+        member = member, member
+    return state({"a": {"$type": "set", "items": [member]}})()
 
 
 @example("pickle-bounds--ten-billion-shared-values", STRUCTURE)

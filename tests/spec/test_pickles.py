@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 import pickle
 import struct
+import sys
+import time
 from collections import Counter, OrderedDict
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartcash_format.spec import limits
+from smartcash_format.spec.keys import MAPPINGS, SETS
 from smartcash_format.spec.pickles import Program, TensorRef, read_program
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.tensor_refs import STORAGE_TYPES
@@ -371,11 +374,76 @@ def test_values_nest_up_to_the_limit() -> None:
     assert refused(program([branch, nested(40, lambda v: [v or branch])])).code == "pickle-bounds"
 
 
+def _form(kind: str, keys: list[Any]) -> dict[str, Any]:
+    is_set = kind in ("set", "frozenset")
+    return {"$type": kind, "items": keys if is_set else [(key, 1) for key in keys]}
+
+
 def test_keys_that_could_share_a_hash_are_bounded() -> None:
-    few: dict[tuple[int, ...], int] = {(-1, -2, i): i for i in range(1_000)}
+    few: dict[tuple[int, ...], int] = {(-1, -2, i): i for i in range(1_250)}
     assert read(program(few))[1] == ()
     assert refused(program({**few, (1,): 1})).code == "pickle-bounds"
     assert refused(program({tuple(range(65)): 1})).code == "pickle-bounds"
+    numbers = [0.5 + number for number in range(2_500)] + list(range(-2_500, 0))
+    assert read(program([dict.fromkeys(numbers[:2_000]), dict.fromkeys(numbers[2_000:])]))[1] == ()
+    for one_more in (limits.TENSORS, 0.25):
+        assert refused(program([dict.fromkeys(numbers), {one_more: 1}])).code == "pickle-bounds"
+
+
+@pytest.mark.parametrize("kind", sorted(MAPPINGS | SETS))
+def test_keys_of_tagged_forms_are_counted_with_those_of_dicts(kind: str) -> None:
+    numbers = [0.5 + number for number in range(limits.PROGRAM_KEYS)]
+    assert read(program(_form(kind, [*numbers, "a", None, True, 3])))[1] == ()
+    assert refused(program([_form(kind, numbers), {0.25: 1}])).code == "pickle-bounds"
+    assert refused(program([_form(kind, numbers), _form("set", [-1])])).code == "pickle-bounds"
+    # What stands in a container is hashed with it, what stands there twice is hashed twice.
+    inner = tuple(range(50))
+    assert read(program(_form(kind, [(inner,) * 9, (inner,) * 80])))[1] == ()
+    assert refused(program(_form(kind, [(inner,) * 100]))).code == "pickle-bounds"
+
+
+def _worst_integers(bits: int) -> list[int]:
+    """Integers below TENSORS that a dict of so many slots looks longest for: the first fill a
+    stretch of the way that a search takes, the others begin their search in it.
+    """
+    slots = 1 << bits
+    way = [0]
+    for _ in range(slots // 3):
+        way.append((5 * way[-1] + 1) % slots)
+    place = {slot: at for at, slot in enumerate(way)}
+    late = []
+    for key in range(slots, limits.TENSORS):
+        slot, rest = key % slots, key
+        while slot in place and rest:
+            rest >>= 5
+            slot = (5 * slot + rest + 1) % slots
+        if slot in place:
+            late.append((place[slot], key))
+    return way + [key for _, key in sorted(late)][: slots // 3 - 8]
+
+
+def test_what_keys_can_cost_is_bounded() -> None:
+    collide = [multiple * (2**61 - 1) for multiple in range(1, 20_000)]
+    for value in (dict.fromkeys(collide[:4]), _form("set", collide), _form("dict", collide)):
+        began = time.process_time()
+        read(program(value))
+        assert time.process_time() - began < 1.0
+    worst = _worst_integers(13)
+    dicts = program([dict.fromkeys(worst) for _ in range(100_000 // len(worst))])
+    began = time.process_time()
+    assert read(dicts)[1] == ()
+    assert time.process_time() - began < 1.0
+    many = program([dict.fromkeys(range(50_000)) for _ in range(5)])
+    assert refused(many).code == "pickle-bounds"
+
+
+def test_containers_are_bounded_by_what_they_take() -> None:
+    empty = PROTO + b"(" + b"}" * limits.PROGRAM_CONTAINERS + b"t."
+    assert refused(empty).code == "pickle-bounds"
+    assert limits.PROGRAM_CONTAINERS * (sys.getsizeof({}) + 8) < 64 << 20
+    assert refused(PROTO + b"K\x01" + b"\x85" * 600_000 + b".").code == "pickle-bounds"
+    named = PROTO + b"(" + ORDERED_DICT + b"q\x00)R" + b"h\x00)R" * 200_000 + b"t."
+    assert refused(named).code == "pickle-bounds"
 
 
 def test_a_program_of_too_many_opcodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,6 +514,9 @@ def test_a_tensor_is_a_window_on_its_storage(window: Any, numel: int) -> None:
         {"shape": (6,), "stride": (1,), "offset": 1},
         {"shape": (), "stride": (), "offset": 6},
         {"shape": (3, 3), "stride": (1, 1)},
+        {"shape": (2, 2), "stride": (1, 1)},
+        {"shape": (2, 3), "stride": (2, 1)},
+        {"shape": (2, 1, 2), "stride": (1, 0, 1)},
         {"shape": (2,), "stride": (-1,), "offset": 5},
         {"shape": (-1,), "stride": (1,)},
         {"shape": (1,), "stride": (1,), "offset": -1},

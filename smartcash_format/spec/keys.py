@@ -1,0 +1,95 @@
+"""What a state may have as keys of dicts and members of sets: no more than can be hashed quickly.
+
+Python salts the hashes of text and of nothing else: numbers and tuples can be chosen so that each
+is compared with all before it, and then n of them take n * n steps. One count for a whole program,
+whether a dict is in it as a dict or in a tagged form (FORMAT.md, F-7.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from smartcash_format.spec import limits
+from smartcash_format.spec.refusal import Refused
+
+TYPE: Final = "$type"
+# Tagged forms whose `items` are pairs, of which the first is a key, or members.
+MAPPINGS: Final = frozenset({"dict", "OrderedDict", "Counter", "defaultdict"})
+SETS: Final = frozenset({"set", "frozenset"})
+# Text is salted, and of these others there are three.
+_FREE: Final = frozenset({str, bool, type(None)})
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_TUPLE_ITEMS: Final = 64
+_INT_KEYS: Final = 1 << 63
+_ONE: Final = (1, 1)
+# Below TENSORS integers can be made to meet in a few slots only: 3 microseconds each at worst.
+_SMALL: Final = 2 * limits.TENSORS
+
+
+class Keys:
+    """The count of one program."""
+
+    def __init__(self) -> None:
+        self._small = 0
+        self._others = 0
+
+    def check(self, keys: Collection[object]) -> None:
+        """Counts the keys of a dict. Raises Refused for one that no dict here may have."""
+        others = [key for key in keys if type(key) not in _FREE]
+        if others:
+            self._count(sum(map(_is_small, others)), sum(map(_cost, others)))
+
+    def check_form(self, form: Mapping[Any, Any], weights: Mapping[int, tuple[int, int]]) -> None:
+        """Counts the keys or members of a tagged form; a container costs the values in it, which
+        `weights` has by its identity.
+        """
+        others = [key for key in _hashed(form) if type(key) not in _FREE]
+        if others:
+            costs = (weights.get(id(key), _ONE)[0] for key in others if not _is_small(key))
+            self._count(sum(map(_is_small, others)), sum(costs))
+
+    def _count(self, small: int, cost: int) -> None:
+        self._small += small
+        if self._small > _SMALL:
+            raise Refused("pickle-bounds", f"has more than {_SMALL:,} integers as keys")
+        self._others += cost
+        if self._others > limits.PROGRAM_KEYS:
+            message = f"has more than {limits.PROGRAM_KEYS:,} keys of dicts or members of sets"
+            message += f" that are neither text nor integers below {limits.TENSORS:,}"
+            raise Refused("pickle-bounds", message, fix="keep them as text, or in a list")
+
+
+def _hashed(form: Mapping[Any, Any]) -> Iterable[object]:
+    """What a tagged form has as keys or members; nothing of a form that has none."""
+    kind, items = form.get(TYPE), form.get("items")
+    if type(kind) is not str or not isinstance(items, list | tuple):
+        return ()
+    if kind in SETS:
+        return items
+    if kind in MAPPINGS:
+        return [pair[0] for pair in items if type(pair) in (list, tuple) and pair]
+    return ()
+
+
+def _is_small(key: object) -> bool:
+    return type(key) is int and 0 <= key < limits.TENSORS
+
+
+def _cost(key: object) -> int:
+    if type(key) is not tuple:
+        _check_scalar(key)
+        return not _is_small(key)
+    if len(key) > _TUPLE_ITEMS:
+        raise Refused("pickle-bounds", f"has a tuple of more than {_TUPLE_ITEMS} items as a key")
+    # Flat: hashing a tuple of tuples takes twice as long with each level.
+    for item in key:
+        _check_scalar(item)
+    return 1 + len(key)
+
+
+def _check_scalar(key: object) -> None:
+    if type(key) not in _SCALARS:
+        raise Refused("pickle-structure", f"has a key of the type {type(key).__name__}")
+    if type(key) is int and not -_INT_KEYS < key < _INT_KEYS:
+        raise Refused("pickle-bounds", "has a key beyond 64 bits")
