@@ -31,7 +31,7 @@ from smartcash_format.errors import (
     InvalidCheckpointError,
 )
 from smartcash_format.spec import digest, layout
-from smartcash_format.spec.meta import Meta
+from smartcash_format.spec.meta import FileRecord, Meta
 
 Progress = Callable[[int, int], None]
 
@@ -152,10 +152,24 @@ def _open(source: Path) -> Opened:
     except (CheckpointError, OSError) as error:
         raise _Skip(source, "broken", str(error)) from error
     for name, record in opened.meta.files.items():
-        if not layout.is_plain_name(name) or not digest.is_known(record.digest):
+        reason = _unfit(opened, name, record)
+        if reason is not None:
             opened.close()
-            raise _Skip(source, "broken", f"{name[:80]!r} has a name or digest unknown here")
+            raise _Skip(source, "broken", reason)
     return opened
+
+
+def _unfit(opened: Opened, name: str, record: FileRecord) -> str | None:
+    """Why a listed file cannot be copied as it is listed; None when it can."""
+    if not layout.is_plain_name(name) or not digest.is_known(record.digest):
+        return f"{name[:80]!r} has a name or digest unknown here"
+    try:
+        size_bytes = opened.listed_size(name)
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror or error}"
+    if size_bytes != record.size_bytes:
+        return f"{name} has {size_bytes:,} bytes instead of {record.size_bytes:,}"
+    return None
 
 
 class _Target:
@@ -213,7 +227,7 @@ def _copy(
             try:
                 with stage(place, verb="copied") as staged:
                     for name, record in sorted(opened.meta.files.items()):
-                        _copy_file(opened, name, record.digest, staged, meter)
+                        _copy_file(opened, name, record, staged, meter)
                     meta_digest = digest.digest_of(opened.meta_bytes)
                     _write(staged, layout.META, [opened.meta_bytes], meter)
                     _read_back(staged, layout.META, meta_digest, meter)
@@ -229,26 +243,33 @@ def _copy(
                 meter.again()
 
 
-def _copy_file(opened: Opened, name: str, stated: str, staged: Stage, meter: _Meter) -> None:
-    running = digest.hasher(algorithm := digest.algorithm_of(stated))
-    _write(staged, name, _chunks(opened, name, running), meter)
-    if digest.named(running, algorithm) != stated:
+def _copy_file(opened: Opened, name: str, record: FileRecord, staged: Stage, meter: _Meter) -> None:
+    running = digest.hasher(algorithm := digest.algorithm_of(record.digest))
+    _write(staged, name, _chunks(opened, name, record.size_bytes, running), meter)
+    if digest.named(running, algorithm) != record.digest:
         reason = f"{name} does not have the bytes it was saved with: it was changed or has rotted"
         raise _Skip(opened.path, "broken", reason)
     # For people; nothing depends on it, and not every mount can.
     with contextlib.suppress(OSError):
         facts = os.stat(opened.path / name)
         os.utime(staged.path / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    _read_back(staged, name, stated, meter)
+    _read_back(staged, name, record.digest, meter)
 
 
-def _chunks(opened: Opened, name: str, running: digest.Hasher) -> Iterator[memoryview]:
-    """The source's bytes, hashed on the way. Its errors are no errors of the target."""
+def _chunks(
+    opened: Opened, name: str, size_bytes: int, running: digest.Hasher
+) -> Iterator[memoryview]:
+    """The source's bytes, hashed on the way, and none beyond those that meta.json lists: room was
+    asked for these. Its errors are no errors of the target.
+    """
     buffer = memoryview(bytearray(CHUNK_BYTES))
     try:
         # Read, not mapped: a mapped file that is truncated meanwhile ends the process.
         with opened.raw(name) as stream:
             while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+                size_bytes -= count
+                if size_bytes < 0:
+                    raise _Skip(opened.path, "broken", f"{name} grew while it was copied")
                 running.update(buffer[:count])
                 yield buffer[:count]
     except OSError as error:

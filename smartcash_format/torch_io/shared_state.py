@@ -14,7 +14,7 @@ from smartcash_format.spec.tensor_refs import TensorRef
 
 
 def shared_memory(states: Iterable[tuple[str | int, object]], *, where: str) -> Iterator[Problem]:
-    """Tensors of these states, given by their parameters, that reach into another one's elements."""
+    """Tensors of these states, given by their parameters, that reach into one another."""
     found = list(_tensors(states))
     if len({ref.storage_key for ref, *_ in found}) == len(found):
         return

@@ -23,12 +23,12 @@ from zoneinfo import ZoneInfo
 import torch
 
 from smartcash_format.errors import UnsavableStateError
+from smartcash_format.spec.keys import TYPE
 from smartcash_format.torch_io.plain_tensor import is_simple, plain_tensor, refused
 from smartcash_format.torch_io.state_decoder import (
     FACTORIES,
     NUMPY_KINDS,
     PATHS,
-    TYPE,
     StateFormError,
     decode,
 )

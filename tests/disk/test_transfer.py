@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk import transfer as module
+from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.transfer import (
@@ -177,6 +178,33 @@ def test_a_source_that_is_not_whole_is_skipped_with_its_reason(
     assert done.skipped[0].reason
     assert len(done.copied) == 2
     assert sorted(os.listdir(target)) == sorted(copy.name for copy in done.copied)
+
+
+def test_a_file_longer_than_it_is_listed_is_not_copied_at_all(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(sources[0] / "optimizer.pt", 64 << 20)
+    done = transfer(sources[:1], target)
+    assert "optimizer.pt" in done.skipped[0].reason
+    assert "67,108,864 bytes" in done.skipped[0].reason
+    assert not target.exists()
+
+
+def test_a_file_that_grows_while_it_is_copied_is_not_followed(
+    sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def growing(descriptor: int, offset: int, chunks: Any) -> Any:
+        os.truncate(sources[0] / "optimizer.pt", 64 << 20)
+        written.append(sum(map(len, chunks)))
+        return write_at(descriptor, offset, chunks)
+
+    monkeypatch.setattr(module, "write_at", growing)
+    done = transfer(sources[:1], target)
+    assert done.skipped[0].reason == "optimizer.pt grew while it was copied"
+    assert sum(written) < module.CHUNK_BYTES
+    assert os.listdir(target) == []
 
 
 def test_progress_adds_up_to_all_bytes(sources: list[Path], target: Path) -> None:
