@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any, Final
 import torch
 
 from smartcash_format.errors import UnsafeCheckpointError, UnsavableStateError
+from smartcash_format.integrations.inert_reader import DOCUMENT_BYTES
 from smartcash_format.integrations.mapped import MappedFile
 
 # Isolated, and without what is installed: the standard library, and this package behind it.
@@ -31,8 +33,13 @@ _PROGRAM: Final = (
 _HOME: Final = Path(__file__).parents[2]
 # Python, the pickle program and its document; no tensor is ever loaded there.
 MEMORY_BYTES: Final = 2 << 30
-# Reading the program of a module with thousands of layers takes a second on a slow machine.
-SECONDS: Final = 120
+# Reading the program of a module with thousands of layers takes a second on a slow machine; a
+# program that others want to take long is as long as they like, but not in a small file.
+SECONDS: Final = 10
+SECONDS_AT_MOST: Final = 120
+_BYTES_A_SECOND: Final = 1 << 20
+# Views of one storage are common, and a small file that becomes a large checkpoint is not.
+_TIMES_THE_FILE: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +90,40 @@ def _document(path: Path, allow: Sequence[str]) -> dict[str, Any]:
         os.fspath(_HOME),
         os.fspath(path.resolve()),
     ]
+    seconds = min(SECONDS_AT_MOST, SECONDS + path.stat().st_size // _BYTES_A_SECOND)
+    text, late = _output([*command, str(MEMORY_BYTES), *allow], seconds)
+    if late:
+        raise _refused(path, "the file", f"reading takes more than {seconds} seconds")
     try:
-        done = subprocess.run(
-            [*command, str(MEMORY_BYTES), *allow],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        document = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        raise _refused(path, "the file", f"reading takes more than {SECONDS} seconds") from None
-    except ValueError:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
         raise _refused(path, "the file", "its reader ended without an answer") from None
     if "refused" in document:
         raise _refused(path, str(document["refused"]), str(document["why"]))
     found: dict[str, Any] = document
     return found
+
+
+def _output(command: list[str], seconds: int) -> tuple[bytes, bool]:
+    """What a process prints, as far as it may, and whether it took too long."""
+    late = threading.Event()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            text = process.stdout.read(DOCUMENT_BYTES + 1)
+        finally:
+            timer.cancel()
+            process.kill()
+    return text, late.is_set()
 
 
 def _refused(path: Path, asked: str, why: str) -> UnsafeCheckpointError:
@@ -118,6 +142,8 @@ class _Builder:
         self._mapped = mapped
         self._places = places
         self._storages: dict[tuple[str, int], torch.UntypedStorage] = {}
+        self._left = _TIMES_THE_FILE * path.stat().st_size
+        self._seen: set[str] = set()
 
     def value(self, node: Any) -> Any:
         if not isinstance(node, list):
@@ -158,6 +184,7 @@ class _Builder:
                 kind="tensor",
                 hint="the file is damaged, or a tensor was expanded: save a clone() of it",
             )
+        self._spend(f"{key} {dtype} {offset} {shape} {stride}", math.prod(shape) * dtype.itemsize)
         tensor = torch.empty(0, dtype=dtype)
         if 0 in shape:
             tensor = torch.empty(shape, dtype=dtype)
@@ -172,6 +199,21 @@ class _Builder:
             differentiable = dtype.is_floating_point or dtype.is_complex
             tensor = torch.nn.Parameter(tensor, requires_grad=trains and differentiable)
         return tensor
+
+    def _spend(self, window: str, size_bytes: int) -> None:
+        """Counts the bytes of each window once."""
+        if window in self._seen:
+            return
+        self._seen.add(window)
+        self._left -= size_bytes
+        if self._left < 0:
+            raise UnsavableStateError(
+                f"{self._path.name} has overlapping tensors of more than {_TIMES_THE_FILE} times "
+                "its own size",
+                where=self._path.name,
+                kind="tensor",
+                hint="save a clone() of those that are needed",
+            )
 
     def _dtype(self, name: str) -> torch.dtype:
         found = getattr(torch, name, None)

@@ -48,6 +48,8 @@ _CONFIG: Final = (
 _TIME: Final = ("timestamp", "saved_at", "date", "time")
 # What YOLO counts from 0 and others from 1.
 _FROM_ZERO: Final = frozenset({"YOLOv5", "Ultralytics", "Lightning"})
+# Of a key in a message: enough to recognise it.
+_KEY_CHARACTERS: Final = 60
 _EPOCH_IN_NAME: Final = re.compile(r"epoch[=_-]?([0-9]{1,9})", re.IGNORECASE)
 
 
@@ -115,7 +117,8 @@ def _weights(found: Found, rest: dict[str, Any]) -> None:
         found.model = found.ema
         found.note("model", Known.INFERRED, "the file has no model of its own: the same as ema")
     if found.model is None:
-        raise _nothing(found.source, f"has the keys {sorted(map(str, rest))[:20]}")
+        there = sorted(str(key)[:_KEY_CHARACTERS] for key in rest)
+        raise _nothing(found.source, f"has the keys {there[:20]}")
     if found.ema is not None and not isinstance(found.ema, torch.nn.Module):
         found.ema = carrier_of_state(found.ema)
 
