@@ -24,7 +24,14 @@ from smartcash_format.disk.notes import (
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.documents import dump_json
-from smartcash_format.spec.history import BULLET, HistoryLine, encode_line, is_torn, parse_line
+from smartcash_format.spec.history import (
+    BULLET,
+    HistoryLine,
+    encode_line,
+    is_torn,
+    parse_line,
+    printable,
+)
 from smartcash_format.spec.values import format_time, number_to_json
 from smartcash_format.store.entry import Entry
 
@@ -212,7 +219,7 @@ def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
 
 def describe_best(best: Entry) -> dict[str, Any]:
     """The best checkpoint as a summary has it."""
-    return _described(best.name, best.epoch, best.metrics)
+    return _described(printable(best.name), best.epoch, best.metrics)
 
 
 def _by_run(lines: Iterable[HistoryLine]) -> dict[str, list[HistoryLine]]:

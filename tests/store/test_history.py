@@ -20,6 +20,7 @@ from smartcash_format.store.catalog import scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.history import (
     append,
+    describe_best,
     export_history,
     mend_history,
     read_history,
@@ -207,10 +208,12 @@ def test_a_name_that_cannot_be_decoded_is_told_escaped(tmp_path: Path) -> None:
     assert store.record_save(entry, build_meta(1)) == ()
     assert store.record_resume(entry, build_meta(1), run_id=OTHER_RUN) == ()
     assert store.record_copy([entry], tmp_path / "elsewhere") == ()
-    write_checkpoint(tmp_path, 2)
+    write_checkpoint(tmp_path, 2, name=os.fsdecode(b"epoch-\xfe"))
     assert store.apply(store.plan(KeepLast(1))).warnings == ()
     told = [each.checkpoint or each.checkpoints[0] for each in store.events().lines]
     assert told == ["epoch-\\udcff"] * 4
+    best = describe_best(next(iter(store.list())))
+    assert export_history(tmp_path / "out.json", {"best": best}).exists()
 
 
 def test_an_export_is_strict_json_and_replaces_the_one_before(tmp_path: Path) -> None:
