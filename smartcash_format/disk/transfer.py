@@ -47,11 +47,15 @@ DRIVE: Final = Path("/content/drive")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A checkpoint that was not copied: it is there already, or its source is not whole."""
+    """A checkpoint that was not copied: it is there already, or its source is not whole.
+
+    `place` is where it is already.
+    """
 
     source: Path
     kind: Literal["identical", "broken"]
     reason: str
+    place: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +103,14 @@ def transfer(
 
 
 class _Skip(Exception):
-    def __init__(self, source: Path, kind: Literal["identical", "broken"], reason: str) -> None:
-        self.what = Skipped(source=source, kind=kind, reason=reason)
+    def __init__(
+        self,
+        source: Path,
+        kind: Literal["identical", "broken"],
+        reason: str,
+        place: Path | None = None,
+    ) -> None:
+        self.what = Skipped(source=source, kind=kind, reason=reason, place=place)
 
 
 class _Meter:
@@ -187,7 +197,7 @@ class _Target:
             if not os.path.lexists(place):
                 return place
             if self._is_there(place, meta):
-                raise _Skip(source, "identical", f"is already there as {place}")
+                raise _Skip(source, "identical", f"is already there as {place}", place)
         raise CheckpointExistsError(
             f"{place} is not a whole copy of {name} and stands in its place; nothing was written",
             path=place,

@@ -148,12 +148,10 @@ def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
     if done.skipped and done.skipped[0].kind == "broken":
         _require_intact(source, source)
         raise CheckpointNotFoundError(f"{source}: {done.skipped[0].reason}", root=source.parent)
-    if done.skipped:
-        with open_checkpoint(source) as opened:
-            found = next(each for each in listing if each.meta_digest == opened.meta.meta_digest)
+    if done.skipped and (place := done.skipped[0].place) is not None:
         if signed_by is not None:
-            verify_signature(found.path, signed_by, signature=signature)
-        return Received(source=source, path=found.path, already=True)
+            verify_signature(place, signed_by, signature=signature)
+        return Received(source=source, path=place, already=True)
     (path,) = done.copied
     if signed_by is not None:
         replace_note(signature_of(path), read_note(signature, SIGNATURE_BYTES))

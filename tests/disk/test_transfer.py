@@ -389,7 +389,9 @@ def test_a_skip_says_where_the_copy_is(sources: list[Path], target: Path) -> Non
     transfer(sources[:1], target)
     there = target / sources[0].name
     assert transfer(sources[:1], target).skipped == (
-        Skipped(source=sources[0], kind="identical", reason=f"is already there as {there}"),
+        Skipped(
+            source=sources[0], kind="identical", reason=f"is already there as {there}", place=there
+        ),
     )
 
 

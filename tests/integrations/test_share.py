@@ -159,6 +159,18 @@ def test_what_was_shared_is_received_and_received_once(tmp_path: Path) -> None:
     assert len(read_history(root, ()).lines) == 1
 
 
+def test_one_that_has_rotted_since_it_was_received_is_received_anew(tmp_path: Path) -> None:
+    share(_checkpoint(tmp_path), tmp_path / "out", names=())
+    root = tmp_path / "root"
+    (first,) = receive(tmp_path / "out", root)
+    _flip(first.path / "model.safetensors")
+    for already in (False, True):
+        (again,) = receive(tmp_path / "out", root)
+        assert again.already is already
+        assert again.path != first.path
+        assert validate(again.path, Depth.CONTENT).valid
+
+
 def test_a_checkpoint_that_is_not_what_it_says_is_never_visible(tmp_path: Path) -> None:
     for epoch in (1, 2):
         share(_checkpoint(tmp_path / f"{epoch}", epoch), tmp_path / f"out{epoch}", names=())
