@@ -171,9 +171,11 @@ class CheckpointStore:
     def look(self, path: PathLike) -> Named:
         """What `remove` would remove under this name, and what keeps it from that.
 
-        Raises CheckpointNotFoundError where neither a checkpoint nor a part of one is.
+        A name is tried under the root first: copies elsewhere bear the same. Raises
+        CheckpointNotFoundError where neither a checkpoint nor a part of one is.
         """
-        return pruning.look(self._where(path), _now())
+        under = self._root / path
+        return pruning.look(under if os.path.lexists(under) else Path(path), _now())
 
     def remove(self, path: PathLike) -> int:
         """Removes what is named, also what is broken or only a part of a checkpoint; bytes freed.

@@ -123,6 +123,22 @@ def test_what_is_no_checkpoint_is_not_removed_by_its_name(
     assert sorted(os.listdir(root)) == before
 
 
+def test_a_name_means_the_one_in_the_root_and_never_a_copy_elsewhere(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three(tmp_path / "root")
+    three(tmp_path / "copies")
+    monkeypatch.chdir(tmp_path / "copies")
+    name = min(os.listdir(tmp_path / "root"))
+    assert run("prune", tmp_path / "root", "--remove", name, "--apply").code == 0
+    assert name not in os.listdir(tmp_path / "root")
+    assert name in os.listdir(tmp_path / "copies")
+    ran = run("prune", tmp_path / "root", "--remove", name, "--apply")
+    assert ran.code == 2
+    assert "does not lie in" in ran.err
+    assert name in os.listdir(tmp_path / "copies")
+
+
 def test_a_name_and_a_policy_are_not_mixed(run: Run, tmp_path: Path) -> None:
     ran = run("prune", tmp_path, "--remove", "x", "--keep-last", 1)
     assert ran.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,11 @@ class _Row:
 
 def _remove(store: CheckpointStore, names: list[str], form: output.Format, *, apply: bool) -> None:
     named = [store.look(name) for name in dict.fromkeys(names)]
+    for each in named:
+        if os.path.realpath(each.path.parent) != os.path.realpath(store.root):
+            raise ValueError(
+                f"{each.path} does not lie in {store.root}: name the root that it is in"
+            )
     rows = [
         _Row(
             action="remove" if each.stays is None else "keep",
