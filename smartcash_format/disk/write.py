@@ -23,6 +23,9 @@ from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.spec import digest
 
+# A file up to this size is written and hashed by one thread: what is hashed of it takes a
+# millisecond, and threads that handle many small tensors wait for the interpreter.
+ALONE_BYTES: Final = 4 << 20
 # More files at once only make a disk seek.
 FILES_AT_ONCE: Final = 4
 
@@ -129,11 +132,10 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     hashing = _Hashing(descriptor, plan)
     tensors = _Tensors()
     takes = [hashing.take, tensors.take] if plan.tensors else [hashing.take]
-    groups = list(groups_of(plan.pieces))
-    # A file of one batch is done before a thread would have started.
-    workers = [Worker(take, plan.name, meter.fail) for take in takes] if len(groups) > 1 else []
+    alone = plan.size_bytes <= ALONE_BYTES
+    workers = [] if alone else [Worker(take, plan.name, meter.fail) for take in takes]
     try:
-        for pieces in groups:
+        for pieces in groups_of(plan.pieces):
             batch = Batch(pieces, meter.copies, len(workers) + 1)
             for worker in workers:
                 worker.put(batch)

@@ -11,6 +11,7 @@ affair: values are stored in the order of the axes.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -124,7 +125,7 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
         state=state,
         parameters=_parameters(live.module, named, tensors),
         trainable_parameters=_trainable(live.module, named),
-        dtypes=_dtypes(tensors, aliases),
+        dtypes=Counter(DTYPES[tensors[name].dtype] for name in (*tensors, *aliases.values())),
         names=_names(named, aliases),
         frozen=_frozen(named, aliases),
     )
@@ -149,7 +150,7 @@ def live_state(source: Any, *, where: str = "model") -> LiveState:
     else:
         prefixes = ()
     state = _state_dict(source, where)
-    raw = {_bare(key, prefixes): key for key in state}
+    raw = {_bare(key, prefixes) if prefixes else key: key for key in state}
     if len(raw) < len(state):
         message = f"{where}: two tensors have one name once wrappers are off"
         raise UnsavableStateError(message, where=where, kind="state dict")
@@ -176,14 +177,14 @@ def live_state(source: Any, *, where: str = "model") -> LiveState:
 
 def is_extra_state(name: str) -> bool:
     """Whether a name of a state dict is that of what a module's get_extra_state() gave."""
-    return name.rpartition(".")[2] == EXTRA_STATE
+    return name.endswith(EXTRA_STATE) and name.rpartition(".")[2] == EXTRA_STATE
 
 
 def bare_named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """(bare name, parameter) of every name that a parameter has, in the order of the modules."""
     prefixes = tuple(_wrapped_prefixes(module))
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        yield _bare(name, prefixes), parameter
+        yield _bare(name, prefixes) if prefixes else name, parameter
 
 
 def _wrapping(module: nn.Module) -> str | None:
@@ -318,14 +319,6 @@ def _trainable(module: nn.Module | None, named: _Named) -> int | None:
 
 def _each_once(named: _Named) -> Collection[nn.Parameter]:
     return {id(parameter): parameter for _, parameter in named}.values()
-
-
-def _dtypes(tensors: Mapping[str, torch.Tensor], aliases: Mapping[str, str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in (*tensors, *aliases.values()):
-        dtype = DTYPES[tensors[name].dtype]
-        counts[dtype] = counts.get(dtype, 0) + 1
-    return counts
 
 
 def _names(named: _Named, aliases: Mapping[str, str]) -> dict[int, str]:
