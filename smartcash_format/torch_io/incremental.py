@@ -31,7 +31,7 @@ from smartcash_format.torch_io.collect import Collected
 from smartcash_format.torch_io.shards import check_count, shard_parts
 from smartcash_format.torch_io.weights import WeightSetSource
 
-# Each may hold a copy of a device's tensor while it hashes.
+# More gain nothing: the memory is the limit.
 HASHING_THREADS: Final = 4
 
 
@@ -196,10 +196,13 @@ class _Sharing:
             if name in sources and name not in changed and _is_like(sources[name], record)
         ]
         threads = min(HASHING_THREADS, os.cpu_count() or 1)
+        # Those that are copied for it come one after the other: one copy is in memory at a time.
+        copied = [pair for pair in asked if pair[0].copies]
+        others = [pair for pair in asked if not pair[0].copies]
         # Neighbours are of one size: each thread gets some of all.
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(_same, (asked[first::threads] for first in range(threads))))
-        return frozenset().union(*found)
+            found = list(pool.map(_same, (others[first::threads] for first in range(threads))))
+        return frozenset().union(*found, _same(copied))
 
     def _link(self, part: Part, shard: Shard) -> bool:
         if shard.source is None or self.opened is None:

@@ -312,5 +312,15 @@ def _numpy_form(value: Any, where: str) -> Any:
         "dtype": value.dtype.str,
         "shape": tuple(value.shape),
         # An empty text scalar gives four bytes and has none.
-        "data": _bytes_tensor(value.tobytes()[: value.nbytes]),
+        "data": _array_bytes(value) if is_array else _bytes_tensor(value.tobytes()[: value.nbytes]),
     }
+
+
+def _array_bytes(value: Any) -> torch.Tensor:
+    """The bytes of an array in the order of its axes: the same memory where that is possible."""
+    numpy = sys.modules["numpy"]
+    flat = numpy.ascontiguousarray(value).reshape(-1)
+    # Empty text has elements without a byte; torch warns of memory that may not be written.
+    if flat.nbytes and flat.flags.writeable:
+        return torch.from_numpy(flat.view(numpy.uint8))
+    return _bytes_tensor(flat.tobytes())

@@ -252,3 +252,12 @@ def test_a_module_state_dict_comes_back_as_a_plain_dict(tmp_path: Path) -> None:
 def test_a_damaged_form_is_a_form_error(form: dict[str, Any]) -> None:
     with pytest.raises(StateFormError):
         decode({"x": form})
+
+
+def test_an_array_is_written_from_its_own_memory() -> None:
+    array = np.arange(6, dtype=np.int64).reshape(2, 3)
+    assert encode(array, "a")["data"].data_ptr() == array.ctypes.data
+    array.flags.writeable = False
+    assert encode(array, "a")["data"].data_ptr() != array.ctypes.data
+    turned = encode(array.T, "a")["data"]
+    assert bytes(turned.tolist()) == array.T.tobytes()
