@@ -12,6 +12,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 if __name__ == "__main__":
-    for script in sorted(HERE.glob("*.py")):
+    for script in sorted(HERE.glob("[a-z]*.py")):
         if script.name != "run.py":
             subprocess.run([sys.executable, script], check=True, cwd=HERE.parent)

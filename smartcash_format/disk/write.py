@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from smartcash_format.disk.batches import COPIED_BYTES, Allowance, Batch, Worker, groups_of
+from smartcash_format.disk.hints import reserve, start_writing
 from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, TensorSource
 from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
@@ -26,6 +27,8 @@ from smartcash_format.spec import digest
 # A file up to this size is written and hashed by one thread: what is hashed of it takes a
 # millisecond, and threads that handle many small tensors wait for the interpreter.
 ALONE_BYTES: Final = 4 << 20
+# The disk is to begin when so much of a file is there.
+BEGUN_BYTES: Final = 8 << 20
 # More files at once only make a disk seek.
 FILES_AT_ONCE: Final = 4
 
@@ -117,6 +120,7 @@ def _write_file(stage: Stage, plan: Plan, meter: _Meter) -> WrittenFile:
         meter.add(0)
         descriptor = stage.create(plan.name)
         try:
+            reserve(descriptor, plan.size_bytes)
             written = _write_plan(descriptor, plan, meter)
         except BaseException:
             os.close(descriptor)
@@ -132,6 +136,7 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     hashing = _Hashing(descriptor, plan)
     tensors = _Tensors()
     takes = [hashing.take, tensors.take] if plan.tensors else [hashing.take]
+    begun = 0
     alone = plan.size_bytes <= ALONE_BYTES
     workers = [] if alone else [Worker(take, plan.name, meter.fail) for take in takes]
     try:
@@ -141,6 +146,9 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
                 worker.put(batch)
             if batch.whole is not None:
                 write_at(descriptor, pieces[0].start, [batch.whole])
+            if (reached := pieces[0].offset) - begun >= BEGUN_BYTES:
+                start_writing(descriptor, begun, reached - begun)
+                begun = reached
             if not workers:
                 for take in takes:
                     take(batch)

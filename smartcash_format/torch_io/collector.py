@@ -21,8 +21,7 @@ def collector_paused() -> Iterator[None]:
     """No collection begins by itself inside the block, in any thread; a user's own choice stands.
 
     Blocks may overlap; the last one to end starts the collector again if the first one stopped it.
-    For steps of milliseconds, never around the writing or copying of tensors: what a training
-    throws away meanwhile waits for the end of the block.
+    What another thread throws away meanwhile waits for the end of the block, if it is a cycle.
     """
     global _paused
     with _lock:

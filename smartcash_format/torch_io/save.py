@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
@@ -65,12 +66,16 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A save that has only to be written; `size_bytes` is what it takes at most."""
+    """A save that has only to be written; `size_bytes` is what it takes at most.
+
+    `is_copy` says that the live objects may change meanwhile.
+    """
 
     final: Path
     facts: Facts
     collected: Collected
     size_bytes: int
+    is_copy: bool = False
     increment: Increment | None = None
 
 
@@ -152,6 +157,7 @@ def prepare(
         facts=facts,
         collected=collected,
         size_bytes=size_bytes,
+        is_copy=buffers is not None,
         increment=increment,
     )
 
@@ -169,7 +175,10 @@ def publish(
     Raises CheckpointWriteError or CheckpointExistsError with nothing left behind.
     """
     facts = prepared.facts
-    with stage(prepared.final) as staged:
+    # A training that waits throws nothing away meanwhile; beside one that goes on, only the steps
+    # of milliseconds keep the collector quiet.
+    waits = nullcontext() if prepared.is_copy else collector_paused()
+    with waits, stage(prepared.final) as staged:
         shared = _share(staged, prepared)
         collected = shared.collected
         written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]

@@ -10,7 +10,14 @@ from typing import Final
 
 import torch
 
-from smartcash_format.disk.parts import Constant, Piece, Plan, TensorSource, size_of
+from smartcash_format.disk.parts import (
+    Constant,
+    Piece,
+    Plan,
+    StorageSource,
+    TensorSource,
+    size_of,
+)
 from smartcash_format.torch_io.collect import Collected
 from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.dtypes import bytes_of
@@ -88,20 +95,31 @@ class _Copier:
         target = self._memory[self._at : self._at + size_bytes]
         self._at = -(-(self._at + size_bytes) // _ALIGNMENT) * _ALIGNMENT
         if size_bytes:
-            self._fill(target, memoryview(source.read()).cast("B"), is_copy=source.copies)
-        copied = source._replace(read=lambda: target, copies=False)
-        if isinstance(copied, TensorSource):
-            self.tensors[id(source)] = copied
-        return Piece(offset, start, size_bytes, copied, head)
+            data = memoryview(source.read()).cast("B")
+            # A copy is not kept: one at a time is enough.
+            if size_bytes < _LARGE_BYTES or source.copies:
+                target[:] = data
+            else:
+                self._large += _stretches(target, data)
+        return Piece(offset, start, size_bytes, self._copied(source, target), head)
 
-    def _fill(self, target: memoryview, data: memoryview, *, is_copy: bool) -> None:
-        # A copy is not kept: one at a time is enough.
-        if len(data) < _LARGE_BYTES or is_copy:
-            target[:] = data
-            return
-        for begin in range(0, len(data), _LARGE_BYTES):
-            end = begin + _LARGE_BYTES
-            self._large.append((target[begin:end], data[begin:end]))
+    def _copied(
+        self, source: TensorSource | StorageSource, target: memoryview
+    ) -> TensorSource | StorageSource:
+        def read() -> memoryview:
+            return target
+
+        if isinstance(source, StorageSource):
+            return StorageSource(source.key, source.size_bytes, read)
+        name, dtype, shape, size_bytes, _, _, measure = source
+        copied = TensorSource(name, dtype, shape, size_bytes, read, False, measure)
+        self.tensors[id(source)] = copied
+        return copied
+
+
+def _stretches(target: memoryview, data: memoryview) -> list[tuple[memoryview, memoryview]]:
+    begins = range(0, len(data), _LARGE_BYTES)
+    return [(target[at : at + _LARGE_BYTES], data[at : at + _LARGE_BYTES]) for at in begins]
 
 
 def _move(stretch: tuple[memoryview, memoryview]) -> None:
