@@ -1,5 +1,5 @@
-"""What the benchmarks of saving save: models of known shapes, an optimizer that has stepped, and what an
-epoch changes in them.
+"""What the benchmarks of saving save: models of known shapes, an optimizer that has stepped, and
+what an epoch changes in them.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     python benchmarks/saving.py [--rounds 5] [--directory DIR] [--full | --large]
 
-Every round does everything once, in random order, after an epoch has changed every tensor and a sync
-of the disk; a ratio is that of two times of one round, and each figure a median over the rounds.
-Machines and disks differ: only the ratios count. Memory is measured in a process of its own for each
-way: the highest anonymous memory during the second save or load, over what there was before it;
-for `blocking=False`, over what there was before the first, because its copy is kept.
+Every round does everything once, in random order, after an epoch has changed every tensor and a
+sync of the disk; a ratio is that of two times of one round, and each figure a median over the
+rounds. Machines and disks differ: only the ratios count. Memory is measured in a process of its own
+for each way: the highest anonymous memory during the second save or load, over what there was
+before it; for `blocking=False`, over what there was before the first, because its copy is kept.
 
-The model has the shapes of EfficientNet-B4 with a head of seven classes, built in _workloads.py: 418
-parameters, 706 tensors; AdamW has stepped once. Ours is saved by one manager, as a training does,
-with its history, digests and fsync.
+The model has the shapes of EfficientNet-B4 with a head of seven classes, built in _workloads.py:
+418 parameters, 706 tensors; AdamW has stepped once. Ours is saved by one manager, as a training
+does, with its history, digests and fsync.
 """
 
 from __future__ import annotations
