@@ -21,7 +21,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import lineages
 from smartcash_format.view.answer import Answer, identity, likely_mode
-from smartcash_format.view.report_facts import Detail, FactsOf, algorithm_of
+from smartcash_format.view.report_facts import Detail, Facts, Shears, algorithm_of, facts
 
 BROKEN_SHOWN: Final = 100
 _REASON_CHARACTERS: Final = 300
@@ -54,9 +54,10 @@ def document(listing: Listing, found: Answer, *, now: datetime, allowed: int) ->
     Where even the least is larger than `allowed` characters, that is what there is.
     """
     branches = _branches(list(listing))
+    known = [facts(entry) for entry in listing]
     found_document: dict[str, Any] = {}
     for detail in _DETAILS:
-        found_document = _document(listing, found, now, detail, branches)
+        found_document = _document(listing, found, now, branches, known, Shears(detail))
         text = json_for_script(found_document)
         if len(text) <= allowed:
             return text
@@ -73,16 +74,20 @@ def json_for_script(document: Any) -> str:
 
 
 def _document(
-    listing: Listing, found: Answer, now: datetime, detail: Detail, branches: _Branches
+    listing: Listing,
+    found: Answer,
+    now: datetime,
+    branches: _Branches,
+    known: Sequence[Facts],
+    shears: Shears,
 ) -> dict[str, Any]:
     entries = list(listing)
+    detail = shears.detail
     metrics = _metrics(entries, found.metric, detail)
     texts, pairs, configs, weights = _Pool(), _Pool(), _Pool(), _Pool()
     saves = _saves(entries)
-    facts_of = FactsOf(detail)
     rows = []
-    for entry in entries:
-        facts = facts_of(entry)
+    for entry, its in zip(entries, known, strict=True):
         rows.append(
             {
                 "root": texts.number(entry.parent),
@@ -92,20 +97,22 @@ def _document(
                 "step": entry.step,
                 "saved": entry.saved_at_text[:19],
                 "flag": int(entry.is_best),
-                "texts": [texts.number(facts_of.text(text)) for text in _texts(entry)],
+                "texts": [texts.number(shears.text(text)) for text in _texts(entry)],
                 "size": entry.size_bytes,
-                "parts": texts.number(facts.parts),
+                "parts": texts.number(its.parts),
                 "values": _values(entry, metrics, detail),
-                "config": configs.number(tuple(pairs.number(line) for line in facts.config)),
-                "about": [pairs.number(line) for line in facts.about],
-                "weights": weights.number(facts.weights),
+                "config": configs.number(
+                    tuple(pairs.number(line) for line in shears.lines(its.config))
+                ),
+                "about": [pairs.number(line) for line in shears.lines(its.about)],
+                "weights": weights.number(its.weights),
                 "save": saves[entry],
             }
         )
     keys = list(rows[0]) if rows else []
     return {
         "made": format_time(now)[:19],
-        "metrics": [facts_of.text(name) for name in metrics],
+        "metrics": [shears.text(name) for name in metrics],
         "modes": [likely_mode(name) for name in metrics],
         "answer": {
             "row": None if found.entry is None else entries.index(found.entry),
@@ -126,23 +133,23 @@ def _document(
         ],
         "broken_count": len(listing.broken),
         "legacy": len(listing.legacy),
-        "left_out": _left_out(entries, metrics, facts_of),
+        "left_out": _left_out(entries, metrics, shears),
     }
 
 
-def _left_out(entries: Sequence[Entry], metrics: Sequence[str], facts: FactsOf) -> str:
+def _left_out(entries: Sequence[Entry], metrics: Sequence[str], shears: Shears) -> str:
     """What a reader is told that is missing; "" where nothing is."""
-    detail = facts.detail
+    detail = shears.detail
     every = len({name for entry in entries for name in entry.metrics})
     missing = []
     if every > len(metrics):
         missing.append(f"{len(metrics)} of {every} metrics are shown, the commonest")
     if detail.digits < 17 and metrics:
         missing.append(f"metrics have {detail.digits} digits")
-    if facts.cut.lines:
+    if shears.cut_lines:
         lines = f"the first {detail.lines} lines" if detail.lines else "no lines"
         missing.append(f"{lines} of each config and list of files are shown")
-    if facts.cut.texts:
+    if shears.cut_texts:
         missing.append(f"texts are cut at {detail.characters} characters")
     if not missing:
         return ""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from smartcash_format.errors import InvalidCheckpointError
@@ -34,17 +34,9 @@ class Detail:
     characters: int
 
 
-@dataclass(slots=True)
-class Cut:
-    """Whether anything had to be cut, so that it can be told."""
-
-    texts: bool = False
-    lines: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The lines of one checkpoint. `weights` is the digest of its main weights, "" if not known."""
+    """The lines of one checkpoint, whole. `weights` is the digest of its main weights, or ""."""
 
     config: list[Line]
     about: list[Line]
@@ -52,46 +44,46 @@ class Facts:
     weights: str
 
 
+def facts(entry: Entry) -> Facts:
+    """The facts of a checkpoint; that it is wrong where a field of its meta.json is."""
+    parts = " ".join(role for role in _ROLES if role in entry.roles)
+    try:
+        meta = entry.meta
+    except InvalidCheckpointError as error:
+        wrong = str(error.problems[0]) if error.problems else str(error)
+        return Facts([], [(layout.META, wrong)], parts, "")
+    about = [
+        ("environment " + name, str(value))
+        for name, value in meta.environment.model_dump().items()
+        if value is not None
+    ]
+    for name, weights in meta.weights.items():
+        text = f"{weights.class_name or 'a state dict'}, {weights.parameters:,} parameters"
+        about.append((f"weights {name}", text + ("" if weights.finite else ", not finite")))
+    if meta.optimizer is not None:
+        about.append(("optimizer", meta.optimizer.class_name or "a state dict"))
+    if meta.scheduler is not None:
+        about.append(("scheduler", meta.scheduler.class_name or "a state dict"))
+    about += [(f"file {name}", f"{r.size_bytes:,} bytes") for name, r in meta.files.items()]
+    config = [] if meta.config is None else list(_flat(meta.config, ""))
+    main = meta.weights.get(layout.MODEL)
+    return Facts(config, about, parts, main.weights_digest if main else "")
+
+
 @dataclass(slots=True)
-class FactsOf:
-    """Makes the facts of checkpoints in the detail that there is room for."""
+class Shears:
+    """Cuts texts and lines to a detail, and knows whether it had to cut any."""
 
     detail: Detail
-    cut: Cut = field(default_factory=Cut)
-
-    def __call__(self, entry: Entry) -> Facts:
-        """The facts of this one; that it is wrong where a field of its meta.json is."""
-        parts = " ".join(role for role in _ROLES if role in entry.roles)
-        try:
-            meta = entry.meta
-        except InvalidCheckpointError as error:
-            wrong = str(error.problems[0]) if error.problems else str(error)
-            return Facts([], [(layout.META, self.text(wrong))], parts, "")
-        about = [
-            ("environment " + name, str(value))
-            for name, value in meta.environment.model_dump().items()
-            if value is not None
-        ]
-        for name, weights in meta.weights.items():
-            text = f"{weights.class_name or 'a state dict'}, {weights.parameters:,} parameters"
-            about.append((f"weights {name}", text + ("" if weights.finite else ", not finite")))
-        if meta.optimizer is not None:
-            about.append(("optimizer", meta.optimizer.class_name or "a state dict"))
-        if meta.scheduler is not None:
-            about.append(("scheduler", meta.scheduler.class_name or "a state dict"))
-        about += [(f"file {name}", f"{r.size_bytes:,} bytes") for name, r in meta.files.items()]
-        config = [] if meta.config is None else list(_flat(meta.config, ""))
-        main = meta.weights.get(layout.MODEL)
-        return Facts(
-            self.lines(config), self.lines(about), parts, main.weights_digest if main else ""
-        )
+    cut_texts: bool = False
+    cut_lines: bool = False
 
     def lines(self, lines: list[Line]) -> list[Line]:
         """As many of these as there is room for; the last one names what the others are."""
         most = self.detail.lines
         shown = [(self.text(name), self.text(value)) for name, value in lines[:most]]
         if len(lines) > most:
-            self.cut.lines = True
+            self.cut_lines = True
             rest = lines[most:]
             shown.append((f"… {len(rest)} more", _mark(json.dumps(rest))))
         return shown
@@ -100,7 +92,7 @@ class FactsOf:
         """A text, or its beginning with the digits of the whole."""
         if len(text) <= self.detail.characters:
             return text
-        self.cut.texts = True
+        self.cut_texts = True
         mark = "… " + _mark(text)
         return text[: self.detail.characters - len(mark)] + mark
 
