@@ -7,8 +7,12 @@ tests/test_public_api.py holds the three together.
 """
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from smartcash_format.spec.watching import show_with
 
 if TYPE_CHECKING:
     from smartcash_format.disk.observe import (
@@ -296,6 +300,16 @@ def __getattr__(name: str) -> object:
     value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+def _bar(what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    """A bar for work that takes over a second, where a person would see it."""
+    from smartcash_format.view.progress import progress_bar
+
+    return progress_bar(what)
+
+
+show_with(_bar)
 
 
 def __dir__() -> list[str]:

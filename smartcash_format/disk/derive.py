@@ -25,6 +25,7 @@ from smartcash_format.spec.pickles import scan_torch_file
 from smartcash_format.spec.problems import Depth, Problem
 from smartcash_format.spec.rules import check
 from smartcash_format.spec.tensors import Tensors, encode_tensors, parse_tensors
+from smartcash_format.spec.watching import watched
 
 # What extra.pt has under this key belongs to the model: its modules' state beside tensors.
 _MODULES: Final = "modules"
@@ -63,9 +64,10 @@ def derive(
         name = layout.directory_name(epoch=meta.epoch, step=meta.step, checkpoint_id=checkpoint_id)
         require_space(root, sum(opened.listed_size(file) for file in kept))
         with stage(root / name, verb="shared") as staged:
-            for file in kept:
-                if file != layout.TENSORS:
-                    copy_file(opened, file, staged)
+            with watched(f"copying {path.name}"):
+                for file in kept:
+                    if file != layout.TENSORS:
+                        copy_file(opened, file, staged)
             (written,) = write_parts(staged, [manifest_part(opened, kept)])
             record = FileRecord(
                 role="tensors", size_bytes=written.size_bytes, digest=written.digest

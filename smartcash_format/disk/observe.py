@@ -7,7 +7,7 @@ programs of torch files, as data; CONTENT also hashes every byte, once. None of 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,8 @@ from smartcash_format.spec.pickles import TorchFile, scan_torch_file
 from smartcash_format.spec.problems import Depth, Problem, Report
 from smartcash_format.spec.rules import Observed, check
 from smartcash_format.spec.tensors import Tensors, parse_tensors
+from smartcash_format.spec.watching import Progress, watched
 
-Progress = Callable[[int, int], None]
 # Hashed at a time: large enough that blake3 uses its widest path, small enough to show progress.
 CHUNK_BYTES: Final = 16 << 20
 # blake3 is bound by memory beyond this; more threads only take cores from a training.
@@ -69,7 +69,8 @@ def observe(
     if depth >= Depth.STRUCTURE:
         looked.structure()
     if depth >= Depth.CONTENT:
-        looked.content(progress)
+        with watched(f"validating {opened.path.name}", progress) as tell:
+            looked.content(tell)
     listed = {*opened.meta.files, layout.META}
     return Observed(
         depth=depth,

@@ -25,6 +25,7 @@ from smartcash_format.disk.whole_file import whole_file
 from smartcash_format.errors import InvalidCheckpointError, SignatureError
 from smartcash_format.spec import digest, layout
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.watching import watched
 
 # A few hundred bytes for each file, and a chain of certificates.
 SIGNATURE_BYTES: Final = 4 << 20
@@ -81,7 +82,8 @@ def sign(
     with _refusals(path, "was not signed"), tempfile.TemporaryDirectory() as aside:
         written = Path(aside) / "signature"
         config = _signer(key, password, certificate, chain)
-        config.sign(path, written)
+        with watched(f"signing {path.name}"):
+            config.sign(path, written)
         data = written.read_bytes()
     with whole_file(target, overwrite=overwrite) as stream:
         stream.write(data)
@@ -119,7 +121,8 @@ def require_signed(
         with tempfile.TemporaryDirectory() as aside:
             copy = Path(aside) / "signature"
             copy.write_bytes(data)
-            verifier.verify(path, copy)
+            with watched(f"verifying the signature of {path.name}"):
+                verifier.verify(path, copy)
         stated = _signed_digest(data)
     if stated != digest.digest_of(opened.meta_bytes, "sha256"):
         raise SignatureError(

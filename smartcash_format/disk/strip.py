@@ -31,6 +31,7 @@ from smartcash_format.errors import CheckpointError, CheckpointWriteError
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import FileRecord, encode_meta
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.watching import watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,4 +146,5 @@ def _link(opened: Opened, name: str, staged: Stage) -> None:
     try:
         staged.link(name, opened.path / name, (facts.st_dev, facts.st_ino))
     except OSError:
-        copy_file(opened, name, staged)
+        with watched(f"copying {name}"):
+            copy_file(opened, name, staged)

@@ -32,8 +32,7 @@ from smartcash_format.errors import (
 )
 from smartcash_format.spec import digest, layout
 from smartcash_format.spec.meta import FileRecord, Meta
-
-Progress = Callable[[int, int], None]
+from smartcash_format.spec.watching import Progress, watched
 
 # Large enough for a network mount, small enough to show progress.
 CHUNK_BYTES: Final = 4 << 20
@@ -87,18 +86,20 @@ def transfer(
     """
     target = _Target(target_root, verify=verify)
     plan, skipped = _plan(sources, target)
-    meter = _Meter(sum(size for _, size in plan), progress)
+    total = sum(size for _, size in plan)
     if plan:
-        require_space(target_root, meter.total)
+        require_space(target_root, total)
     copied: list[Path] = []
     size_bytes = 0
-    for source, size in plan:
-        try:
-            copied.append(_copy(source, target, meter, inspect))
-            size_bytes += size
-        except _Skip as skip:
-            skipped.append(skip.what)
-        meter.finish(size)
+    with watched(f"copying {len(plan)} checkpoints", progress) as tell:
+        meter = _Meter(total, tell)
+        for source, size in plan:
+            try:
+                copied.append(_copy(source, target, meter, inspect))
+                size_bytes += size
+            except _Skip as skip:
+                skipped.append(skip.what)
+            meter.finish(size)
     return Transferred(copied=tuple(copied), skipped=tuple(skipped), size_bytes=size_bytes)
 
 

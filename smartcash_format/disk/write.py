@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,6 +23,7 @@ from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, 
 from smartcash_format.disk.placing import write_at
 from smartcash_format.disk.publish import Stage
 from smartcash_format.spec import digest
+from smartcash_format.spec.watching import Progress, watched
 
 # A file up to this size is written and hashed by one thread: what is hashed of it takes a
 # millisecond, and threads that handle many small tensors wait for the interpreter.
@@ -33,7 +34,6 @@ BEGUN_BYTES: Final = 8 << 20
 FILES_AT_ONCE: Final = 4
 
 
-Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), from any thread, one call at a time."""
 
 
@@ -68,7 +68,11 @@ def write_parts(
     UnsavableStateError for a source that changed while it was saved.
     """
     plans = [part.plan() for part in parts]
-    meter = _Meter(sum(plan.size_bytes for plan in plans), progress)
+    with watched(f"writing {stage.final.name}", progress) as tell:
+        return _write(stage, plans, _Meter(sum(plan.size_bytes for plan in plans), tell))
+
+
+def _write(stage: Stage, plans: Sequence[Plan], meter: _Meter) -> list[WrittenFile]:
     if len(plans) == 1:
         return [_write_file(stage, plans[0], meter)]
     # The largest first: the longest file decides when all are done.

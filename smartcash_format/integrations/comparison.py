@@ -18,6 +18,7 @@ from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.integrations.found import Found
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth, Problem
+from smartcash_format.spec.watching import watched
 from smartcash_format.torch_io.state import decode
 from smartcash_format.torch_io.weights import live_state
 
@@ -28,8 +29,9 @@ def compare(found: Found, directory: Path) -> None:
         mapped.rest()
     problems = list(validate(directory, Depth.CONTENT).problems)
     if not problems:
-        problems += _weights(found, directory)
-        problems += _states(found, directory)
+        with watched(f"comparing with {found.source.name}"):
+            problems += _weights(found, directory)
+            problems += _states(found, directory)
     if problems:
         message = f"{found.source.name} was not converted: what was written differs from it"
         raise InvalidCheckpointError(message, path=found.source, problems=problems)

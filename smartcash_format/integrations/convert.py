@@ -26,11 +26,11 @@ from smartcash_format.integrations.training_files import recognise
 from smartcash_format.manager import choosing
 from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine
+from smartcash_format.spec.watching import watched
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.history import append
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.save import Facts, prepare, publish, size_bound
-from smartcash_format.view.progress import progress_bar
 
 # Endings of the torch files that a directory is searched for.
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".bin", ".tar")
@@ -87,8 +87,9 @@ def convert(
     Raises UnsafeCheckpointError naming what is not taken, UnsavableStateError where there are no
     weights or no form for something, CheckpointNotFoundError where nothing is there.
     """
-    found = _found(Path(source), allow)
-    origin = origin_of(found)
+    with watched(f"reading {Path(source).name}") as tell:
+        found = _found(Path(source), allow)
+        origin = origin_of(found, tell)
     facts, warnings = _facts(found, origin)
     live = _live(found)
     listing = scan(root)
@@ -101,12 +102,7 @@ def convert(
         return _conversion(found, facts, size_bound(collected, facts), warnings)
     make_root(Path(root))
     final = Path(root) / facts.directory_name
-    with progress_bar(f"writing {final.name}") as update:
-        saved = publish(
-            prepare(final, facts, **live),
-            progress=update,
-            inspect=lambda staged: compare(found, staged),
-        )
+    saved = publish(prepare(final, facts, **live), inspect=lambda staged: compare(found, staged))
     line = HistoryLine.of_save(saved.path.name, saved.meta)
     warnings += saved.warnings + append(Path(root), [line], listing)
     return _conversion(found, facts, saved.size_bytes, warnings, path=saved.path)

@@ -17,6 +17,7 @@ from smartcash_format.disk.whole_file import whole_file
 from smartcash_format.errors import CheckpointNotFoundError, UnsavableStateError
 from smartcash_format.spec import layout
 from smartcash_format.spec.header import encode_header
+from smartcash_format.spec.watching import watched
 from smartcash_format.torch_io.dtypes import bytes_of, file_shape
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.read_state import model_state
@@ -66,7 +67,10 @@ def export(
         files = files_of(opened.meta, sets=(weight_set,), torch_files=(layout.EXTRA,))
         parts = Parts(opened, files)
         parts.verify()
-        with whole_file(target, overwrite=overwrite) as stream:
+        with (
+            watched(f"writing {target.name}"),
+            whole_file(target, overwrite=overwrite) as stream,
+        ):
             if to == "torch":
                 notes = _write_torch(parts, weight_set, stream)
             else:

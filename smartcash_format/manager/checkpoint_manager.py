@@ -20,7 +20,6 @@ from smartcash_format.manager.results import CopyResult
 from smartcash_format.manager.saver import CheckpointSaver
 from smartcash_format.store import query
 from smartcash_format.store.retention import Plan
-from smartcash_format.view.progress import progress_bar
 
 DRIVE_DIR: Final = "/content/drive/MyDrive/SmartCash/checkpoints"
 
@@ -138,9 +137,7 @@ class CheckpointManager(CheckpointSaver):
             chosen = self._best_of(listing) or query.latest(listing)
             sources = [] if chosen is None else [chosen]
         started = time.perf_counter()
-        with progress_bar("copying") as update:
-            paths = [entry.path for entry in sources]
-            moved = transfer(paths, target, progress=update, verify=verify)
+        moved = transfer([entry.path for entry in sources], target, verify=verify)
         for skipped in moved.skipped:
             if skipped.kind == "broken":
                 self._log.warning(f"{skipped.source.name} was not copied: {skipped.reason}")

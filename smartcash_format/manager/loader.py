@@ -23,7 +23,6 @@ from smartcash_format.manager.reader import CheckpointReader, Mode
 from smartcash_format.spec.meta import Meta
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
-from smartcash_format.view.progress import progress_bar
 
 if TYPE_CHECKING:
     from smartcash_format.disk.signatures import SignedBy
@@ -86,20 +85,18 @@ class CheckpointLoader(CheckpointReader):
         listing = self._store.list() if fallback else self._listing()
 
         def load(path: Path) -> LoadResult:
-            with progress_bar(f"loading {path.name}") as update:
-                return load_checkpoint(
-                    path,
-                    progress=update,
-                    device=device,
-                    model=model,
-                    optimizer=optimizer,
-                    scheduler=scheduler,
-                    strict=strict,
-                    components=components,
-                    extra=extra,
-                    verify=verify,
-                    signed_by=signed_by,
-                )
+            return load_checkpoint(
+                path,
+                device=device,
+                model=model,
+                optimizer=optimizer,
+                scheduler=scheduler,
+                strict=strict,
+                components=components,
+                extra=extra,
+                verify=verify,
+                signed_by=signed_by,
+            )
 
         if fallback and (len(listing) or listing.broken):
             path, result = self._first_that_passes(checkpoint_path, listing, load)

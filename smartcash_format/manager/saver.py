@@ -27,7 +27,6 @@ from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.retention import Policy
-from smartcash_format.view.progress import Update, progress_bar
 
 if TYPE_CHECKING:
     from smartcash_format.torch_io.incremental import Increment, Memory
@@ -173,8 +172,7 @@ class CheckpointSaver(CheckpointLoader):
             self._buffers = buffers or self._buffers
             warnings = described.warnings
             if blocking:
-                with progress_bar(f"saving {facts.directory_name}") as update:
-                    result = self._publish(prepared, warnings, started, update)
+                result = self._publish(prepared, warnings, started)
                 earlier = self._background.take_error()
             else:
                 result = SaveResult(
@@ -209,17 +207,11 @@ class CheckpointSaver(CheckpointLoader):
             max_shard_bytes=self._max_shard_bytes,
         )
 
-    def _publish(
-        self,
-        prepared: Prepared,
-        warnings: Iterable[str],
-        started: float,
-        progress: Update | None = None,
-    ) -> SaveResult:
+    def _publish(self, prepared: Prepared, warnings: Iterable[str], started: float) -> SaveResult:
         """The part of a save that may run in the background: write, note, prune, in this order."""
         from smartcash_format.torch_io.save import publish
 
-        saved = publish(prepared, progress=progress)
+        saved = publish(prepared)
         facts = prepared.facts
         if self._parent_id == facts.parent_id:  # nothing was resumed since this save began
             self._parent_id = facts.checkpoint_id

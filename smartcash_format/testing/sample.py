@@ -12,7 +12,7 @@ import random
 import struct
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,8 +38,7 @@ from smartcash_format.spec.meta import (
 )
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors, encode_tensors
 from smartcash_format.spec.values import Count
-
-Progress = Callable[[int, int], None]
+from smartcash_format.spec.watching import Progress
 
 _TENSORS = ("head.bias", "head.weight", "stem.weight")
 

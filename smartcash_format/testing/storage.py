@@ -22,6 +22,7 @@ from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.watching import watched
 from smartcash_format.testing.sample import write_sample
 
 # Enough that a rename child by child is seen half done by whoever looks all the time.
@@ -76,7 +77,7 @@ def storage_test(directory: Path) -> StorageReport:
 
     Raises OSError when not even that directory can be made.
     """
-    with _scratch(directory) as scratch:
+    with watched(f"trying {directory}"), _scratch(directory) as scratch:
         findings = tuple(_try(name, look, scratch) for name, look in _LOOKS.items())
     return StorageReport(
         directory=directory, file_system=_file_system(directory), findings=findings

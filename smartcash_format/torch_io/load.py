@@ -13,11 +13,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from smartcash_format.disk.observe import Progress
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.signatures import SignedBy, require_signed
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.asked import live_objects
 from smartcash_format.torch_io.components import Component
 from smartcash_format.torch_io.preflight import compared

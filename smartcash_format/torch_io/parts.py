@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import torch
 
-from smartcash_format.disk.observe import CHUNK_BYTES, Progress, observe
+from smartcash_format.disk.observe import CHUNK_BYTES, observe
 from smartcash_format.disk.read import Opened
 from smartcash_format.errors import InvalidCheckpointError, UnsafeCheckpointError
 from smartcash_format.spec import digest, layout
@@ -25,6 +25,7 @@ from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.rules import RESTORE, check
 from smartcash_format.spec.tensors import Tensors, WeightSetTensors
+from smartcash_format.spec.watching import Progress, watched
 from smartcash_format.torch_io.dtypes import TORCH_DTYPES, torch_shape
 from smartcash_format.torch_io.fit_tensors import TensorForm
 from smartcash_format.torch_io.state import StateFormError, decode
@@ -161,8 +162,11 @@ class Parts:
         self, stated: Iterable[tuple[str, str, memoryview]], progress: Progress | None = None
     ) -> None:
         asked = list(stated)
-        meter = _Meter(sum(len(data) for _, _, data in asked), progress)
-        with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
+        with (
+            watched(f"reading {self.opened.path.name}", progress) as tell,
+            ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool,
+        ):
+            meter = _Meter(sum(len(data) for _, _, data in asked), tell)
             found = list(pool.map(lambda item: _digest_problem(meter, *item), asked))
         _raise_for(self.opened, tuple(problem for problem in found if problem is not None))
 

@@ -18,7 +18,7 @@ import torch
 
 from smartcash_format.disk.parts import BlobPart, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
-from smartcash_format.disk.write import Progress, WrittenFile, write_parts
+from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
@@ -32,6 +32,7 @@ from smartcash_format.spec.tensors import (
     parse_tensors,
     record_text,
 )
+from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.environment import describe_environment

@@ -22,7 +22,6 @@ from smartcash_format.store import query
 from smartcash_format.store.catalog import read_entry, scan
 from smartcash_format.store.entry import Entry
 from smartcash_format.view import words
-from smartcash_format.view.progress import progress_bar
 
 EXAMPLES = """Examples:
 
@@ -130,8 +129,7 @@ def _judge(
     max_size: int | None,
     signer: SignedBy | None,
 ) -> Verdict:
-    with progress_bar(f"validating {words.harmless(path.name, 60)}") as update:
-        report = look(path, depth, progress=update)
+    report = look(path, depth)
     entry = read_entry(path) if report.meta is not None else None
     unmet = []
     if isinstance(entry, Entry):
