@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -78,6 +80,64 @@ def test_a_flipped_byte_of_a_header_that_names_or_places_a_tensor_is_found_at_st
     metadata = range(data.index(b'{"format"'), data.index(b'{"format"') + len('{"format":"pt"}'))
     places = [at for at in range(0, len(data), 5) if at not in metadata]
     assert unseen(path, WEIGHTS, places, Depth.STRUCTURE) == []
+
+
+# Each kind of file that a checkpoint may have, in two checkpoints: a released one with a second
+# weight set, scheduler and extra state, and one whose weights lie in several files.
+GOLDEN = (
+    Path(__file__).parents[1] / "golden" / "v1.0" / "root" / "epoch-0001-step-00000002-bfea30d7"
+)
+KINDS = [
+    "ema.safetensors", "extra.pt", "model.safetensors", "optimizer.pt", "scheduler.pt",
+    "tensors.json",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(GOLDEN, tmp_path_factory.mktemp("golden") / GOLDEN.name))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from smartcash_format.manager.checkpoint_manager import CheckpointManager
+
+    keeper = CheckpointManager(tmp_path_factory.mktemp("root"), max_shard_size=300)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    path = keeper.save_checkpoint(model, epoch=1)["path"]
+    assert isinstance(path, Path)
+    return path
+
+
+def test_the_golden_one_has_each_kind_of_file(golden: Path) -> None:
+    assert sorted(os.listdir(golden)) == sorted([*KINDS, layout.META])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_flipped_byte_of_each_kind_of_file_is_found_at_content(golden: Path, name: str) -> None:
+    size = (golden / name).stat().st_size
+    assert unseen(golden, name, range(0, size, max(1, size // 50)), Depth.CONTENT) == []
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", KINDS)
+def test_each_flipped_byte_of_each_kind_of_file_is_found_at_content(
+    golden: Path, name: str
+) -> None:
+    size = (golden / name).stat().st_size
+    assert unseen(golden, name, range(size), Depth.CONTENT) == []
+
+
+@pytest.mark.torch
+def test_a_flipped_byte_of_a_shard_or_its_index_is_found_at_content(sharded: Path) -> None:
+    names = [name for name in os.listdir(sharded) if name.startswith("model")]
+    assert len(names) > 2
+    assert "model.safetensors.index.json" in names
+    for name in names:
+        size = (sharded / name).stat().st_size
+        assert unseen(sharded, name, range(0, size, 17), Depth.CONTENT) == []
 
 
 @pytest.mark.torture
