@@ -16,7 +16,7 @@ from typing import Final
 
 import torch
 
-from smartcash_format.disk.parts import BlobPart, size_of
+from smartcash_format.disk.parts import BlobPart, TensorSource, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
@@ -44,9 +44,14 @@ from smartcash_format.torch_io.weights import WeightSetSource
 
 __all__ = ["Facts", "Saved", "is_writer", "save", "size_bound"]
 
-# The most that a tensor's record takes in tensors.json beside its name and shape: the keys, dtype
-# and file, the digest, two norms of 24 characters, counts of NaN and infinity.
-_RECORD_BYTES: Final = 290
+# What a tensor's record takes in tensors.json beside its name, dtype and shape: the keys and marks,
+# the digest, and the end of the file's name where weights lie in many files.
+_RECORD_BYTES: Final = 150
+# The same name in an index, and what a header has beside its tensors.
+_INDEXED_BYTES: Final = 40
+_HEADER_BYTES: Final = 80
+# Two norms of 24 characters; or one that is not finite, and the counts of NaN and infinity beside.
+_NORMS_BYTES: Final = 65
 # An entry of meta.json's list of files.
 _FILE_BYTES: Final = 190
 
@@ -148,7 +153,7 @@ def prepare(
         facts, collected = _with_room(facts, collected)
         # Laid out once: for the size, for the copy and for the writing.
         collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
-        size_bytes = size_bound(collected, facts)
+        size_bytes = size_bound(collected, facts) + _spare_bound(collected)
     if increment is None:
         require_space(final.parent, size_bytes)
     if buffers is not None:
@@ -243,17 +248,35 @@ def size_bound(collected: Collected, facts: Facts) -> int:
     return size_of(collected.parts) + _manifest_bound(collected) + _meta_bound(facts, collected)
 
 
-def _manifest_bound(collected: Collected) -> int:
-    records = sum(
-        _RECORD_BYTES + len(quoted(tensor.name).encode()) + 12 * len(tensor.shape)
+def _spare_bound(collected: Collected) -> int:
+    """What more files than these parts take beside their tensors: headers, and the indexes."""
+    if not collected.spare_files:
+        return 0
+    names = sum(
+        _INDEXED_BYTES + len(quoted(tensor.name).encode()) + len(each.name)
         for each in collected.sets
         for tensor in each.tensors
+    )
+    return _HEADER_BYTES * collected.spare_files + names
+
+
+def _manifest_bound(collected: Collected) -> int:
+    records = sum(
+        _record_bound(each.name, tensor) for each in collected.sets for tensor in each.tensors
     )
     rest = {
         each.name: Listed(records={}, aliases=each.aliases, modules=each.modules)
         for each in collected.sets
     }
     return records + len(encode_manifest(rest, collected.optimizer_groups))
+
+
+def _record_bound(weight_set: str, tensor: TensorSource) -> int:
+    """At least what a tensor's record takes; the counts have the digits of its size at most."""
+    names = len(quoted(tensor.name).encode()) + len(weight_set) + len(tensor.dtype)
+    shape = sum(len(str(size)) + 1 for size in tensor.shape)
+    norms = _NORMS_BYTES + 2 * len(str(tensor.size_bytes)) if tensor.measure else 0
+    return _RECORD_BYTES + names + shape + norms
 
 
 def _meta_bound(facts: Facts, collected: Collected) -> int:
