@@ -1,4 +1,4 @@
-"""A disk that is really full, at a dozen levels, where this machine lets one be mounted."""
+"""A disk that is full at a dozen levels: really, where one can be mounted; else by injection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import CHECKOUT
+from tests.processes import CHECKOUT, run_python
 
 LEVELS = 12
 
@@ -91,3 +91,31 @@ def test_a_full_disk_refuses_a_save_keeps_all_and_is_written_again_when_there_is
         (False, "saved"),
         (False, "CheckpointWriteError"),
     }
+
+
+# Each run is forked, so no thread may run: in a process of its own.
+INJECTED = f"""
+import tempfile
+from pathlib import Path
+from smartcash_format.testing.crash import points_of, strike
+from smartcash_format.testing.matrix import LASTING, fast_directory
+from smartcash_format.testing.training import operations
+(operation,) = (one for one in operations() if one.name == "manager: save")
+with tempfile.TemporaryDirectory(dir=fast_directory()) as place:
+    template, root = Path(place) / "template", Path(place) / "root"
+    operation.prepare(template)
+    points = [p for p in points_of(operation, template, root) if p.op in ("create", "write")]
+    for level in range({LEVELS}):
+        point = points[level * len(points) // {LEVELS}]
+        result = strike(operation, template, root, point=point, fault=LASTING[0])
+        print(result.outcome, result.raised, *result.violations)
+"""
+
+
+@pytest.mark.torch
+def test_a_disk_that_is_full_from_some_write_of_a_managers_save_on_costs_no_checkpoint() -> None:
+    outcomes = run_python(INJECTED).splitlines()
+    assert len(outcomes) == LEVELS
+    # The last writes are those of the history, which fails no save.
+    assert set(outcomes) == {"refused CheckpointWriteError", "completed "}
+    assert outcomes.count("completed ") <= 1
