@@ -1,22 +1,26 @@
 """One checkpoint, opened once: the file that is checked is the file that is read.
 
-Every file is opened inside the directory's own descriptor, without following links, and only once;
-its bytes are mapped, so that what was hashed is what is parsed. Only meta.json is read on opening.
+Every file is opened inside the directory's own descriptor, without following links, and only once.
+Only meta.json is read on opening. Where mapping is safe (`mounts`), what is hashed is read through
+that descriptor and what is parsed is read or mapped through it too: the page cache gives the same
+bytes to both, unless somebody writes into the file meanwhile. Elsewhere a file that was hashed is
+held in memory, and whatever asks for its bytes afterwards gets those.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import mmap
 import os
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
 
+from smartcash_format.disk.mounts import file_system, is_mapped
+from smartcash_format.disk.positioned import DescriptorStream, read_chunks, read_into
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -37,8 +41,6 @@ _READ_ONLY: Final = (
 )
 # Names are opened relative to a descriptor of their directory, where the system can.
 _RELATIVE: Final = os.open in os.supports_dir_fd
-# Read where it is said, without moving a position that all readers of a descriptor share.
-_POSITIONED: Final = hasattr(os, "pread")
 _KINDS: Final[Mapping[int, str]] = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a symbolic link",
@@ -64,7 +66,8 @@ class Opened:
         self._directory = _Directory(path)
         self._descriptors: dict[str, int] = {}
         self._buffers: dict[str, memoryview] = {}
-        self._mapped: list[mmap.mmap] = []
+        self._mapped: dict[str, mmap.mmap] = {}
+        self._devices: dict[int, bool] = {}
         self.meta_bytes = b""
         self.meta: Meta
 
@@ -97,24 +100,58 @@ class Opened:
 
     def raw(self, name: str) -> BinaryIO:
         """A stream that reads from the file itself and not a byte ahead: for headers."""
-        return cast(BinaryIO, _DescriptorStream(self._descriptor(name)))
+        return cast(BinaryIO, DescriptorStream(self._descriptor(name)))
 
     def buffer(self, name: str) -> memoryview:
-        """All bytes of a file, mapped, or read where the mount cannot map."""
+        """All bytes of a file, mapped, or read where that is not done."""
         found = self._buffers.get(name)
-        if found is None:
-            found = self._buffers[name] = self._map(name)
+        if found is None and (found := self._map(name)) is None:
+            for _ in self.chunks(name):
+                pass
+            found = self._buffers[name]
         return found
+
+    def chunks(self, name: str, *, threads: int = 1) -> Iterator[memoryview]:
+        """All bytes of a file in order; a piece is valid until the next one.
+
+        They are read and not mapped, so that a bad sector is an OSError: in a mapping it would end
+        the process. Where files are not mapped, `buffer` and `held` give these very bytes then.
+        """
+        if (held := self.held(name)) is not None:
+            yield held
+            return
+        descriptor = self._descriptor(name)
+        size_bytes = os.fstat(descriptor).st_size
+        into = None if self._map(name) is not None else memoryview(bytearray(size_bytes))
+        yield from read_chunks(descriptor, size_bytes, into=into, threads=threads)
+        if into is not None:
+            self._buffers[name] = into
+
+    def held(self, name: str) -> memoryview | None:
+        """The bytes of a file that are in memory of this process, once they were read as a whole.
+
+        They are nobody else's: they may be given away, and outlive the block.
+        """
+        return None if name in self._mapped else self._buffers.get(name)
+
+    def release(self, name: str) -> None:
+        """Gives back what is held or mapped of a file, as far as nobody else uses it."""
+        self._buffers.pop(name, None)
+        if (mapped := self._mapped.pop(name, None)) is not None:
+            _unmap(mapped)
+
+    def read_into(self, name: str, target: memoryview, position: int) -> None:
+        """Fills `target` with what the file has from this position. Raises OSError."""
+        held = self.held(name)
+        if held is None:
+            read_into(self._descriptor(name), target, position)
+        else:
+            target[:] = held[position : position + len(target)]
 
     def close(self) -> None:
         """Releases what is mapped and open; a buffer that somebody still holds stays mapped."""
-        self._buffers.clear()
-        for mapped in self._mapped:
-            try:
-                mapped.close()
-            except BufferError:
-                pass  # unmapped when the last view goes
-        self._mapped.clear()
+        for name in tuple(self._buffers):
+            self.release(name)
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
@@ -137,19 +174,35 @@ class Opened:
             descriptor = self._descriptors[name] = self._directory.open(name)
         return descriptor
 
-    def _map(self, name: str) -> memoryview:
+    def _map(self, name: str) -> memoryview | None:
+        """The mapped file, which counts as such from now on; None where it is not mapped."""
+        if name in self._buffers:
+            return self._buffers[name] if name in self._mapped else None
         descriptor = self._descriptor(name)
-        size = os.fstat(descriptor).st_size
-        if size == 0:
-            return memoryview(b"")
+        facts = os.fstat(descriptor)
+        if facts.st_size == 0 or not self._is_mapped(facts.st_dev):
+            return None
         try:
             # Private and writable: a user's hook that changes a tensor in place while it is loaded
             # changes its own page; on a read-only mapping it would end the process.
-            mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+            mapped = mmap.mmap(descriptor, facts.st_size, access=mmap.ACCESS_COPY)
         except OSError:
-            return memoryview(_read_all(descriptor, size))
-        self._mapped.append(mapped)
-        return memoryview(mapped)
+            return None
+        self._mapped[name] = mapped
+        self._buffers[name] = memoryview(mapped)
+        return self._buffers[name]
+
+    def _is_mapped(self, device: int) -> bool:
+        if device not in self._devices:
+            self._devices[device] = is_mapped(file_system(device))
+        return self._devices[device]
+
+
+def _unmap(mapped: mmap.mmap) -> None:
+    try:
+        mapped.close()
+    except BufferError:
+        pass  # unmapped when the last view goes
 
 
 class _Directory:
@@ -284,79 +337,3 @@ def _pickle_sentence(path: Path) -> str:
         f"{path.suffix} files are pickles, which can run code when loaded: convert one with "
         f"`smartcash-format convert {shlex.quote(str(path))} -o ROOT`"
     )
-
-
-def _read_all(descriptor: int, size: int) -> bytearray:
-    data = bytearray(size)
-    view = memoryview(data)
-    done = 0
-    while done < size:
-        count = os.preadv(descriptor, [view[done:]], done)
-        if count == 0:
-            raise OSError(errno.EIO, "the file became shorter while it was read")
-        done += count
-    return data
-
-
-def _read_at(descriptor: int, count: int, position: int) -> bytes:
-    if _POSITIONED:
-        return os.pread(descriptor, count, position)
-    os.lseek(descriptor, position, os.SEEK_SET)
-    return os.read(descriptor, count)
-
-
-class _DescriptorStream(io.RawIOBase):
-    """Reads a descriptor at its own position: the descriptor itself stays where it is."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._file = descriptor
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        if count < 0:
-            count = max(0, os.fstat(self._file).st_size - self._position)
-        # A torch file has a header for each of its thousands of tensors: what is there is called.
-        data = (
-            os.pread(self._file, count, self._position)
-            if _POSITIONED
-            else _read_at(self._file, count, self._position)
-        )
-        self._position += len(data)
-        return data if len(data) == count or not data else data + self._rest(count - len(data))
-
-    def _rest(self, count: int) -> bytes:
-        """What a signal or a mount with small reads left out, up to the end."""
-        data = bytearray()
-        while len(data) < count:
-            more = _read_at(self._file, count - len(data), self._position)
-            if not more:
-                break
-            self._position += len(more)
-            data += more
-        return bytes(data)
-
-    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
-        if hasattr(os, "preadv"):
-            count = os.preadv(self._file, [target], self._position)
-        else:
-            data = _read_at(self._file, len(target), self._position)
-            target[: len(data)] = data
-            count = len(data)
-        self._position += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence != io.SEEK_SET:
-            end = whence == io.SEEK_END
-            offset = max(0, offset + (os.fstat(self._file).st_size if end else self._position))
-        self._position = offset
-        return offset
-
-    def tell(self) -> int:
-        return self._position

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
+from smartcash_format.disk.mounts import file_system, is_mapped
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -110,6 +111,8 @@ class CheckpointLoader(CheckpointReader):
             result.notes, result.missing, result.unexpected, result.mismatched
         ):
             self._log.warning(note)
+        if not is_mapped(kind := file_system(os.stat(path).st_dev)):
+            self._log.debug(f"{path} lies on {kind}: its files were read, not mapped")
         meta = result.meta
         assert meta is not None, "a result of a path has its meta"
         hint = ""

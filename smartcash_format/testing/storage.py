@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from smartcash_format.disk.leftovers import leftovers
+from smartcash_format.disk.mounts import file_system, is_mapped
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.owner import this_process
 from smartcash_format.disk.publish import free_bytes, remove
@@ -257,6 +258,9 @@ def _maps(place: Path) -> tuple[bool, str, str]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
         same = mapped[:6] == b"mapped"
+    kind = file_system(os.stat(place).st_dev)
+    if same and not is_mapped(kind):
+        return False, f"is not relied on where the type is {kind}", _WITHOUT["mapping"]
     return same, "files can be mapped", "weights are read without a copy"
 
 

@@ -110,6 +110,7 @@ class Weights:
         return frozenset(map(self.fit.qualified, (*self.fit.missing, *reshaped)))
 
     def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
+        self._stored.make_ready()
         if self._state_names:
             states = self._stored.state_values()
             self._states = {name: states[name] for name in self._state_names}

@@ -1,8 +1,8 @@
 """A checkpoint into live objects: nothing is touched until everything fits.
 
 path -> meta.json -> version gate -> sizes and structure -> preflight -> digests of all parts that
-will be read -> values decoded -> live objects filled, what is the user's own code last, RNG after
-that. What is hashed, scanned and decoded are the same mapped bytes.
+will be read -> values decoded -> nothing was written to meanwhile -> live objects filled, what is
+the user's own code last, RNG after that -> nothing was written to meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.signatures import SignedBy, require_signed
-from smartcash_format.errors import CheckpointError, StateMismatchError
+from smartcash_format.errors import CheckpointError, InvalidCheckpointError, StateMismatchError
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.asked import live_objects
 from smartcash_format.torch_io.components import Component
+from smartcash_format.torch_io.parts import Parts
 from smartcash_format.torch_io.preflight import compared
 from smartcash_format.torch_io.read_state import Device, StateReader
 from smartcash_format.torch_io.result import LoadResult
@@ -70,13 +71,26 @@ def load_checkpoint(
             parts.verify(progress=progress)
         for component in restored:
             _raise_for(opened, component.prepare(strict=strict))
+        parts.confirm()
         notes = _fill(opened, restored)
+        _confirm_filled(parts, restored)
         return LoadResult(
             meta=opened.meta,
             path=opened.path,
             report=replace(report, notes=(*report.notes, *notes)),
             read_state=StateReader(opened, verify=verify, device=device),
         )
+
+
+def _confirm_filled(parts: Parts, restored: Sequence[Component]) -> None:
+    """A file that was written to while live objects were filled from it leaves them unknown."""
+    try:
+        parts.confirm()
+    except InvalidCheckpointError as error:
+        names = ", ".join(component.name for component in restored)
+        raise CheckpointError(
+            f"{error}; {names} may have some of what was written: load again"
+        ) from error
 
 
 def _raise_for(opened: Opened, problems: Sequence[Problem], hint: str = "") -> None:

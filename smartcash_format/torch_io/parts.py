@@ -1,39 +1,38 @@
-"""The parts of an opened checkpoint that a load needs: found sound, read once, from one place.
+"""The parts of an opened checkpoint that a load needs: found sound, then read from one place.
 
-Headers, digests, the static reading of torch files and the values themselves all come from the
-same mapped bytes.
+Headers, digests, the static reading of torch files and the values come from one descriptor of each
+file. Where files are mapped, that a file changes between its hashing and its use is told by its
+time of writing (`confirm`); elsewhere what is used is the very memory that was hashed.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, NoReturn
 
 import torch
 
-from smartcash_format.disk.observe import CHUNK_BYTES, observe
+from smartcash_format.disk.observe import observe
 from smartcash_format.disk.read import Opened
+from smartcash_format.disk.stated import Stated, compare
 from smartcash_format.errors import InvalidCheckpointError, UnsafeCheckpointError
-from smartcash_format.spec import digest, layout
+from smartcash_format.spec import layout
 from smartcash_format.spec.header import TensorInfo
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Depth, Problem
-from smartcash_format.spec.rules import RESTORE, check
+from smartcash_format.spec.rules import check
 from smartcash_format.spec.tensors import Tensors, WeightSetTensors
 from smartcash_format.spec.watching import Progress, watched
-from smartcash_format.torch_io.dtypes import TORCH_DTYPES, torch_shape
+from smartcash_format.torch_io.dtypes import TORCH_DTYPES, bytes_of, torch_shape
 from smartcash_format.torch_io.fit_tensors import TensorForm
 from smartcash_format.torch_io.state import StateFormError, decode
 from smartcash_format.torch_io.stored_data import readable
 from smartcash_format.torch_io.stored_values import values
 
-# More threads than cores gain nothing; beyond this the memory's bandwidth is the limit.
-HASHING_THREADS: Final = 8
+# Of the largest element, complex128.
+_ALIGNMENT: Final = 16
 _UNSAFE: Final[frozenset[Code]] = frozenset({"pickle-global", "pickle-opcode"})
 
 
@@ -51,7 +50,7 @@ class Parts:
     """The structure of some files of a checkpoint; values are read when they are asked for.
 
     Raises InvalidCheckpointError with every breach, or UnsafeCheckpointError for a torch file that
-    asks for more than data. Tensors given out are views of the mapped file.
+    asks for more than data.
     """
 
     def __init__(self, opened: Opened, files: Collection[str]) -> None:
@@ -60,7 +59,7 @@ class Parts:
         self._observed = observe(opened, Depth.STRUCTURE, names=files)
         _raise_for(opened, check(opened.meta, self._observed))
         self._files = frozenset(files)
-        self._verified: set[str] = set()
+        self._verified: dict[str, tuple[int, int]] = {}
         self._data: dict[str, Any] = {}
         self._decoded: dict[str, Any] = {}
 
@@ -88,7 +87,7 @@ class Parts:
         }
 
     def tensors(self, weight_set: str, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Views of these tensors' bytes in their mapped file, valid while the checkpoint is open.
+        """Views of these tensors' bytes in their file, valid while the checkpoint is open.
 
         The names of a tied tensor share one view.
         """
@@ -101,6 +100,36 @@ class Parts:
                 views[source] = self._view(*self._place(weight_set, source))
             found[name] = views[source]
         return found
+
+    def owned(
+        self, weight_set: str, names: Iterable[str], *, verify: bool
+    ) -> dict[str, torch.Tensor]:
+        """These tensors in memory of their own, read for it; names of a tied tensor share one.
+
+        `verify` compares each with its own digest in tensors.json; raises as `Parts.verify`.
+        """
+        stored = self.stored_names(weight_set)
+        names = list(names)
+        places = {stored[name]: self._place(weight_set, stored[name]) for name in names}
+        memory = {name: self._bytes(*place) for name, place in places.items()}
+        if verify:
+            records = self.weight_set(weight_set).tensors
+            self._compare(
+                Stated(
+                    where=f"{records[name].file}: {name!r}",
+                    digest=records[name].digest,
+                    size_bytes=found.numel(),
+                    read=partial(_whole, found),
+                )
+                for name, found in sorted(memory.items())
+            )
+        made = {name: _made(places[name][1], found) for name, found in memory.items()}
+        return {name: made[stored[name]] for name in names}
+
+    def make_ready(self, weight_set: str) -> None:
+        """Reads what `tensors` will not map: from then on it meets no error of the disk there."""
+        for file in {record.file for record in self.weight_set(weight_set).tensors.values()}:
+            self.opened.buffer(file)
 
     def data(self, file: str) -> Any:
         """What a torch file holds, as inert data: no torch, nothing decoded."""
@@ -121,7 +150,7 @@ class Parts:
         if file not in self._decoded:
             try:
                 self._decoded[file] = decode(
-                    values(self._observed.torch_files[file], self.opened.raw(file))
+                    values(self._observed.torch_files[file], partial(self._memory, file))
                 )
             except StateFormError as error:
                 self.refuse("pickle-structure", file, str(error), error)
@@ -144,31 +173,54 @@ class Parts:
         whose digest this reader cannot compute.
         """
         asked = self._files if files is None else frozenset(files)
-        wanted = sorted(asked - self._verified)
-        stated = [(name, self.meta.files[name].digest, self.opened.buffer(name)) for name in wanted]
-        self._compare_digests(stated, progress)
-        self._verified.update(wanted)
+        wanted = sorted(asked - self._verified.keys())
+        written = {name: self._written(name) for name in wanted}
+        self._compare(
+            (
+                Stated(
+                    where=name,
+                    digest=self.meta.files[name].digest,
+                    size_bytes=self.meta.files[name].size_bytes,
+                    read=partial(_chunks, self.opened, name),
+                )
+                for name in wanted
+            ),
+            progress,
+        )
+        self._verified |= written
 
-    def verify_tensors(self, weight_set: str, names: Iterable[str]) -> None:
-        """Checks the digests of single tensors, as tensors.json states them; raises as `verify`."""
-        stored = self.stored_names(weight_set)
-        records = self.weight_set(weight_set).tensors
-        self._compare_digests(
-            (f"{records[name].file}: {name!r}", records[name].digest, self._bytes(weight_set, name))
-            for name in sorted({stored[name] for name in names})
+    def confirm(self) -> None:
+        """Raises InvalidCheckpointError when a file was written to since its bytes were verified.
+
+        Bytes that are held in memory are those that were verified, whatever happened to the file.
+        """
+        changed = (
+            name
+            for name, written in self._verified.items()
+            if self.opened.held(name) is None and self._written(name) != written
+        )
+        _raise_for(
+            self.opened,
+            tuple(
+                Problem(
+                    code="digest-mismatch",
+                    where=name,
+                    message="was written to while it was loaded",
+                    fix="load again once nothing writes there; a published file never changes",
+                )
+                for name in changed
+            ),
         )
 
-    def _compare_digests(
-        self, stated: Iterable[tuple[str, str, memoryview]], progress: Progress | None = None
-    ) -> None:
-        asked = list(stated)
-        with (
-            watched(f"reading {self.opened.path.name}", progress) as tell,
-            ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool,
-        ):
-            meter = _Meter(sum(len(data) for _, _, data in asked), tell)
-            found = list(pool.map(lambda item: _digest_problem(meter, *item), asked))
-        _raise_for(self.opened, tuple(problem for problem in found if problem is not None))
+    def _written(self, name: str) -> tuple[int, int]:
+        # Not the time of the inode's change: a link that another save makes is no writing.
+        facts = self.opened.facts(name)
+        return facts.st_size, facts.st_mtime_ns
+
+    def _compare(self, stated: Iterable[Stated], progress: Progress | None = None) -> None:
+        with watched(f"reading {self.opened.path.name}", progress) as tell:
+            problems = compare(stated, progress=tell)
+        _raise_for(self.opened, problems)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Where in memory the weight files are mapped: first address and end of each."""
@@ -184,11 +236,6 @@ class Parts:
         file = self.weight_set(weight_set).tensors[name].file
         return file, self._observed.headers[file].tensors[name]
 
-    def _bytes(self, weight_set: str, name: str) -> memoryview:
-        file, info = self._place(weight_set, name)
-        start = self._observed.headers[file].data_start
-        return self.opened.buffer(file)[start + info.begin : start + info.end]
-
     def _view(self, file: str, info: TensorInfo) -> torch.Tensor:
         dtype = TORCH_DTYPES[info.dtype]
         shape = _shape(info)
@@ -200,53 +247,44 @@ class Parts:
         flat = torch.frombuffer(self.opened.buffer(file), dtype=dtype, count=count, offset=start)
         return flat.view(shape)
 
+    def _bytes(self, file: str, info: TensorInfo) -> torch.Tensor:
+        start = self._observed.headers[file].data_start
+        return self._memory(file, start + info.begin, info.end - info.begin)
+
+    def _memory(self, file: str, begin: int, size_bytes: int) -> torch.Tensor:
+        """These bytes of a file in memory that no file backs: the memory that was hashed, where
+        that is held.
+
+        Else read, not copied from a mapping: a copy takes twice as long for the faults of both.
+        """
+        held = self.opened.held(file)
+        if held is not None and size_bytes:
+            found = torch.frombuffer(held, dtype=torch.uint8, count=size_bytes, offset=begin)
+            if found.data_ptr() % _ALIGNMENT == 0:
+                return found
+        memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
+        self.opened.read_into(file, bytes_of(memory), begin)
+        return memory
+
+
+def _chunks(opened: Opened, name: str, threads: int) -> Iterable[memoryview]:
+    return opened.chunks(name, threads=threads)
+
+
+def _whole(memory: torch.Tensor, threads: int) -> Iterable[memoryview]:
+    return (bytes_of(memory),)
+
+
+def _made(info: TensorInfo, memory: torch.Tensor) -> torch.Tensor:
+    """The tensor of these bytes, and on them."""
+    dtype = TORCH_DTYPES[info.dtype]
+    # A byte other than 0 and 1 is no boolean: it becomes 1.
+    return (memory.ne(0) if dtype is torch.bool else memory.view(dtype)).view(_shape(info))
+
 
 def _shape(info: TensorInfo) -> tuple[int, ...]:
     # None fits no live tensor; so does the shape in the file.
     return torch_shape(info.dtype, info.shape) or info.shape
-
-
-class _Meter:
-    """Counts bytes from several threads and says how many are done."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def add(self, size_bytes: int) -> None:
-        if self._progress is not None:
-            with self._lock:
-                self._done += size_bytes
-                self._progress(self._done, self._total)
-
-
-def _digest_problem(meter: _Meter, where: str, stated: str, data: memoryview) -> Problem | None:
-    if not digest.is_known(stated):
-        return Problem(
-            code="digest-unknown",
-            where=where,
-            message="has a digest of an algorithm that this reader does not know",
-            found=digest.algorithm_of(stated),
-            fix="upgrade smartcash-format, or load with verify=False",
-        )
-    running = digest.hasher(digest.algorithm_of(stated))
-    for begin in range(0, len(data), CHUNK_BYTES):
-        chunk = data[begin : begin + CHUNK_BYTES]
-        running.update(chunk)
-        meter.add(len(chunk))
-    found = digest.named(running, digest.algorithm_of(stated))
-    if found == stated:
-        return None
-    return Problem(
-        code="digest-mismatch",
-        where=where,
-        message="does not have the bytes it was saved with: they were changed or have rotted",
-        found=found,
-        expected=stated,
-        fix=RESTORE,
-    )
 
 
 def _raise_for(opened: Opened, problems: tuple[Problem, ...]) -> None:

@@ -43,23 +43,26 @@ class StateReader:
                     f"{self._path}: another checkpoint stands here than the one that was loaded",
                     root=self._path.parent,
                 )
-            if key == MODEL_STATE:
-                return self._model(opened)
-            return self._torch_file(opened, _FILES[key])
+            is_model = key == MODEL_STATE
+            parts = self._parts(opened) if is_model else self._parts(opened, _FILES[key])
+            if self._verify:
+                parts.verify()
+            state = (
+                model_state(parts, layout.MODEL, self._device)
+                if is_model
+                else _moved(parts.value(_FILES[key]), self._device)
+            )
+            parts.confirm()
+            return state
 
-    def _torch_file(self, opened: Opened, file: str) -> Any:
-        parts = Parts(opened, files_of(opened.meta, sets=(), torch_files=(file,)))
-        if self._verify:
-            parts.verify()
-        return _moved(parts.value(file), self._device)
-
-    def _model(self, opened: Opened) -> OrderedDict[str, Any]:
+    def _parts(self, opened: Opened, file: str | None = None) -> Parts:
+        """Those of one torch file, or those of the model."""
+        if file is not None:
+            return Parts(opened, files_of(opened.meta, sets=(), torch_files=(file,)))
         sets, torch_files = (layout.MODEL,), (layout.EXTRA,)
         parts = Parts(opened, files_of(opened.meta, sets=sets, torch_files=torch_files))
         leave_out_idle_extra(parts, layout.MODEL)
-        if self._verify:
-            parts.verify()
-        return model_state(parts, layout.MODEL, self._device)
+        return parts
 
 
 def model_state(parts: Parts, weight_set: str, device: torch.device) -> OrderedDict[str, Any]:
@@ -67,9 +70,8 @@ def model_state(parts: Parts, weight_set: str, device: torch.device) -> OrderedD
 
     The versions of modules are where torch's load_state_dict looks for them.
     """
-    views = parts.tensors(weight_set, parts.stored_names(weight_set))
-    owned = {id(view): view.to(device, copy=True) for view in views.values()}
-    state: Any = OrderedDict((name, owned[id(view)]) for name, view in views.items())
+    owned = parts.owned(weight_set, parts.stored_names(weight_set), verify=False)
+    state: Any = OrderedDict(_on(device, owned))
     stored = WeightSetInFile(parts, weight_set)
     if stored.states():
         state.update(stored.state_values())
@@ -101,10 +103,13 @@ def load_tensors(
         names = [name for name in parts.stored_names(weight_set) if fnmatchcase(name, pattern)]
         if verify:
             parts.verify((layout.TENSORS,))
-            parts.verify_tensors(weight_set, names)
-        views = parts.tensors(weight_set, names)
-        owned = {id(view): view.to(target, copy=True) for view in views.values()}
-        return {name: owned[id(view)] for name, view in views.items()}
+        return _on(target, parts.owned(weight_set, names, verify=verify))
+
+
+def _on(device: torch.device, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same by name on a device, where one under several names stays one."""
+    moved = {id(tensor): tensor.to(device) for tensor in tensors.values()}
+    return {name: moved[id(tensor)] for name, tensor in tensors.items()}
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""The values of a torch file from its static reading: tensors read from where it found them.
+"""The values of a torch file from its static reading: tensors made from where it found them.
 
 No pickle is executed for it, not even by torch's restricted reader: what the file holds is known
 already, as data (decision 0021).
@@ -6,37 +6,39 @@ already, as data (decision 0021).
 
 from __future__ import annotations
 
-import errno
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import torch
 
 from smartcash_format.spec.pickle_machine import COUNTER, ORDERED_DICT, REBUILD, Name
 from smartcash_format.spec.pickles import TensorRef, TorchFile
-from smartcash_format.torch_io.dtypes import TORCH_DTYPES, bytes_of
+from smartcash_format.torch_io.dtypes import TORCH_DTYPES
 
 _DICTS: Final[Mapping[Name | None, type]] = {ORDERED_DICT: OrderedDict, COUNTER: Counter}
 # safetensors has no name for the last.
 _DTYPES: Final = {**TORCH_DTYPES, "C128": torch.complex128}
 
 
-def values(file: TorchFile, stream: BinaryIO) -> Any:
-    """What `torch.load(weights_only=True, map_location="cpu")` gives for the file of this stream.
+# Bytes of the file, from a place on and so many, as uint8 in memory that no file backs.
+Memory = Callable[[int, int], torch.Tensor]
 
-    Tensors have memory of their own; those that share a storage in the file share memory. Raises
-    OSError when the file has become shorter.
+
+def values(file: TorchFile, memory: Memory) -> Any:
+    """What `torch.load(weights_only=True, map_location="cpu")` gives for the file of this memory.
+
+    Tensors that share a storage in the file share memory.
     """
-    return _Values(file, stream).value(file.value)
+    return _Values(file, memory).value(file.value)
 
 
 class _Values:
     """One reading: what stands in two places is made once."""
 
-    def __init__(self, file: TorchFile, stream: BinaryIO) -> None:
+    def __init__(self, file: TorchFile, memory: Memory) -> None:
         self._file = file
-        self._stream = stream
+        self._memory = memory
         self._storages: dict[str, torch.Tensor] = {}
         self._done: dict[int, Any] = {}
 
@@ -70,19 +72,8 @@ class _Values:
         return tensor.requires_grad_() if self._noted(ref) is REBUILD else tensor
 
     def _storage(self, ref: TensorRef) -> torch.Tensor:
-        begin, size_bytes = self._file.storages[ref.storage_key]
-        dtype = _DTYPES[ref.dtype]
-        # As bytes: a foreign file may place a storage where its dtype is not aligned. Read, not
-        # copied from a mapping: a copy takes twice as long for the faults of both memories.
-        memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
-        self._stream.seek(begin)
-        left = bytes_of(memory)
-        while left:
-            count = self._stream.readinto(left)  # type: ignore[attr-defined]
-            if not count:
-                raise OSError(errno.EIO, "the file became shorter while it was read")
-            left = left[count:]
-        return memory.view(dtype)
+        # As bytes first: a foreign file may place a storage where its dtype is not aligned.
+        return self._memory(*self._file.storages[ref.storage_key]).view(_DTYPES[ref.dtype])
 
 
 def _is_row_major(ref: TensorRef) -> bool:

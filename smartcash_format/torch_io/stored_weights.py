@@ -56,7 +56,10 @@ class StoredWeights(Protocol):
         """The names of what is no tensor."""
 
     def tensors(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """The values of these tensors, perhaps as views of a mapped file."""
+        """The values of these tensors, perhaps as views of a file."""
+
+    def make_ready(self) -> None:
+        """Reads and decodes whatever would otherwise fail while live objects are filled."""
 
     def state_values(self) -> Mapping[str, Any]:
         """What is no tensor, by name, with its types."""
@@ -91,6 +94,9 @@ class WeightSetInFile:
 
     def tensors(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         return self._parts.tensors(self._name, names)
+
+    def make_ready(self) -> None:
+        self._parts.make_ready(self._name)
 
     def state_values(self) -> Mapping[str, Any]:
         return self._modules(self._parts.value) if self._has_extra() else {}
@@ -144,6 +150,9 @@ class StateDictInFile:
     def tensors(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         values = self._source.value()
         return {name: values[name] for name in names}
+
+    def make_ready(self) -> None:
+        self._source.value()
 
     def state_values(self) -> Mapping[str, Any]:
         values = self._source.value()

@@ -100,14 +100,66 @@ def test_a_mount_that_cannot_map_is_read(path: Path, monkeypatch: pytest.MonkeyP
         assert bytes(opened.buffer(WEIGHTS)) == (path / WEIGHTS).read_bytes()
 
 
-def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything lies on a network mount."""
+    monkeypatch.setattr(read, "file_system", lambda device: "nfs4")
+
+
+@pytest.mark.usefixtures("network")
+def test_what_is_on_a_network_mount_is_never_mapped(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("mapped")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
     with open_checkpoint(path) as opened:
-        size = opened.size(WEIGHTS)
-        os.truncate(path / WEIGHTS, 1000)
-        with pytest.raises(OSError, match="became shorter"):
-            read._read_all(opened._descriptor(WEIGHTS), size)
+        for name in opened.meta.files:
+            assert bytes(opened.buffer(name)) == (path / name).read_bytes()
+
+
+@pytest.mark.usefixtures("network")
+def test_what_was_read_as_a_whole_is_what_everybody_gets_afterwards(path: Path) -> None:
+    data = (path / WEIGHTS).read_bytes()
+    with open_checkpoint(path) as opened:
+        assert opened.held(WEIGHTS) is None
+        assert b"".join(bytes(piece) for piece in opened.chunks(WEIGHTS)) == data
+        (path / WEIGHTS).write_bytes(bytes(len(data)))
+        held = opened.held(WEIGHTS)
+        assert held is not None
+        assert held == data
+        assert opened.buffer(WEIGHTS) == data
+        assert b"".join(opened.chunks(WEIGHTS)) == data
+        target = bytearray(100)
+        opened.read_into(WEIGHTS, memoryview(target), 50)
+        assert target == data[50:150]
+        opened.release(WEIGHTS)
+        assert opened.held(WEIGHTS) is None
+        opened.read_into(WEIGHTS, memoryview(target), 50)
+        assert target == bytes(100)
+    assert held == data  # whoever has it keeps it
+
+
+def test_what_is_mapped_is_not_held(path: Path) -> None:
+    with open_checkpoint(path) as opened:
+        for piece in opened.chunks(WEIGHTS):
+            assert piece
+        assert opened.held(WEIGHTS) is None
+        assert opened.buffer(WEIGHTS) == (path / WEIGHTS).read_bytes()
+
+
+def test_a_bad_sector_is_an_error_of_chunks_and_not_the_end_of_the_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rotten(*args: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with open_checkpoint(path) as opened:
+        opened.size(WEIGHTS)
+        monkeypatch.setattr(os, "preadv", rotten)
+        with pytest.raises(OSError, match="Input/output error"):
+            list(opened.chunks(WEIGHTS))
 
 
 def test_an_empty_file_has_an_empty_buffer(path: Path) -> None:
