@@ -17,6 +17,11 @@ from smartcash_format.errors import UnsavableStateError
 from smartcash_format.integrations.legacy_pt import Standin
 
 _TORCH: Final = "torch.nn.modules."
+# What wraps a model as its attribute `module` while it trains on several devices.
+_WRAPPERS: Final = (
+    "torch.nn.parallel.data_parallel.DataParallel",
+    "torch.nn.parallel.distributed.DistributedDataParallel",
+)
 # torch nests modules as deep as Python's recursion allows; nobody's model is that deep.
 _DEPTH: Final = 100
 
@@ -52,6 +57,8 @@ def is_module(value: object) -> bool:
 
 def carrier_of(module: Standin, dropped: list[str], where: str) -> Carrier:
     """The tensors of a whole module; what of it is no tensor goes to `dropped`."""
+    while module.class_name in _WRAPPERS and is_module(inner := _inner(module)):
+        module = inner
     entries: dict[str, torch.Tensor] = {}
     versions: dict[str, dict[str, Any]] = {}
     for path, inner in _walk(module, "", 0):
@@ -89,6 +96,10 @@ def named(
     made = type(class_name.rpartition(".")[2], (Carrier,), {})
     carrier: Carrier = made(entries, versions)
     return carrier
+
+
+def _inner(module: Standin) -> Any:
+    return (module.attributes.get("_modules") or {}).get("module")
 
 
 def _walk(module: Standin, path: str, depth: int) -> Iterator[tuple[str, Standin]]:

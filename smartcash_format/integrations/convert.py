@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import torch
+
 from smartcash_format.disk.durable import make_root
 from smartcash_format.disk.read import kind_of
 from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
@@ -210,7 +212,7 @@ def _conversion(
         already=already,
         name=facts.directory_name if path is None else path.name,
         size_bytes=size_bytes,
-        tensors=len(state),
+        tensors=sum(isinstance(value, torch.Tensor) for value in state.values()),
         fields=tuple(found.fields.values()),
         dropped=tuple(found.dropped),
         warnings=warnings,

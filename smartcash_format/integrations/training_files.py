@@ -22,6 +22,7 @@ from smartcash_format.integrations.carriers import carrier_of, carrier_of_state,
 from smartcash_format.integrations.found import Found, Known
 from smartcash_format.integrations.legacy_pt import Standin, TorchData
 from smartcash_format.integrations.lightning import read_callbacks
+from smartcash_format.spec import limits
 
 _MODEL: Final = (
     *("model_state_dict", "state_dict", "model_state", "model", "net", "network", "weights"),
@@ -103,16 +104,18 @@ def _nothing(path: Path, why: str) -> UnsavableStateError:
 
 def _weights(found: Found, rest: dict[str, Any]) -> None:
     for name, keys in (("model", _MODEL), ("ema", _EMA)):
-        key = next((key for key in keys if rest.get(key) is not None), None)
+        # A name such as "model" also stands for the architecture's name in some trainings.
+        key = next((key for key in keys if _has_weights(rest.get(key))), None)
         if key is None:
             continue
-        weights = _weight_set(rest[key], found, key)
-        if weights is not None:
-            if is_module(rest[key]):
-                _hints(found, rest[key])
-            setattr(found, name, weights)
-            found.note(name, Known.READ, key)
-            del rest[key]
+        value = rest.pop(key)
+        if is_module(value):
+            _hints(found, value)
+            setattr(found, name, carrier_of(value, found.dropped, key))
+        else:
+            setattr(found, name, value)
+            _other_entries(found, name, value)
+        found.note(name, Known.READ, key)
     if found.model is None and found.ema is not None:
         found.model = found.ema
         found.note("model", Known.INFERRED, "the file has no model of its own: the same as ema")
@@ -123,10 +126,19 @@ def _weights(found: Found, rest: dict[str, Any]) -> None:
         found.ema = carrier_of_state(found.ema)
 
 
-def _weight_set(value: Any, found: Found, key: str) -> Any:
-    if is_module(value):
-        return carrier_of(value, found.dropped, key)
-    return value if _is_state_dict(value) else None
+def _has_weights(value: object) -> bool:
+    return is_module(value) or _is_state_dict(value)
+
+
+def _other_entries(found: Found, name: str, state: Mapping[Any, Any]) -> None:
+    """Says which entries of a state dict are no tensors: a module kept more than those there."""
+    others = [str(key) for key, item in state.items() if not isinstance(item, torch.Tensor)]
+    if others and name == "ema":
+        # Its carrier has tensors only.
+        found.dropped += [f"{name}: {key[:_KEY_CHARACTERS]}: no tensor" for key in others]
+    elif others:
+        shown = ", ".join(key[:_KEY_CHARACTERS] for key in others[:3])
+        found.note(f"{name}, not tensors", Known.READ, f"{len(others)} entries: {shown}")
 
 
 def _hints(found: Found, module: Standin) -> None:
@@ -227,8 +239,10 @@ def _count(value: object) -> int | None:
         value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if whole and isinstance(value, int) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    # What counts from 0 has one added to it.
+    return value if 0 <= value < limits.INTEGER_MAX else None
 
 
 def _mapping(value: object) -> Any:
@@ -254,16 +268,25 @@ def _moment(value: object) -> datetime | None:
 def _others(found: Found, rest: dict[str, Any]) -> None:
     notes = found.said.setdefault("notes", {})
     for key, value in rest.items():
+        name = str(key)
+
+        def drop(why: str, name: str = name) -> None:
+            found.dropped.append(f"{name[:_KEY_CHARACTERS]}: {why}")
+
         if isinstance(value, torch.Tensor) and value.numel() == 1:
-            notes[str(key)] = value.item()
-        elif has_tensors(value):
-            if isinstance(value, Mapping) and re.fullmatch(r"[\w.-]{1,60}", str(key)):
-                found.extra[str(key)] = plain(value)
-                found.note(f"extra[{key}]", Known.READ, str(key))
+            value = value.item()
+        if has_tensors(value):
+            if name in {"ema", *found.extra}:
+                drop("another state has this name")
+            elif isinstance(value, Mapping) and re.fullmatch(r"[\w.-]{1,60}", name):
+                found.extra[name] = plain(value)
+                found.note(f"extra[{name}]", Known.READ, name)
             else:
-                found.dropped.append(f"{key}: tensors that are no part of a state dict")
+                drop("tensors that are no part of a state dict")
+        elif value is not None and name in notes:
+            drop("another value has this name")
         elif value is not None:
-            notes[str(key)] = plain(value)
+            notes[name] = plain(value)
     found.note("notes", Known.READ if notes else Known.UNKNOWN, ", ".join(sorted(notes))[:200])
 
 

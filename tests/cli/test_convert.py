@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,24 @@ def test_one_source_that_is_refused_stops_no_other(run: Run, tmp_path: Path) -> 
     assert ran.code == 3
     assert "b.pt was not read: 'no torch file'" in ran.err
     assert len(scan(tmp_path / "root")) == 1
+
+
+def test_one_source_that_cannot_be_opened_stops_no_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [_write(tmp_path / name) for name in ("a.pt", "b.pt")]
+    opened = Path.open
+
+    def refusing(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self.name == "a.pt":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    ran = run("convert", *sources, "-o", tmp_path / "root")
+    assert ran.code == 3
+    assert "Permission denied" in ran.err
+    assert len(scan(tmp_path / "root").entries) == 1
 
 
 def test_what_is_not_there_is_said(run: Run, tmp_path: Path) -> None:

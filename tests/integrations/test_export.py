@@ -98,6 +98,18 @@ def test_what_is_exported_converts_back_to_the_same_weights(
     assert same(load_tensors(checkpoint, weight_set="ema"), load_tensors(back))
 
 
+def test_dtypes_that_torch_keeps_as_bytes_come_back(tmp_path: Path) -> None:
+    raw = torch.arange(64, dtype=torch.uint8)
+    names = ("float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "uint64")
+    state = {f"w.{name}": raw.view(getattr(torch, name)) for name in names}
+    saved = tmp_path / "c"
+    save_checkpoint(saved, state)
+    done = export(saved, tmp_path / "w.pt", to="torch")
+    back = convert(done.path, tmp_path / "root").path
+    assert back is not None
+    assert same(load_tensors(saved), load_tensors(back))
+
+
 def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path, checkpoint: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"mine")

@@ -20,7 +20,7 @@ from smartcash_format.integrations.convert import Conversion, convert
 from smartcash_format.spec.problems import Depth
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
-from tests.integrations.sources import trained
+from tests.integrations.sources import smartcash, trained
 
 
 @contextmanager
@@ -174,3 +174,70 @@ def test_a_checkpoint_of_lightning_goes_on(tmp_path: Path) -> None:
     load_checkpoint(_converted(done), model=fresh, optimizer=other, scheduler=schedule)
     assert same(model.state_dict(), fresh.state_dict())
     assert same(optimizer.state_dict(), other.state_dict())
+
+
+def test_a_model_wrapped_for_several_devices_comes_in_as_itself(tmp_path: Path) -> None:
+    model = trained()[0]
+    torch.save({"model": nn.DataParallel(model)}, tmp_path / "w.pt")
+    path = _converted(convert(tmp_path / "w.pt", tmp_path / "root"))
+    assert read_meta(path).weights["model"].class_name == "Sequential"
+    stored = load_tensors(path)
+    assert set(stored) == set(model.state_dict())
+    assert all(same_bits(stored[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_name_of_a_model_is_no_model(tmp_path: Path) -> None:
+    state = trained()[0].state_dict()
+    torch.save({"model": "efficientnet_b4", "net": state, "epoch": 3}, tmp_path / "w.pt")
+    done = convert(tmp_path / "w.pt", tmp_path / "root")
+    assert _known(done)["model"] == ("read", "net")
+    assert read_meta(_converted(done)).notes["model"] == "efficientnet_b4"
+
+
+def test_what_a_state_dict_has_beside_tensors_is_said_and_not_counted(tmp_path: Path) -> None:
+    state = dict(trained()[0].state_dict()) | {"head._extra_state": {"seen": 3}}
+    torch.save({"model": state, "ema": dict(state)}, tmp_path / "w.pt")
+    done = convert(tmp_path / "w.pt", tmp_path / "root")
+    assert done.tensors == len(state) - 1
+    assert _known(done)["model, not tensors"] == ("read", "1 entries: head._extra_state")
+    assert "ema: head._extra_state: no tensor" in done.dropped
+    _converted(done)
+
+
+def test_of_two_keys_that_read_alike_the_second_is_listed(tmp_path: Path) -> None:
+    states = {1: {"a": torch.ones(1)}, "1": {"a": torch.zeros(1)}, 2: "x", "2": "y"}
+    torch.save({"model": trained()[0].state_dict(), **states}, tmp_path / "w.pt")
+    done = convert(tmp_path / "w.pt", tmp_path / "root")
+    assert "1: another state has this name" in done.dropped
+    assert "2: another value has this name" in done.dropped
+    assert {"1"} == set(read_meta(_converted(done)).extra)
+    assert read_meta(_converted(done)).notes["2"] == "x"
+
+
+def test_a_number_beyond_64_bits_is_no_epoch(tmp_path: Path) -> None:
+    values = {"epoch": 10**30, "global_step": 2**63 - 1}
+    torch.save({"model": trained()[0].state_dict(), **values}, tmp_path / "w.pt")
+    done = convert(tmp_path / "w.pt", tmp_path / "root")
+    meta = read_meta(_converted(done))
+    assert (meta.epoch, meta.step) == (0, None)
+    assert meta.notes["epoch"] == str(10**30)
+
+
+# SmartCash wrote its checkpoints in two layouts: a training's and a best model's.
+_TRAINING = ("model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "epoch")
+_BEST = ("model_state_dict", "epoch", "metrics", "config", "timestamp", "phase", "session_id")
+
+
+def test_both_layouts_of_smartcash_come_in(tmp_path: Path) -> None:
+    whole = smartcash(*trained())
+    for name, keys in (("last.pth", (*_TRAINING, "metrics")), ("best.pth", _BEST)):
+        torch.save({key: whole[key] for key in keys}, tmp_path / name)
+    last, best = (convert(tmp_path / name, tmp_path / "root") for name in ("last.pth", "best.pth"))
+    assert {last.kind, best.kind} == {"a training dictionary (SmartCash)"}
+    assert _known(last)["optimizer"] == ("read", "optimizer_state_dict")
+    assert _known(last)["saved_at"][0] == "inferred"
+    assert _known(best)["optimizer"][0] == "unknown"
+    assert _known(best)["saved_at"] == ("read", "timestamp")
+    meta = read_meta(_converted(best))
+    assert (meta.epoch, meta.is_best, meta.optimizer, meta.notes["phase"]) == (12, True, None, 2)
+    assert read_meta(_converted(last)).optimizer is not None

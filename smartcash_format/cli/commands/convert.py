@@ -51,7 +51,8 @@ def convert(
     for source in package.sources_in(sources):
         try:
             done.append(package.convert(source, root, dry_run=dry_run, allow=tuple(allow or ())))
-        except CheckpointError as error:
+        # One source that cannot be read leaves the others.
+        except (CheckpointError, OSError) as error:
             failures += 1
             exits.complain(f"{source}: {error}")
     if form is output.Document.JSON:
