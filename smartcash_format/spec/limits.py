@@ -45,6 +45,8 @@ FILES: Final = 2_000
 HISTORY_LINE_BYTES: Final = 64 << 10
 # A hundred thousand saves of a few hundred bytes.
 HISTORY_BYTES: Final = 64 << 20
+# The same hundred thousand, each resumed once; a line can be four bytes long.
+HISTORY_LINES: Final = 200_000
 # PyYAML fails on keys over 1,024 characters; 256 keeps a table readable.
 HISTORY_KEY_CHARACTERS: Final = 256
 # A pin is a reason and a time.

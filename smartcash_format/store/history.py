@@ -104,10 +104,27 @@ def read_history(root: Path, entries: Iterable[Entry]) -> History:
         data = read_note(path, limits.HISTORY_BYTES, from_end=True)
     except FileNotFoundError:
         return rebuilt_history(entries)
-    texts = [text for text in data.decode("utf-8", "replace").split("\n") if text.strip()]
-    parsed = [parse_line(text) for text in texts if not text.startswith("#")]
-    lines = [line for line in parsed if line is not None]
-    return History(lines=tuple(_once(lines)), skipped=len(parsed) - len(lines))
+    lines, skipped = [], 0
+    for raw in data[_last_lines(data) :].split(b"\n"):
+        text = raw.decode("utf-8", "replace")
+        if text.startswith("#") or not text.strip():
+            continue
+        line = parse_line(text)
+        if line is None:
+            skipped += 1
+        else:
+            lines.append(line)
+    return History(lines=tuple(_once(lines)), skipped=skipped)
+
+
+def _last_lines(data: bytes) -> int:
+    """Where the last lines begin that a reader takes."""
+    at = len(data)
+    for _ in range(limits.HISTORY_LINES):
+        at = data.rfind(b"\n", 0, max(0, at - 1))
+        if at < 0:
+            return 0
+    return at + 1
 
 
 def _once(lines: Iterable[HistoryLine]) -> Iterator[HistoryLine]:

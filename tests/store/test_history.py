@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,26 @@ def test_a_history_over_its_bound_is_read_from_its_end(
     assert 0 < len(history.lines) < 5
     assert history.lines[-1] == line(29)
     assert history.skipped == 1
+
+
+def test_of_a_history_of_too_many_lines_the_last_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path, [line(number) for number in range(1, 11)], ())
+    whole = read_history(tmp_path, ())
+    for count in (1, 3, 10, 11):
+        monkeypatch.setattr(limits, "HISTORY_LINES", count)
+        assert read_history(tmp_path, ()).lines == whole.lines[-count:]
+
+
+def test_millions_of_torn_lines_are_not_all_looked_at(tmp_path: Path) -> None:
+    append(tmp_path, [line(1)], ())
+    with (tmp_path / layout.HISTORY).open("a") as file:
+        file.write("- {\n" * 2_000_000)
+    began = time.process_time()
+    history = read_history(tmp_path, ())
+    assert time.process_time() - began < 1.0
+    assert (history.lines, history.skipped) == ((), limits.HISTORY_LINES)
 
 
 def test_a_history_made_anew_needs_of_a_checkpoint_only_what_a_listing_has(
