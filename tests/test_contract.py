@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.schema import documents
+from tests.contract import attacks
 from tests.contract.invalid import INVALID
 from tests.contract.make import EXAMPLES, all_files
 from tests.contract.valid import VALID
@@ -132,3 +133,8 @@ def test_the_torch_files_of_a_valid_example_load_with_weights_only(name: str) ->
         if file.endswith(".pt"):
             data = (EXAMPLES / "valid" / name / file).read_bytes()
             assert decode(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def test_the_table_of_attacks_is_that_of_the_tests() -> None:
+    command = "python -m tests.contract.attacks"
+    assert attacks.DOCUMENT.read_text("utf-8") == attacks.document(), f"run: {command}"
