@@ -11,7 +11,7 @@ LOWEST := .venv-lowest
 PIP := -m pip -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-lowest test-all browser bench torture real signatures clean FORCE
+.PHONY: help demo test check test-lowest test-all browser bench torture real signatures scanners clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -56,6 +56,10 @@ real: .venv/.installed  ## fetch published files of others and convert them; who
 signatures: .venv/.installed  ## install OpenSSF model-signing and try signatures with offline keys
 	$(BIN)/python $(PIP) install --editable '.[torch,sign]'
 	$(BIN)/python -m pytest tests/disk/test_signatures.py tests/cli/test_sign.py
+
+scanners: .venv/.installed  ## install public scanners of model files and let them look at what is written
+	$(BIN)/python $(PIP) install --group scanners
+	$(BIN)/python -m pytest -m scanners tests/scanners
 
 clean:  ## remove the environments and everything that the verbs left
 	rm -rf .venv $(LOWEST) build dist .coverage* .hypothesis .mypy_cache .pytest_cache \

