@@ -1,0 +1,56 @@
+"""Every seed, whole and damaged, ends soon and takes little memory, whatever it is."""
+
+from __future__ import annotations
+
+import random
+import time
+import tracemalloc
+
+import pytest
+
+from tests.fuzz.targets import TARGETS, seeds
+
+SECONDS = 1.0
+MEMORY_BYTES = 64 << 20
+_CHANGES_A_SEED = 8
+
+
+def _changed(data: bytes, chance: random.Random) -> bytes:
+    """The same with a few bytes replaced, cut out or doubled."""
+    changed = bytearray(data)
+    for _ in range(chance.randrange(1, 5)):
+        at = chance.randrange(len(changed) + 1)
+        match chance.randrange(4):
+            case 0:
+                changed[at : at + 1] = chance.randbytes(1)
+            case 1:
+                del changed[at : at + chance.randrange(1, 9)]
+            case 2:
+                changed[at:at] = changed[at : at + chance.randrange(1, 40)]
+            case _:
+                changed[at : at + 4] = chance.choice((b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_seed_and_its_neighbours_cost_little(target: str) -> None:
+    chance = random.Random(target)
+    tried = 0
+    for seed in seeds(target):
+        for data in (seed, *(_changed(seed, chance) for _ in range(_CHANGES_A_SEED))):
+            began = time.process_time()
+            TARGETS[target](data)
+            assert time.process_time() - began < SECONDS
+            tried += 1
+    assert tried > 200
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_seed_takes_little_memory(target: str) -> None:
+    for seed in seeds(target):
+        tracemalloc.start()
+        try:
+            TARGETS[target](seed)
+            assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES
+        finally:
+            tracemalloc.stop()
