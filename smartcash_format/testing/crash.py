@@ -218,21 +218,28 @@ def _events_of(operation: Operation, root: Path) -> tuple[list[Event], list[tupl
 
 
 def copy_of(template: Path, root: Path) -> None:
-    """Copies a root; files that are one under several names there are one here too."""
-    made: dict[int, str] = {}
+    """Copies a root; files that are one under several names there are one here too.
 
-    def copy(source: str, target: str) -> None:
-        inode = os.stat(source).st_ino
-        if inode not in made:
-            shutil.copy2(source, target)
-            made[inode] = target
-            return
+    Modes and times are not copied: not every mount has them.
+    """
+    made: dict[int, Path] = {}
+    for directory, _, names in os.walk(template):
+        place = root / os.path.relpath(directory, template)
+        place.mkdir()
+        for name in names:
+            source = Path(directory, name)
+            _link_or_copy(source, place / name, made.setdefault(source.stat().st_ino, place / name))
+
+
+def _link_or_copy(source: Path, target: Path, made: Path) -> None:
+    if made != target:
         try:
-            os.link(made[inode], target)
-        except OSError:  # not on every mount
-            shutil.copy2(source, target)
-
-    shutil.copytree(template, root, copy_function=copy)
+            os.link(made, target)
+        except OSError:
+            pass  # not on every mount
+        else:
+            return
+    shutil.copyfile(source, target)
 
 
 def _to_nobody(word: Word, what: object) -> None:

@@ -5,11 +5,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
@@ -41,6 +43,25 @@ def handlers() -> Iterator[None]:
     assert found == {SIGTERM: end, SIGINT: signal.default_int_handler}
 
 
+class BetweenUpdates(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Calls `strike` behind the first update of a parameter, and counts them."""
+
+    def __init__(self, strike: Callable[[], object]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.strike = strike
+        self.updates = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Any = (), kwargs: Any = None
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.addcdiv_.default:
+            self.updates += 1
+            if self.updates == 1:
+                self.strike()
+        return result
+
+
 def run(
     keeper: CheckpointManager,
     made: Training,
@@ -48,13 +69,26 @@ def run(
     strike: Callable[[int], object] = lambda iteration: None,
     **options: Any,
 ) -> None:
-    """Iterations after `start`, guarded; `strike` is called inside the optimizer's step."""
+    """Iterations after `start`, guarded; `strike` is called inside the optimizer's step.
+
+    When the first of its parameters has got its new values and the others have not.
+    """
     now = start
+    between: list[BetweenUpdates] = []
+    modes = ExitStack()
 
-    def inside(optimizer: object, args: object, kwargs: object) -> None:
-        strike(now)
+    def enter(optimizer: object, args: object, kwargs: object) -> None:
+        between.append(BetweenUpdates(lambda: strike(now)))
+        modes.enter_context(between[-1])
 
-    hook = made.optimizer.register_step_post_hook(inside)
+    def leave(optimizer: object, args: object, kwargs: object) -> None:
+        modes.close()
+        assert between[-1].updates == len([*made.model.parameters()]) > 1
+
+    hooks = [
+        made.optimizer.register_step_pre_hook(enter),
+        made.optimizer.register_step_post_hook(leave),
+    ]
     state = lambda: {**made.live(), "epoch": 1, "step": now}  # noqa: E731
     try:
         with keeper.guard(state, **options) as guard:
@@ -63,7 +97,8 @@ def run(
                 made.step()
                 guard.step()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def guarded(

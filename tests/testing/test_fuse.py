@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ from smartcash_format.disk.publish import remove
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointError
 from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.testing.matrix import ALL_FAULTS, operations, run_matrix, worst
+from smartcash_format.testing.points import LOCAL
 from smartcash_format.testing.promise import is_whole
 from smartcash_format.testing.sample import write_sample
 from smartcash_format.testing.storage import storage_test
@@ -53,6 +56,19 @@ def served(moves=None):
         os.waitpid(child, 0)
 
 found = {}
+if sys.argv[3:]:
+    # Each fault of the matrix, every so manieth of its points: to the layer this mount is like any
+    # other, it lacks what it lacks by itself.
+    with served() as point:
+        tried = [one for one in operations() if one.name in ("save", "prune", "strip", "copy")]
+        results = list(
+            run_matrix(point, tried, mounts=[LOCAL], faults=ALL_FAULTS, every=int(sys.argv[3]))
+        )
+    found["tried"] = {outcome: sum(one.outcome == outcome for one in results)
+                      for outcome in ("completed", "refused", "killed")}
+    found["broken"] = worst(results)
+    print(json.dumps(found))
+    sys.exit(0)
 with served() as point:
     found["missing"] = [f.name for f in storage_test(point).findings if not f.holds]
     root = point / "root"
@@ -80,27 +96,45 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs /dev/fuse")
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_a_mount_that_renames_children_one_by_one_never_shows_a_half(tmp_path: Path) -> None:
-    (tmp_path / "place").mkdir()
-    (tmp_path / "backing").mkdir()
-    # In a mount namespace of its own, so that nothing of it outlives the process.
+def on_fuse(place: Path, *every: str) -> dict[str, Any]:
+    """What PROGRAM found there, in a mount namespace of its own; skips where there is none."""
+    if not os.path.exists("/dev/fuse") or shutil.which("unshare") is None:
+        pytest.skip("needs /dev/fuse and unshare")
+    (place / "place").mkdir()
+    (place / "backing").mkdir()
     command = ["unshare", "--mount", sys.executable, "-c", PROGRAM]
     done = subprocess.run(
-        [*command, str(tmp_path / "place"), str(tmp_path / "backing")],
+        [*command, str(place / "place"), str(place / "backing"), *every],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=3_600,
     )
     if "unshare" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     if "refused" in found:
         pytest.skip(f"nothing can be mounted here: {found['refused']}")
+    return found
+
+
+def test_no_fault_breaks_a_promise_at_some_points_on_such_a_mount(tmp_path: Path) -> None:
+    found = on_fuse(tmp_path, "90")
+    assert found["broken"] == []
+    assert min(found["tried"].values()) > 0
+
+
+@pytest.mark.torture
+def test_no_fault_breaks_a_promise_at_every_third_point_on_such_a_mount(tmp_path: Path) -> None:
+    found = on_fuse(tmp_path, "3")
+    assert found["broken"] == []
+    assert sum(found["tried"].values()) > 400
+
+
+def test_a_mount_that_renames_children_one_by_one_never_shows_a_half(tmp_path: Path) -> None:
+    found = on_fuse(tmp_path)
     assert set(found["missing"]) >= {"rename at once", "directory fsync", "hard links", "modes"}
     assert "checkpoints" not in found["missing"]
     assert found["whole"] == [True] * 4
