@@ -1,7 +1,8 @@
-"""Many at one root: each member saves, lists, prunes, copies and holds, in an order of chance.
+"""Many at one root: each member saves, lists, prunes, strips, copies and holds, as chance has it.
 
 `python -m smartcash_format.testing.crowd ROOT SEED ROUNDS` is one member as a process; it prints
-what it did as JSON.
+what it did as JSON. With `manager` behind, it saves through a CheckpointManager: incrementally, and
+with `keep=`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,25 +18,34 @@ from typing import Final
 from smartcash_format.disk.leftovers import leftovers
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.strip import stripped_id
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.manager.holding import hold
 from smartcash_format.manager.log import Log
+from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.store.retention import KeepLast
+from smartcash_format.store.entry import Entry
+from smartcash_format.store.retention import DropResumeState, KeepLast
+from smartcash_format.testing import training
 from smartcash_format.testing.sample import write_sample
 
 KEPT: Final = 6
-_ACTS: Final = ("save", "save", "save", "list", "prune", "copy", "hold")
+Save = Callable[[Path, int, int], tuple[Path, Sequence[Path]]]
+_ACTS: Final = ("save", "save", "save", "list", "prune", "strip", "copy", "hold")
 
 
 @dataclass(slots=True)
 class Deeds:
-    """What one member did: names saved, removed and copied, and what it saw that must not be."""
+    """What one member did: names saved, removed and copied, and what it saw that must not be.
+
+    `stripped` has the name of each checkpoint that it was to strip, and that of its successor.
+    """
 
     saved: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    stripped: dict[str, str] = field(default_factory=dict)
     copied: list[str] = field(default_factory=list)
     held: int = 0
     seen: list[str] = field(default_factory=list)
@@ -46,7 +56,19 @@ def target_of(root: Path) -> Path:
     return root.with_name(f"{root.name}-copies")
 
 
-def take_part(root: Path, seed: int, rounds: int) -> Deeds:
+def save_sample(root: Path, seed: int, number: int) -> tuple[Path, Sequence[Path]]:
+    """A save without torch: its path, and nothing that went for it."""
+    path = write_sample(root, epoch=number, seed=seed)
+    CheckpointStore(root).record_save(path, read_meta(path))
+    return path, ()
+
+
+def save_by_manager(root: Path, seed: int, number: int) -> tuple[Path, Sequence[Path]]:
+    """An incremental save by a manager that keeps few: its path, and what it removed."""
+    return training.save_and_keep(root, epoch=number, kept=KEPT)
+
+
+def take_part(root: Path, seed: int, rounds: int, save: Save = save_sample) -> Deeds:
     """So many deeds of one member; `seed` has to be its own. Raises whatever a deed raises."""
     chance = random.Random(seed)
     deeds = Deeds()
@@ -54,9 +76,9 @@ def take_part(root: Path, seed: int, rounds: int) -> Deeds:
     for number in range(rounds):
         match chance.choice(_ACTS) if number else "save":
             case "save":
-                path = write_sample(root, epoch=number, seed=seed)
-                store.record_save(path, read_meta(path))
-                deeds.saved.append(path.name)
+                saved, removed = save(root, seed, number)
+                deeds.saved.append(saved.name)
+                deeds.removed += [path.name for path in removed]
             case "list":
                 listing = store.list()
                 deeds.seen += [f"broken: {one.path.name}: {one.reason}" for one in listing.broken]
@@ -64,6 +86,10 @@ def take_part(root: Path, seed: int, rounds: int) -> Deeds:
             case "prune":
                 done = store.apply(store.plan(KeepLast(KEPT)))
                 deeds.removed += [path.name for path in done.paths]
+            case "strip":
+                plan = store.plan(KeepLast(KEPT) | DropResumeState(older_than=2))
+                deeds.stripped |= {entry.name: _successor(entry) for entry in plan.stripped}
+                deeds.removed += [path.name for path in store.apply(plan).paths]
             case "copy":
                 sources = [entry.path for entry in store.list()[:2]]
                 done_copies = transfer(sources, target_of(root))
@@ -71,6 +97,12 @@ def take_part(root: Path, seed: int, rounds: int) -> Deeds:
             case _:
                 _hold_one(store, chance, deeds)
     return deeds
+
+
+def _successor(entry: Entry) -> str:
+    return layout.directory_name(
+        epoch=entry.epoch, step=entry.step, checkpoint_id=stripped_id(entry.checkpoint_id)
+    )
 
 
 def _hold_one(store: CheckpointStore, chance: random.Random, deeds: Deeds) -> None:
@@ -92,8 +124,11 @@ def broken_promises(root: Path, members: Sequence[Deeds]) -> list[str]:
     store, found = CheckpointStore(root), [sight for deeds in members for sight in deeds.seen]
     saved = [name for deeds in members for name in deeds.saved]
     removed = [name for deeds in members for name in deeds.removed]
-    standing = {entry.path.name for entry in store.list()}
-    found += [f"lost: {name}" for name in set(saved) - set(removed) - standing]
+    gone_or_there = {*removed, *(entry.path.name for entry in store.list())}
+    for deeds in members:
+        for name, successor in deeds.stripped.items():
+            gone_or_there |= {name} if successor in gone_or_there else set()
+    found += [f"lost: {name}" for name in set(saved) - gone_or_there]
     copies = CheckpointStore(target_of(root)).list()
     copied = [name for deeds in members for name in deeds.copied]
     if sorted(copied) != sorted(entry.path.name for entry in copies):
@@ -115,5 +150,6 @@ def broken_promises(root: Path, members: Sequence[Deeds]) -> list[str]:
 
 
 if __name__ == "__main__":
-    own = take_part(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    by = save_by_manager if sys.argv[4:] == ["manager"] else save_sample
+    own = take_part(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), by)
     sys.stdout.write(json.dumps(asdict(own)) + "\n")

@@ -107,9 +107,16 @@ def _save_changed(root: Path, tell: Tell) -> None:
     tell("saved", _save_incrementally(root, 4))
 
 
+def save_and_keep(root: Path, *, epoch: int, kept: int) -> tuple[Path, tuple[Path, ...]]:
+    """Saves incrementally with `keep=`; the path, and what was removed for it."""
+    manager = CheckpointManager(root, _quiet(), keep=KeepLast(kept), incremental=True)
+    result = manager.save_checkpoint(**_live(), epoch=epoch)
+    assert result["path"] is not None
+    return result["path"], result["removed"]
+
+
 def _save_and_keep(root: Path, tell: Tell) -> None:
-    manager = CheckpointManager(root, _quiet(), keep=KeepLast(2), incremental=True)
-    tell("saved", manager.save_checkpoint(**_live(), epoch=4)["path"])
+    tell("saved", save_and_keep(root, epoch=4, kept=2)[0])
 
 
 def _save_and_clean(root: Path, tell: Tell) -> None:

@@ -31,11 +31,12 @@ def threads(root: Path, count: int, rounds: int) -> list[Deeds]:
     return found
 
 
-def processes(root: Path, count: int, rounds: int, first: int = 1000) -> list[Deeds]:
+def processes(root: Path, count: int, rounds: int, managers: int = 0) -> list[Deeds]:
+    """So many processes, the first of them with managers."""
     command = [sys.executable, "-m", "smartcash_format.testing.crowd", str(root)]
     members = [
         subprocess.Popen(
-            [*command, str(first + i), str(rounds)],
+            [*command, str(1000 + i), str(rounds), *(["manager"] if i < managers else [])],
             cwd=CHECKOUT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -62,15 +63,27 @@ def test_eight_processes_at_one_root_lose_nothing(tmp_path: Path) -> None:
     assert broken_promises(tmp_path / "root", deeds) == []
     assert sum(len(member.saved) for member in deeds) >= 8
     assert any(member.removed for member in deeds)
+    assert any(member.stripped for member in deeds)
 
 
+@pytest.mark.torch
+def test_managers_that_save_incrementally_and_keep_few_lose_nothing_in_a_crowd(
+    tmp_path: Path,
+) -> None:
+    deeds = processes(tmp_path / "root", 4, 8, managers=2)
+    assert broken_promises(tmp_path / "root", deeds) == []
+    assert all(member.saved for member in deeds)
+    assert any(member.removed for member in deeds[:2])
+
+
+@pytest.mark.torch
 @pytest.mark.torture
 def test_eight_threads_and_eight_processes_for_minutes_lose_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     deeds: list[Deeds] = []
     inside = threading.Thread(target=lambda: deeds.extend(threads(root, 8, 400)))
     inside.start()
-    found = processes(root, 8, 400)
+    found = processes(root, 8, 400, managers=3)
     inside.join()
     assert len(deeds) == 8
     assert broken_promises(root, deeds + found) == []
