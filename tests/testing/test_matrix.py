@@ -52,3 +52,16 @@ def test_no_kill_and_no_failure_breaks_a_promise_of_a_manager_at_some_points() -
     assert code == 0, output
     found = {row[0] for row in rows(output)}
     assert found >= {operation.name for operation in training.operations()}
+
+
+def test_the_published_table_has_every_operation_and_fault_and_breaks_no_promise() -> None:
+    text = (CHECKOUT / "docs" / "durability.md").read_text()
+    table = rows(text.partition("\n## Beside the matrix")[0])
+    found = {(row[0], row[1]) for row in table if len(row) == 8}
+    tried = [*operations(), *training.operations()]
+    assert {name for name, _ in found} == {"large save", *(one.name for one in tried)}
+    faults = {fault.name for fault in matrix.ALL_FAULTS}
+    assert {fault for name, fault in found if name == "manager: save"} == {
+        "none", "power loss", *faults
+    }  # fmt: skip
+    assert {row[-1] for row in table if len(row) in (7, 8)} == {"0"}
