@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.remedies import REMEDIES
 from smartcash_format.spec.schema import documents
 from tests.contract import attacks
 from tests.contract.invalid import INVALID
@@ -78,6 +79,26 @@ def test_the_sentences_about_invalid_examples_are_printable_and_read_on_from_the
             assert not problem.message[0].isupper(), name
 
 
+# Where the message is all that can be said of what was found.
+WITHOUT_FOUND = re.compile(
+    "archive-|pickle-|json-too-deep|meta-digest-mismatch|not-a-checkpoint", re.ASCII
+)
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_a_problem_says_what_was_found_what_is_expected_and_what_to_do(name: str) -> None:
+    for problem in validate(EXAMPLES / "invalid" / name, Depth.CONTENT).problems:
+        assert problem.fix, problem
+        assert problem.expected, problem
+        assert problem.found or WITHOUT_FOUND.match(problem.code), problem
+        assert problem.found != problem.expected, problem
+
+
+def test_every_code_of_a_validation_has_its_remedy_and_no_other_has() -> None:
+    validated = re.findall(r"^\| ([a-z-]+) \| (?:META|STRUCTURE|CONTENT) \|", FORMAT, re.M)
+    assert sorted(REMEDIES) == sorted(validated)
+
+
 def test_the_depths_are_those_that_the_examples_state() -> None:
     stated = json.loads((EXAMPLES / "depths.json").read_text())
     assert stated == {name: breach.depth.name for name, breach in INVALID.items()}
@@ -93,7 +114,7 @@ def test_no_example_is_shallower_than_the_depth_that_the_document_gives_its_code
 ELSEWHERE = {
     "json-too-large": "tests/contract/test_large.py",
     "tensor-count": "tests/contract/test_large.py",
-    "file-unreadable": "tests/store/test_catalog.py",
+    "file-unreadable": "tests/disk/test_unreadable.py",
 }
 
 

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.refusal import shown
 
 # 64-bit integers have at most 20 characters; int() of thousands of digits takes quadratic time.
 INTEGER_CHARACTERS: Final = 20
@@ -31,9 +32,10 @@ T = TypeVar("T")
 
 
 class _Refused(Exception):
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, found: str | None = None) -> None:
         self.code: Code = code
         self.message = message
+        self.found = found
 
 
 def parse_json(
@@ -46,7 +48,10 @@ def parse_json(
     try:
         return _parse(data, max_bytes, max_depth), ()
     except _Refused as refused:
-        return None, (Problem(code=refused.code, where=where, message=refused.message),)
+        problem = Problem(
+            code=refused.code, where=where, message=refused.message, found=refused.found
+        )
+        return None, (problem,)
 
 
 def dump_json(value: object, *, indent: int | None = None) -> bytes:
@@ -89,15 +94,18 @@ def _parse(data: bytes, max_bytes: int, max_depth: int) -> Any:
         raise _Refused(
             "json-too-large",
             f"has {len(data):,} bytes; at most {max_bytes:,} are allowed",
+            f"{len(data):,} bytes",
         )
     if has_too_many_values(data):
         raise _Refused("json-too-large", f"has more than {limits.JSON_VALUES:,} values")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise _Refused("json-encoding", "starts with a byte order mark; it must be plain UTF-8")
+        message = "starts with a byte order mark; it must be plain UTF-8"
+        raise _Refused("json-encoding", message, "a byte order mark")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Refused("json-encoding", f"is not UTF-8 at byte {error.start}") from None
+        odd = f"the byte 0x{data[error.start]:02x} at {error.start}"
+        raise _Refused("json-encoding", f"is not UTF-8 at byte {error.start}", odd) from None
     try:
         # Parsed in Rust: a third of json.loads's time, and no Python stack to overflow.
         value = from_json(data, allow_inf_nan=False)
@@ -122,11 +130,14 @@ def _explained(data: bytes, complaint: str, max_depth: int) -> _Refused:
             return _Refused(
                 "json-syntax",
                 f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+                shown(error.doc[error.pos : error.pos + 20])
+                if error.doc[error.pos :]
+                else "its end",
             )
         except RecursionError:
             return _Refused("json-too-deep", f"nests deeper than {max_depth} levels")
         except UnicodeEncodeError:
-            return _Refused("json-encoding", "has a lone surrogate in a string")
+            return _Refused("json-encoding", "has a lone surrogate in a string", "a lone surrogate")
     return _Refused("json-syntax", f"is not JSON: {complaint}")
 
 
@@ -185,7 +196,7 @@ def _check_integers(integers: list[int]) -> None:
 
 def _check_floats(floats: list[float]) -> None:
     if max(floats) == math.inf or min(floats) == -math.inf:
-        raise _Refused("json-number", "has a number too large for a double")
+        raise _Refused("json-number", "has a number too large for a double", "an infinity")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -194,13 +205,14 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Refused("json-duplicate-key", f"has the key {key[:80]!r} twice")
+                raise _Refused("json-duplicate-key", f"has the key {key[:80]!r} twice", shown(key))
             seen.add(key)
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise _Refused("json-number", f'has the literal {name}; it is written as the string "{name}"')
+    message = f'has the literal {name}; it is written as the string "{name}"'
+    raise _Refused("json-number", message, name)
 
 
 def _integer(digits: str) -> int:
@@ -212,11 +224,13 @@ def _integer(digits: str) -> int:
 
 
 def _beyond_64_bits(digits: str) -> _Refused:
-    return _Refused("json-number", f"has an integer beyond 64 bits: {digits[:24]}")
+    message = f"has an integer beyond 64 bits: {digits[:24]}"
+    return _Refused("json-number", message, digits[:24])
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise _Refused("json-number", f"has a number too large for a double: {digits[:24]}")
+        message = f"has a number too large for a double: {digits[:24]}"
+        raise _Refused("json-number", message, digits[:24])
     return value

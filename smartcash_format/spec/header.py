@@ -25,7 +25,7 @@ from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.documents import parse_json
 from smartcash_format.spec.problems import Problem
-from smartcash_format.spec.refusal import Refused
+from smartcash_format.spec.refusal import Refused, shown
 
 # Every dtype of safetensors 0.8 and its bits an element, in the order that its writer sorts by,
 # last first: descending alignment, so that each tensor starts on a multiple of its element.
@@ -108,8 +108,15 @@ def read_header(
         return None, (_too_short(where, len(prefix), size_bytes),)
     length = int.from_bytes(prefix, "little")
     if length > limits.HEADER_BYTES:
-        message = f"gives its header {length:,} bytes; at most {limits.HEADER_BYTES:,} are allowed"
-        return None, (Problem(code="header-length", where=where, message=message),)
+        most = f"at most {limits.HEADER_BYTES:,}"
+        problem = Problem(
+            code="header-length",
+            where=where,
+            message=f"gives its header {length:,} bytes; {most} are allowed",
+            found=f"{length:,} bytes",
+            expected=most,
+        )
+        return None, (problem,)
     if _LENGTH_BYTES + length > size_bytes:
         return None, (_too_short(where, size_bytes, _LENGTH_BYTES + length),)
     raw = stream.read(length)
@@ -205,15 +212,21 @@ def _header(
     metadata = document.pop(_METADATA_KEY, {})
     found = list(islice(_metadata_problems(where, metadata), _PROBLEMS))
     if len(document) > limits.TENSORS:
-        message = f"has {len(document):,} tensors; at most {limits.TENSORS:,} are allowed"
-        return None, (Problem(code="tensor-count", where=where, message=message),)
+        most = f"at most {limits.TENSORS:,}"
+        problem = Problem(
+            code="tensor-count",
+            where=where,
+            message=f"has {len(document):,} tensors; {most} are allowed",
+            found=f"{len(document):,}",
+            expected=most,
+        )
+        return None, (problem,)
     tensors: dict[str, TensorInfo] = {}
     for name, entry in document.items():
         try:
             tensors[name] = _tensor(name, entry)
         except Refused as refused:
-            spot = f"{where}: {name[:80]!r}{refused.part}"
-            found.append(Problem(code=refused.code, where=spot, message=refused.message))
+            found.append(refused.problem(f"{where}: {name[:80]!r}"))
             if len(found) >= _PROBLEMS:
                 break
     if not found:
@@ -270,34 +283,45 @@ def _canonical(raw: bytes) -> dict[str, Any] | None:
 def _metadata_problems(where: str, metadata: object) -> Iterator[Problem]:
     spot = f"{where}: {_METADATA_KEY}"
     if not isinstance(metadata, dict):
-        yield Problem(code="header-metadata", where=spot, message="is no object of strings")
+        message, kind = "is no object of strings", type(metadata).__name__
+        yield Problem(code="header-metadata", where=spot, message=message, found=kind)
         return
     for key, value in metadata.items():
         if not isinstance(value, str):
             message = f"has a value that is no string under the key {key[:80]!r}"
-            yield Problem(code="header-metadata", where=spot, message=message)
+            kind = type(value).__name__
+            yield Problem(code="header-metadata", where=spot, message=message, found=kind)
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
     """The tensor that an entry describes. Raises Refused with the first thing wrong in it."""
     if fault := name_fault(name):
-        raise Refused("tensor-name", fault)
+        raise Refused("tensor-name", fault, found=shown(name))
     try:
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         exact = len(entry) == _FIELDS
     except (TypeError, KeyError):
         exact = False
     if not exact:
-        raise Refused("header-field", "must have the fields dtype, shape, data_offsets only")
+        message = "must have the fields dtype, shape, data_offsets only"
+        raise Refused("header-field", message, found=_fields(entry))
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise Refused("tensor-dtype", f"is unknown: {str(dtype)[:40]!r}", ".dtype")
+        spelled = repr(str(dtype)[:40])
+        raise Refused("tensor-dtype", f"is unknown: {spelled}", ".dtype", found=spelled)
     if fault := shape_fault(shape):
-        raise Refused("tensor-shape", fault, ".shape")
+        raise Refused("tensor-shape", fault, ".shape", found=_short(shape))
     begin, end = _span(offsets)
     bits = math.prod(shape, start=DTYPE_BITS[dtype])
     if bits != (end - begin) * 8:
-        message = f"gives {end - begin:,} bytes to {dtype} of shape {shape}: {bits / 8:,g} are due"
-        raise Refused("tensor-size", message, ".data_offsets")
+        due = f"{bits / 8:,g}"
+        message = f"gives {end - begin:,} bytes to {dtype} of shape {shape}: {due} are due"
+        raise Refused(
+            "tensor-size",
+            message,
+            ".data_offsets",
+            found=f"{end - begin:,} bytes",
+            expected=f"{due} bytes",
+        )
     return TensorInfo(dtype, tuple(shape), begin, end)
 
 
@@ -338,7 +362,22 @@ def _span(offsets: object) -> tuple[int, int]:
         if ordered and end <= limits.INTEGER_MAX:
             return begin, end
     message = "must be two integers within 64 bits, none negative, the first not the larger"
-    raise Refused("tensor-offsets", message, ".data_offsets")
+    raise Refused(
+        "tensor-offsets",
+        message,
+        ".data_offsets",
+        found=_short(offsets),
+        expected="two positions, the first not the larger",
+    )
+
+
+def _fields(entry: object) -> str:
+    return _short(sorted(entry)) if isinstance(entry, dict) else type(entry).__name__
+
+
+def _short(value: object) -> str:
+    text = repr(value[:8] if isinstance(value, list) else value)
+    return text[:80] if text.isprintable() else type(value).__name__
 
 
 def _layout_problems(
@@ -351,7 +390,13 @@ def _layout_problems(
             after = repr(before[:80]) if before else "the header"
             message = f"starts at {info.begin:,}, where {end:,} is due: it {what} {after}"
             spot = f"{where}: {name[:80]!r}.data_offsets"
-            yield Problem(code="tensor-offsets", where=spot, message=message)
+            yield Problem(
+                code="tensor-offsets",
+                where=spot,
+                message=message,
+                found=f"{info.begin:,}",
+                expected=f"{end:,}",
+            )
         end, before = info.end, name
     expected = data_start + end
     if size_bytes < expected:

@@ -201,6 +201,7 @@ def check_seal(data: bytes, document: Mapping[str, Any]) -> Problem | None:
             code="field-missing" if stated is None else "field-invalid",
             where=where,
             message="has no digest of its own bytes",
+            found=_shown(stated),
         )
     if not digest.is_known(stated):
         algorithm = digest.algorithm_of(stated)
@@ -208,6 +209,7 @@ def check_seal(data: bytes, document: Mapping[str, Any]) -> Problem | None:
             code="digest-unknown",
             where=where,
             message=f"uses the digest {algorithm}, which this reader does not know",
+            found=algorithm,
             fix="upgrade smartcash-format",
         )
     if digest.seal_holds(data, stated):
@@ -246,6 +248,7 @@ def validate_document(
             code="field-unknown",
             where=f"{where}: {_path(loc)}",
             message=f"is no field of format version {version}",
+            found=_shown(loc[-1]),
         )
         for loc in unknown
     )
@@ -269,7 +272,8 @@ def _unknown(value: object, loc: tuple[str | int, ...]) -> Iterator[tuple[str | 
 def _problem(item: dict[str, Any], where: str) -> Problem:
     place = f"{where}: {_path(item['loc'])}"
     if item["type"] == "missing":
-        return Problem(code="field-missing", where=place, message="is missing, and required")
+        message = "is missing, and required"
+        return Problem(code="field-missing", where=place, message=message, found="nothing")
     # Worded by pydantic, as "Input should be ..." or "Value error, ...": a part of our sentence.
     text = item["msg"].removeprefix("Value error, ")
     return Problem(

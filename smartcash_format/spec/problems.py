@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from smartcash_format.spec.displaying import Displayed
+from smartcash_format.spec.remedies import REMEDIES
 
 if TYPE_CHECKING:
     from smartcash_format.spec.meta import Meta
@@ -93,7 +94,8 @@ class Problem:
     """One breach at one place.
 
     `code` is stable, `message` may be reworded. `where` is a file of the checkpoint or a path in
-    it (`meta.json: files["model.safetensors"].size_bytes`), `fix` says what to do.
+    it (`meta.json: files["model.safetensors"].size_bytes`). `found` is None where `message` is all
+    that can be said of it; `expected` and `fix`, what to do, follow from the code where not given.
     """
 
     code: Code
@@ -102,6 +104,13 @@ class Problem:
     found: str | None = None
     expected: str | None = None
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        expected, fix = REMEDIES.get(self.code, (None, ""))
+        if self.expected is None:
+            object.__setattr__(self, "expected", expected)
+        if not self.fix:
+            object.__setattr__(self, "fix", fix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

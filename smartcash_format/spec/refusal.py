@@ -14,22 +14,32 @@ class Refused(Exception):
     """Raised and caught inside the readers of this room: outside, findings are values."""
 
     def __init__(
-        self, code: Code, message: str, part: str = "", *, found: str | None = None, fix: str = ""
+        self,
+        code: Code,
+        message: str,
+        part: str = "",
+        *,
+        found: str | None = None,
+        expected: str | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(message)
         self.code: Code = code
         self.message = message
         self.part = part
         self.found = found
+        self.expected = expected
         self.fix = fix
 
     def problem(self, where: str) -> Problem:
-        """The finding, in the part of the file that it is about."""
+        """The finding, in the part of the file that it is about; `.field` is a part of an entry."""
+        between = "" if not self.part or self.part.startswith(".") else ": "
         return Problem(
             code=self.code,
-            where=f"{where}: {self.part}" if self.part else where,
+            where=f"{where}{between}{self.part}",
             message=self.message,
             found=self.found,
+            expected=self.expected,
             fix=self.fix,
         )
 

@@ -76,6 +76,7 @@ def _names(meta: Meta) -> Iterator[Problem]:
                 code="file-name",
                 where=_file(name),
                 message="differs from another name only in case; some file systems have one of two",
+                found=repr(name[:80]),
             )
         role, _ = layout.role_of(name)
         if record.role != role and not meta.version.is_newer_minor:
@@ -92,32 +93,43 @@ def _parts(meta: Meta) -> Iterator[Problem]:
     """The parts that meta describes are the parts that it lists."""
     wants: list[tuple[str, bool, str]] = [
         (layout.TENSORS, True, "every checkpoint has one"),
-        (layout.OPTIMIZER, meta.optimizer is not None, "optimizer says so"),
-        (layout.SCHEDULER, meta.scheduler is not None, "scheduler says so"),
+        (layout.OPTIMIZER, meta.optimizer is not None, "the field optimizer"),
+        (layout.SCHEDULER, meta.scheduler is not None, "the field scheduler"),
     ]
     if meta.rng or meta.extra:
-        wants.append((layout.EXTRA, True, "rng or extra says so"))
-    for name, wanted, why in wants:
-        if wanted != (name in meta.files):
-            yield _unlisted_part(name, wanted, why)
+        wants.append((layout.EXTRA, True, "the field rng or extra"))
+    for name, wanted, what in wants:
+        if wanted and name not in meta.files:
+            why = what if name == layout.TENSORS else f"{what} tells of it"
+            yield Problem(
+                code="file-missing",
+                where=_file(name),
+                message=f"is missing from the list: {why}",
+                found="no such file in the list",
+                expected=name,
+            )
+        elif not wanted and name in meta.files:
+            yield _unlisted_part(name, f"{what} does not tell of it")
     shards: dict[str, list[str]] = {name: [] for name in meta.weights}
     for name in meta.files:
         role, weight_set = layout.role_of(name)
         if role not in ("weights", "index") or weight_set is None:
             continue
         if weight_set not in shards:
-            yield _unlisted_part(name, False, f"weights has no set {weight_set!r}")
+            yield _unlisted_part(name, f"weights has no set {weight_set!r}")
         elif role == "weights":
             shards[weight_set].append(name)
     for weight_set, names in shards.items():
         yield from _shards(meta, weight_set, sorted(names))
 
 
-def _unlisted_part(name: str, wanted: bool, why: str) -> Problem:
+def _unlisted_part(name: str, why: str) -> Problem:
     return Problem(
-        code="file-missing" if wanted else "file-role",
+        code="file-role",
         where=_file(name),
-        message=f"is missing from the list: {why}" if wanted else f"is listed, but {why} not",
+        message=f"is listed, but {why}",
+        found=name,
+        expected="only files of parts that meta.json tells of",
     )
 
 
@@ -135,10 +147,12 @@ def _shards(meta: Meta, weight_set: str, names: list[str]) -> Iterator[Problem]:
         where=f"{META}: files",
         message=f"list neither {single} alone nor all shards of it with {index}",
         found=", ".join(names)[:200] or "none",
+        expected=f"{single}, or its shards and {index}",
     )
 
 
 def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
+    refused = {each.where for each in observed.problems if each.code == "file-unreadable"}
     for name, record in meta.files.items():
         if not layout.is_plain_name(name):
             continue  # never looked for; its name is the problem
@@ -146,11 +160,15 @@ def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
             yield Problem(
                 code="file-kind", where=name, message=f"is {odd}, not a plain file", found=odd
             )
+        elif name in refused:
+            continue  # said already: nobody knows whether it is there
         elif name not in observed.sizes:
             yield Problem(
                 code="file-missing",
                 where=name,
                 message="is listed in meta.json and not there: the copy or upload is incomplete",
+                found="nothing",
+                expected=f"{record.size_bytes:,} bytes",
                 fix=RESTORE,
             )
         elif observed.sizes[name] != record.size_bytes:
@@ -195,7 +213,11 @@ def _weight_set(
     names = len(found.tensors) + len(found.aliases)
     dtypes = Counter(dtype for _, dtype, _, _ in found.lines())
     if names != stated.tensors or dtypes != stated.dtypes:
-        yield _disagree(f"counts of {name} differ from meta.json", names, stated.tensors)
+        yield _disagree(
+            f"counts of {name} differ from meta.json",
+            _counts(names, dtypes),
+            _counts(stated.tensors, stated.dtypes),
+        )
     finite = all(math.isfinite(r.l2) for r in found.tensors.values() if r.l2 is not None)
     if finite != stated.finite:
         yield _disagree(f"the norms of {name} say otherwise of finite", finite, stated.finite)
@@ -216,6 +238,11 @@ def _weight_set(
         )
 
 
+def _counts(tensors: int, dtypes: Mapping[str, int]) -> str:
+    each = ", ".join(f"{count} {dtype}" for dtype, count in sorted(dtypes.items()))
+    return f"{tensors} tensors: {each or 'none'}"
+
+
 def _header(file: str, header: Header, listed: Mapping[str, TensorRecord]) -> Iterator[Problem]:
     yield from _same_names(file, header.tensors, listed)
     for name in header.tensors.keys() & listed.keys():
@@ -231,13 +258,18 @@ def _header(file: str, header: Header, listed: Mapping[str, TensorRecord]) -> It
 def _index(index: str, weight_map: Mapping[str, str], found: WeightSetTensors) -> Iterator[Problem]:
     expected = {name: record.file for name, record in found.tensors.items()}
     if weight_map != expected:
-        odd = sorted(set(weight_map.items()) ^ set(expected.items()))[:3]
         yield Problem(
             code="index-mismatch",
             where=index,
             message="does not name the same tensor in the same file as tensors.json",
-            found=str(odd)[:200],
+            found=_places(weight_map.items() - expected.items()),
+            expected=_places(expected.items() - weight_map.items()),
         )
+
+
+def _places(odd: Iterable[tuple[str, str]]) -> str:
+    """The first tensors of one side that the other has not, with their files."""
+    return ", ".join(f"{name[:80]!r} in {file[:80]!r}" for name, file in sorted(odd)[:3]) or "none"
 
 
 def _aliases(name: str, found: WeightSetTensors) -> Iterator[Problem]:
@@ -276,6 +308,7 @@ def _other_extra(where: str, names: Iterable[object]) -> Problem:
         where=where,
         message=f"stands on one side only, in the file or in meta.json: {shown}",
         found=shown,
+        expected="the same names on both sides",
     )
 
 

@@ -25,6 +25,7 @@ from smartcash_format.spec.documents import (
 from smartcash_format.spec.header import name_fault
 from smartcash_format.spec.meta import PROBLEMS, validate_document
 from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.refusal import shown
 from smartcash_format.spec.values import (
     Count,
     Digest,
@@ -153,7 +154,7 @@ def _name_problems(tensors: Tensors) -> Iterator[Problem]:
         for name in chain(weights.tensors, weights.aliases, filter(None, weights.modules)):
             if fault := name_fault(name):
                 where = f"{WHERE}: weights.{set_name}: {name[:80]!r}"
-                yield Problem(code="tensor-name", where=where, message=fault)
+                yield Problem(code="tensor-name", where=where, message=fault, found=shown(name))
 
 
 # A save reads back what it has just written.

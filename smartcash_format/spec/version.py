@@ -38,7 +38,13 @@ def gate(
 ) -> tuple[Version | None, Problem | None]:
     """The document's version, or the problem that keeps this reader from looking further."""
     if not isinstance(document, dict):
-        return None, Problem(code="field-invalid", where=where, message="is not a JSON object")
+        return None, Problem(
+            code="field-invalid",
+            where=where,
+            message="is not a JSON object",
+            found=type(document).__name__,
+            expected="an object",
+        )
     found = document.get("format")
     if found != format:
         return None, Problem(
