@@ -7,8 +7,9 @@ programs of torch files, as data; CONTENT also hashes every byte, once. None of 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from smartcash_format.spec.rules import Observed, check
 from smartcash_format.spec.tensors import Tensors, parse_tensors
 from smartcash_format.spec.watching import Progress, watched
 
+Unreadable = Callable[[str, OSError], Problem]
 # Hashed at a time: large enough that blake3 uses its widest path, small enough to show progress.
 CHUNK_BYTES: Final = 16 << 20
 # blake3 is bound by memory beyond this; more threads only take cores from a training.
@@ -36,13 +38,18 @@ def validate(
 ) -> Report:
     """A report of every breach found as deep as asked; it never raises for what it finds.
 
-    `progress` is called with (bytes hashed, bytes to hash) at CONTENT.
+    What the system does not let be read is found too, as `file-unreadable`; everything else is
+    looked at all the same. `progress` is called with (bytes hashed, bytes to hash) at CONTENT.
     """
-    opened, problems = try_open(path)
+    try:
+        opened, problems = try_open(path)
+    except OSError as error:
+        where = layout.META if error.filename in (None, layout.META) else "."
+        return Report(path=Path(path), depth=depth, problems=(_unreadable(where, error),))
     if opened is None:
         return Report(path=Path(path), depth=depth, problems=problems)
     with opened:
-        observed = observe(opened, depth, progress=progress)
+        observed = observe(opened, depth, progress=progress, unreadable=_unreadable)
         return Report(
             path=Path(path),
             depth=depth,
@@ -59,12 +66,14 @@ def observe(
     *,
     names: Collection[str] | None = None,
     progress: Progress | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Observed:
     """What lies in an opened checkpoint, as far as `depth` looks.
 
     Every listed file's size is looked at; `names` bounds which files are read, None is all.
+    `unreadable` makes a problem of an error of the system; without it OSError passes through.
     """
-    looked = _Look(opened, opened.meta.files if names is None else names)
+    looked = _Look(opened, opened.meta.files if names is None else names, unreadable)
     looked.sizes_of_files()
     if depth >= Depth.STRUCTURE:
         looked.structure()
@@ -76,7 +85,7 @@ def observe(
         depth=depth,
         sizes=looked.sizes,
         odd=looked.odd,
-        unlisted=sorted(name for name in opened.names() if name not in listed),
+        unlisted=sorted(name for name in looked.names_there() if name not in listed),
         tensors=looked.tensors,
         headers=looked.headers,
         indexes=looked.indexes,
@@ -88,9 +97,12 @@ def observe(
 
 
 class _Look:
-    def __init__(self, opened: Opened, names: Collection[str]) -> None:
+    def __init__(
+        self, opened: Opened, names: Collection[str], unreadable: Unreadable | None
+    ) -> None:
         self.opened = opened
         self.names = names
+        self.unreadable = unreadable
         self.sizes: dict[str, int] = {}
         self.odd: dict[str, str] = {}
         self.tensors: Tensors | None = None
@@ -100,49 +112,70 @@ class _Look:
         self.digests: dict[str, str] = {}
         self.tensor_digests: dict[str, dict[str, str]] = {}
         self.problems: list[Problem] = []
+        self.refused: set[str] = set()
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """What the system refuses here is a problem of this file, where a problem is wanted."""
+        try:
+            yield
+        except OSError as error:
+            if self.unreadable is None:
+                raise
+            self.problems.append(self.unreadable(name, error))
+            self.refused.add(name)
+
+    def names_there(self) -> list[str]:
+        with self._reading("."):
+            return self.opened.names()
+        return []
 
     def sizes_of_files(self) -> None:
         for name in self.opened.meta.files:
             if not layout.is_plain_name(name):
                 continue  # never handed to the system: check() names it
-            try:
-                self.sizes[name] = self.opened.listed_size(name)
-            except FileNotFoundError:
-                continue
-            except NotPlainFileError as error:
-                self.odd[name] = str(error.strerror)
+            with self._reading(name):
+                try:
+                    self.sizes[name] = self.opened.listed_size(name)
+                except FileNotFoundError:
+                    continue
+                except NotPlainFileError as error:
+                    self.odd[name] = str(error.strerror)
 
     def structure(self) -> None:
         for name in self._whole():
-            role, _ = layout.role_of(name)
-            match role:
-                case "tensors":
-                    data = self.opened.read(name, limits.TENSORS_BYTES)
-                    self.tensors, problems = parse_tensors(data)
-                    self.problems += problems
-                case "index":
-                    self._index(name)
-                case "weights":
-                    header, problems = read_header(
-                        self.opened.raw(name), self.sizes[name], where=name
-                    )
-                    self.problems += problems
-                    if header is not None:
-                        self.headers[name] = header
-                case "optimizer" | "scheduler" | "extra":
-                    scanned, problems = scan_torch_file(
-                        self.opened.raw(name), self.sizes[name], where=name
-                    )
-                    self.problems += problems
-                    if scanned is not None:
-                        self.torch_files[name] = scanned
-                case _:
-                    pass
+            with self._reading(name):
+                self._structure(name)
+
+    def _structure(self, name: str) -> None:
+        role, _ = layout.role_of(name)
+        match role:
+            case "tensors":
+                data = self.opened.read(name, limits.TENSORS_BYTES)
+                self.tensors, problems = parse_tensors(data)
+                self.problems += problems
+            case "index":
+                self._index(name)
+            case "weights":
+                header, problems = read_header(self.opened.raw(name), self.sizes[name], where=name)
+                self.problems += problems
+                if header is not None:
+                    self.headers[name] = header
+            case "optimizer" | "scheduler" | "extra":
+                scanned, problems = scan_torch_file(
+                    self.opened.raw(name), self.sizes[name], where=name
+                )
+                self.problems += problems
+                if scanned is not None:
+                    self.torch_files[name] = scanned
+            case _:
+                pass
 
     def _whole(self) -> Iterator[str]:
         """The files worth reading: those with their listed size; the others are named already."""
         for name, record in self.opened.meta.files.items():
-            if name in self.names and self.sizes.get(name) == record.size_bytes:
+            is_whole = self.sizes.get(name) == record.size_bytes
+            if is_whole and name in self.names and name not in self.refused:
                 yield name
 
     def _index(self, name: str) -> None:
@@ -156,23 +189,33 @@ class _Look:
             self.indexes[name] = weight_map
         else:
             message = "has no weight_map from tensor names to files"
-            self.problems.append(Problem(code="index-mismatch", where=name, message=message))
+            self.problems.append(
+                Problem(
+                    code="index-mismatch",
+                    where=name,
+                    message=message,
+                    found=f"weight_map: {type(weight_map).__name__}",
+                    expected="an object that names a file for each tensor",
+                )
+            )
 
     def content(self, progress: Progress | None) -> None:
         names = list(self._whole())
         total = sum(self.sizes[name] for name in names)
         done = 0
-        with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(_threads()) as pool:
             for name in names:
-                done = self._hash(name, pool, done, total, progress)
+                with self._reading(name):
+                    self._hash(name, pool, done, total, progress)
+                done += self.sizes[name]
 
     def _hash(
         self, name: str, pool: ThreadPoolExecutor, done: int, total: int, progress: Progress | None
-    ) -> int:
+    ) -> None:
         data = self.opened.buffer(name)
         algorithm = digest.algorithm_of(self.opened.meta.files[name].digest)
         if not digest.is_known(self.opened.meta.files[name].digest):
-            return done + len(data)
+            return
         futures = {}
         if (header := self.headers.get(name)) is not None:
             start = header.data_start
@@ -185,7 +228,8 @@ class _Look:
                 )
                 for tensor, info in header.tensors.items()
             }
-        running = digest.hasher(algorithm)
+        # All cores, unlike saving: nothing trains in a process that looks at every byte.
+        running = digest.hasher(algorithm, threads=_threads())
         for begin in range(0, len(data), CHUNK_BYTES):
             chunk = data[begin : begin + CHUNK_BYTES]
             running.update(chunk)
@@ -194,7 +238,6 @@ class _Look:
                 progress(done, total)
         self.digests[name] = digest.named(running, algorithm)
         self.tensor_digests[name] = {tensor: f.result() for tensor, f in futures.items()}
-        return done
 
     def _stated(self, file: str) -> dict[str, str]:
         """Tensor name to the algorithm that tensors.json digests it with, where it is known."""
@@ -205,6 +248,21 @@ class _Look:
             for name, record in weight_set.tensors.items()
             if record.file == file and digest.is_known(record.digest)
         }
+
+
+def _threads() -> int:
+    return min(HASHING_THREADS, os.cpu_count() or 1)
+
+
+def _unreadable(where: str, error: OSError) -> Problem:
+    found = error.strerror or str(error)
+    return Problem(
+        code="file-unreadable",
+        where=where,
+        message=f"cannot be read: {found}",
+        found=found,
+        expected="what the system lets be read",
+    )
 
 
 def _is_text_map(value: Any) -> bool:
