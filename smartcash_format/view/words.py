@@ -10,12 +10,18 @@ from typing import Final
 # Directions, joiners and line separators change how the text beside them reads.
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
-_AGES: Final = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+# How many of the next smaller unit make one.
+_AGES: Final = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
+# From here a number of elements is no longer a model's, and may be too large for a float.
+_COUNTLESS: Final = 10**18
 
 
-def harmless(text: str, limit: int = 1_000) -> str:
-    """Foreign text with every control, direction and unassigned character shown as its escape."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+def harmless(text: str, limit: int | None = 1_000) -> str:
+    """Foreign text with every control, direction and unassigned character shown as its escape.
+
+    What is longer than `limit` characters ends in "…"; None cuts nothing.
+    """
+    cut = text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(_escaped(character) for character in cut)
@@ -40,6 +46,8 @@ def size(size_bytes: int) -> str:
 
 def count(number: int) -> str:
     """A number of parameters: `17.6 M`."""
+    if number >= _COUNTLESS:
+        return "over 1000 P"
     value = float(number)
     for unit in ("", " k", " M", " G", " T"):
         if value < 999.5:
@@ -49,12 +57,14 @@ def count(number: int) -> str:
 
 
 def age(saved_at: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit that fits; a moment ahead of `now` is `0 s`."""
-    seconds = max(0.0, (now - saved_at).total_seconds())
+    """How long ago, such as `1.5 h` or `12 d`; a moment ahead of `now` is `0 s`."""
+    value = max(0.0, (now - saved_at).total_seconds())
     for length, unit in _AGES:
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return "0 s"
+        shown = f"{value:.0f}" if value >= 9.95 or unit == "s" else f"{value:.1f}"
+        if float(shown) < length:
+            return f"{shown.removesuffix('.0')} {unit}"
+        value /= length
+    return f"{value:.1f}".removesuffix(".0") + " y"
 
 
 def number(value: float) -> str:
