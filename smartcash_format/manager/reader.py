@@ -133,7 +133,8 @@ class CheckpointReader:
     def display_checkpoints(self) -> None:
         """Shows the checkpoints under the root as a table, the best one marked."""
         listing = self._store.list()
-        display(listing, best=self._best_of(listing), root=self._root)
+        best = self._best_of(listing)
+        display(listing, best=best, root=self._root, metric=self._monitor, mode=self._mode)
 
     def report(self, path: PathLike) -> Path:
         """Writes the checkpoints under the root as one HTML file to `path`, and returns the path.

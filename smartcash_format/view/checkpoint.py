@@ -4,51 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.text import Text
 from rich.tree import Tree
 
+from smartcash_format.spec import layout
 from smartcash_format.spec.meta import Meta, WeightSet
+from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.tensors import Tensors
 from smartcash_format.view import words
-
-# A config longer than this is looked at as JSON.
-CONFIG_LINES: Final = 60
-_VALUE_CHARACTERS: Final = 120
+from smartcash_format.view.layers import layer_tree
+from smartcash_format.view.terminal import SCREEN, Room
 
 
-def checkpoint_tree(path: Path, meta: Meta, *, now: datetime) -> Tree:
-    """The tree of one checkpoint."""
-    tree = Tree(Text(words.harmless(str(path)), style="bold"))
+def checkpoint_tree(
+    path: Path,
+    meta: Meta,
+    *,
+    now: datetime,
+    tensors: Tensors | None = None,
+    problems: Sequence[Problem] = (),
+    unlisted: Sequence[str] = (),
+    room: Room = SCREEN,
+) -> Tree:
+    """The tree of one checkpoint.
+
+    `tensors` adds the layers of each weight set; `problems` says why they are not there. `unlisted`
+    are the names in the directory that meta.json does not list.
+    """
+    tree = Tree(Text(words.harmless(str(path), None), style="bold"))
+    leaf = partial(_leaf, room=room)
     step = "" if meta.step is None else f", step {meta.step}"
     best = ", flagged best" if meta.is_best else ""
     age = words.age(meta.saved_at, now)
-    _leaf(tree, "saved", f"{meta.saved_at:%Y-%m-%d %H:%M:%S} UTC ({age} ago)")
-    _leaf(tree, "epoch", f"{meta.epoch}{step}{best}")
+    leaf(tree, "saved", f"{meta.saved_at:%Y-%m-%d %H:%M:%S} UTC ({age} ago)")
+    leaf(tree, "epoch", f"{meta.epoch}{step}{best}")
     for name, value in (("backbone", meta.backbone), ("dataset", meta.dataset)):
         if value is not None:
-            _leaf(tree, name, value)
+            leaf(tree, name, value)
     if meta.tags:
-        _leaf(tree, "tags", " ".join(meta.tags))
+        leaf(tree, "tags", " ".join(meta.tags))
     if meta.metrics:
         metrics = tree.add(Text("metrics"))
         for name in sorted(meta.metrics):
-            _leaf(metrics, name, words.number(meta.metrics[name]))
+            leaf(metrics, name, words.number(meta.metrics[name]))
     for name, weights in meta.weights.items():
-        _leaf(tree, f"weights {name}", _weights(weights))
+        branch = leaf(tree, f"weights {name}", _weights(weights))
+        if tensors is not None and name in tensors.weights:
+            layers = layer_tree(name, tensors.weights[name].tensors, lines=room.lines)
+            branch.children += layers.children
+        for problem in problems:
+            leaf(branch, "layers", f"cannot be shown: {problem.where} {problem.message}")
     if meta.optimizer is not None:
         groups = ", ".join(f"{group.parameters} parameters" for group in meta.optimizer.groups)
-        _leaf(tree, "optimizer", f"{meta.optimizer.class_name or 'a state dict'} ({groups})")
+        leaf(tree, "optimizer", f"{meta.optimizer.class_name or 'a state dict'} ({groups})")
     if meta.scheduler is not None:
-        _leaf(tree, "scheduler", meta.scheduler.class_name or "a state dict")
+        leaf(tree, "scheduler", meta.scheduler.class_name or "a state dict")
     if meta.extra or meta.rng:
-        _leaf(tree, "extra", ", ".join([*meta.extra, *(["random state"] if meta.rng else [])]))
+        leaf(tree, "extra", ", ".join([*meta.extra, *(["random state"] if meta.rng else [])]))
+    _files(tree, meta, unlisted, room)
+    _config(tree, meta.config, room)
+    return tree
+
+
+def _files(tree: Tree, meta: Meta, unlisted: Sequence[str], room: Room) -> None:
+    """What the directory holds, the largest first."""
     files = tree.add(Text(f"files, {words.size(meta.size_bytes)}"))
     for name in sorted(meta.files, key=lambda name: -meta.files[name].size_bytes):
-        _leaf(files, name, words.size(meta.files[name].size_bytes))
-    _config(tree, meta.config)
-    return tree
+        _leaf(files, name, words.size(meta.files[name].size_bytes), room=room)
+    _leaf(files, layout.META, "this description", room=room)
+    for name in unlisted[: room.names]:
+        _leaf(files, name, "not listed in meta.json", room=room)
+    if room.names is not None and len(unlisted) > room.names:
+        files.add(Text(f"... {len(unlisted) - room.names} more that are not listed", style="dim"))
 
 
 def _weights(weights: WeightSet) -> str:
@@ -62,15 +93,15 @@ def _weights(weights: WeightSet) -> str:
     return ", ".join(parts)
 
 
-def _config(tree: Tree, config: Any) -> None:
+def _config(tree: Tree, config: Any, room: Room) -> None:
     if config is None:
         return
     lines = list(_flat(config))
     branch = tree.add(Text("config"))
-    for path, value in lines[:CONFIG_LINES]:
-        _leaf(branch, path or "value", value)
-    if len(lines) > CONFIG_LINES:
-        branch.add(Text(f"... {len(lines) - CONFIG_LINES} more: show --format json", style="dim"))
+    for path, value in lines[: room.lines]:
+        _leaf(branch, path or "value", value, room=room)
+    if room.lines is not None and len(lines) > room.lines:
+        branch.add(Text(f"... {len(lines) - room.lines} more: show --format json", style="dim"))
 
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
@@ -86,6 +117,6 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, str(value))]
 
 
-def _leaf(tree: Tree, name: str, value: str) -> None:
-    text = words.harmless(value, _VALUE_CHARACTERS)
-    tree.add(Text.assemble((words.harmless(name), "cyan"), "  ", text))
+def _leaf(tree: Tree, name: str, value: str, *, room: Room) -> Tree:
+    text = words.harmless(value, room.characters)
+    return tree.add(Text.assemble((words.harmless(name, None), "cyan"), "  ", text))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from rich.text import Text
 from rich.tree import Tree
 
 from smartcash_format.spec.diff import Diff, FieldChange, MetricChange, WeightsDiff
 from smartcash_format.view import words
+from smartcash_format.view.terminal import SCREEN, Room
 
-NAMES_SHOWN: Final = 12
 _VERDICTS: Final = {
     "same": ("the same weights", "green"),
     "different": ("other weights", "yellow"),
@@ -19,53 +19,55 @@ _VERDICTS: Final = {
 }
 
 
-def comparison(found: Diff, *, before: str, after: str) -> Tree:
-    """The tree of a diff."""
+def comparison(found: Diff, *, before: str, after: str, room: Room = SCREEN) -> Tree:
+    """The tree of a diff; what there is no room for is counted."""
     text, style = _VERDICTS[found.same_weights]
     tree = Tree(Text.assemble((text, f"bold {style}")))
-    tree.add(Text(f"- {words.harmless(before)}"))
-    tree.add(Text(f"+ {words.harmless(after)}"))
-    metrics = [change for change in found.metrics if change.differs]
-    if metrics:
-        branch = tree.add(Text("metrics"))
-        for metric in metrics:
-            branch.add(Text(_metric(metric)))
+    tree.add(Text(f"- {words.harmless(before, None)}"))
+    tree.add(Text(f"+ {words.harmless(after, None)}"))
+    _add(tree, "metrics", [_metric(each) for each in found.metrics if each.differs], room.lines)
     for title, changes in (("metadata", found.fields), ("config", found.config)):
-        if changes:
-            branch = tree.add(Text(title))
-            for change in changes[: 5 * NAMES_SHOWN]:
-                branch.add(Text(_field(change)))
+        _add(tree, title, [_field(change, room) for change in changes], room.lines)
     for weights in found.weights:
-        _weights(tree, weights)
+        _weights(tree, weights, room)
     return tree
+
+
+def _add(tree: Tree, title: str, lines: Sequence[str], most: int | None) -> None:
+    """A branch of lines, those beyond the most counted; nothing where there is no line."""
+    if not lines:
+        return
+    branch = tree.add(Text(title))
+    for line in lines[:most]:
+        branch.add(Text(line))
+    if most is not None and len(lines) > most:
+        branch.add(Text(f"... {len(lines) - most} more: diff --format json", style="dim"))
 
 
 def _metric(change: MetricChange) -> str:
     before = "-" if change.before is None else words.number(change.before)
     after = "-" if change.after is None else words.number(change.after)
     delta = "" if change.delta is None else f"  ({change.delta:+.4g})"
-    return f"{words.harmless(change.name)}  {before} -> {after}{delta}"
+    return f"{words.harmless(change.name, None)}  {before} -> {after}{delta}"
 
 
-def _field(change: FieldChange) -> str:
-    path = words.harmless(change.path)
+def _field(change: FieldChange, room: Room) -> str:
+    path = words.harmless(change.path, None)
+    before, after = (
+        words.harmless(str(value), room.characters) for value in (change.before, change.after)
+    )
     match change.kind:
         case "added":
-            return f"+ {path}  {_value(change.after)}"
+            return f"+ {path}  {after}"
         case "removed":
-            return f"- {path}  {_value(change.before)}"
+            return f"- {path}  {before}"
         case _:
-            return f"~ {path}  {_value(change.before)} -> {_value(change.after)}"
+            return f"~ {path}  {before} -> {after}"
 
 
-def _value(value: Any) -> str:
-    return words.harmless(str(value), 60)
-
-
-def _weights(tree: Tree, weights: WeightsDiff) -> None:
-    branch = tree.add(
-        Text(f"weights {words.harmless(weights.name)}: {weights.unchanged} tensors unchanged")
-    )
+def _weights(tree: Tree, weights: WeightsDiff, room: Room) -> None:
+    name = words.harmless(weights.name, None)
+    branch = tree.add(Text(f"weights {name}: {weights.unchanged} tensors unchanged"))
     for title, names in (
         ("added", weights.added),
         ("removed", weights.removed),
@@ -75,18 +77,5 @@ def _weights(tree: Tree, weights: WeightsDiff) -> None:
         ("changed", [change.name for change in weights.changed]),
         ("unknown", weights.unknown),
     ):
-        _names(branch, title, names)
-
-
-def _names(tree: Tree, title: str, names: Sequence[str]) -> None:
-    if not names:
-        return
-    branch = tree.add(Text(f"{title} ({len(names)})"))
-    for name in _first(names):
-        branch.add(Text(name))
-
-
-def _first(names: Sequence[str]) -> Iterable[str]:
-    yield from (words.harmless(name) for name in names[:NAMES_SHOWN])
-    if len(names) > NAMES_SHOWN:
-        yield f"... {len(names) - NAMES_SHOWN} more"
+        lines = [words.harmless(name, None) for name in names]
+        _add(branch, f"{title} ({len(names)})", lines, room.names)

@@ -26,6 +26,7 @@ from smartcash_format.spec.problems import Report
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.history import History
+from smartcash_format.store.query import Mode
 from smartcash_format.view import table, words
 from smartcash_format.view.checkpoint import checkpoint_tree
 from smartcash_format.view.comparison import comparison
@@ -63,10 +64,17 @@ class _Cell:
         return f"<td{value}{style}>{escape(self.text)}</td>"
 
 
-def display(listing: Listing, *, best: Entry | None, root: Path) -> None:
+def display(
+    listing: Listing,
+    *,
+    best: Entry | None,
+    root: Path,
+    metric: str | None = None,
+    mode: Mode | None = None,
+) -> None:
     """Shows a root where the program runs: as HTML in a notebook, else as text."""
     if not Console().is_jupyter:
-        table.display(listing, best=best, root=root)
+        table.display(listing, best=best, root=root, metric=metric, mode=mode)
         return
     ipython = import_module("IPython.display")  # there, since it is what runs
     ipython.display(ipython.HTML(_line(words.harmless(str(root))) + listing_html(listing, best)))

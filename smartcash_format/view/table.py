@@ -7,8 +7,10 @@ text, so that it is shown and never obeyed.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from bisect import bisect
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,28 +22,43 @@ from rich.text import Text
 
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Broken, Entry
-from smartcash_format.view import words
+from smartcash_format.store.query import Mode
+from smartcash_format.view import terminal, words
+from smartcash_format.view.answer import likely_mode
+from smartcash_format.view.terminal import PIPED_WIDTH
 
 # More are for `show`; a narrow terminal shows fewer.
 METRICS_SHOWN: Final = 4
 # Names that are given by this package have 19 characters or a few more; a longer one is cut before
 # a metric gives way to it.
 _NAME_WIDTH: Final = 24
-_ENDLESS: Final = 100_000
 _PARTS: Final = (("weights", "W"), ("optimizer", "O"), ("scheduler", "S"), ("extra", "X"))
-_BEST, _SECOND, _BAD = "bold green", "green", "red"
+_FIRST, _NEXT, _BAD = "bold green", "green", "red"
 
 
-def display(listing: Listing, *, best: Entry | None, root: Path) -> None:
-    """Writes the table of a root to standard output; nothing is cut where that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
-    console.print(
-        listing_table(
-            listing, best=best, now=datetime.now(UTC), title=str(root), width=console.width
-        )
+def display(
+    listing: Listing,
+    *,
+    best: Entry | None,
+    root: Path,
+    metric: str | None = None,
+    mode: Mode | None = None,
+) -> None:
+    """Writes the table of a root to standard output; nothing is cut where that is no terminal.
+
+    `metric` is the one that decides, with the end of it that is good.
+    """
+    console = terminal.console()
+    table = listing_table(
+        listing,
+        best=best,
+        now=datetime.now(UTC),
+        title=str(root),
+        metric=metric,
+        mode=mode,
+        width=console.width,
     )
+    console.print(table)
     if listing.broken:
         console.print(reasons(listing))
     console.print(Text(summary(listing, best=best)))
@@ -56,7 +73,7 @@ def summary(listing: Listing, *, best: Entry | None) -> str:
     if listing.legacy:
         line += f", {len(listing.legacy)} old .pt or .pth files (smartcash-format convert)"
     if best is not None:
-        line += f"; best: {words.harmless(best.name)}"
+        line += f"; best: {words.harmless(best.name, None)}"
     if len(listing):
         line += "; parts: " + ", ".join(f"{letter} {role}" for role, letter in _PARTS)
     return line
@@ -67,33 +84,84 @@ def parts(entry: Entry) -> str:
     return "".join(letter if role in entry.roles else "·" for role, letter in _PARTS)
 
 
+def in_place(listing: Listing) -> list[Entry | Broken]:
+    """The entries with the broken ones among them: each beside the next one by name of its root."""
+    if not listing.broken:
+        return list(listing)
+    descends = len(listing) < 2 or listing[0].order > listing[-1].order
+    names: dict[Path, list[tuple[str, int]]] = defaultdict(list)
+    for index, entry in enumerate(listing):
+        names[entry.path.parent].append((entry.name, index))
+    for found in names.values():
+        found.sort()
+    before: dict[int, list[Broken]] = defaultdict(list)
+    for broken in sorted(listing.broken, key=lambda broken: broken.path.name, reverse=descends):
+        index = _index(names[broken.path.parent], broken.path.name, descends, len(listing))
+        before[index].append(broken)
+    items: list[Entry | Broken] = []
+    for index, entry in enumerate(listing):
+        items += [*before[index], entry]
+    return [*items, *before[len(listing)]]
+
+
+def _index(names: Sequence[tuple[str, int]], name: str, descends: bool, end: int) -> int:
+    """Before which entry one of this name goes."""
+    place = bisect(names, (name,))
+    if not names:
+        return end
+    if place:
+        return names[place - 1][1] + (not descends)
+    return names[0][1] + descends
+
+
 def listing_table(
     listing: Listing,
     *,
     best: Entry | None,
     now: datetime,
     title: str = "",
-    metrics: Sequence[str] | None = None,
-    width: int = _ENDLESS,
+    metric: str | None = None,
+    mode: Mode | None = None,
+    width: int = PIPED_WIDTH,
 ) -> Table:
-    """The table of a listing, newest first; `metrics` chooses the columns, else the commonest.
+    """The table of a listing in its order; the best three numbers of each metric are coloured.
 
-    Of the metrics only the first ones that fit into `width` columns are shown: sizes, ages and
-    numbers are never cut, and a name only where it is long.
+    `metric` is the one that decides, and the first column of them; `mode` is the end of it that is
+    good, which its name says where this does not. Of the others only those that fit into `width`
+    columns are shown: sizes, ages and numbers are never cut, and a name only where it is long.
     """
-    names = list(metrics) if metrics is not None else common_metrics(listing)
-    table = _table(listing, names, best=best, now=now, title=title)
-    while names and _needed(table) > width:
-        names.pop()
-        table = _table(listing, names, best=best, now=now, title=title)
+    is_endless = width >= PIPED_WIDTH
+    names = common_metrics(listing, first=metric, most=None if is_endless else METRICS_SHOWN)
+    columns = [
+        _Column(
+            name=name,
+            heading=words.harmless(name, None if is_endless else _NAME_WIDTH),
+            styles=_ranks(listing, name, mode if name == metric else None),
+        )
+        for name in names
+    ]
+    least = 1 if metric in names else 0
+    table = _table(listing, columns, best=best, now=now, title=title)
+    while len(columns) > least and _needed(table) > width:
+        columns.pop()
+        table = _table(listing, columns, best=best, now=now, title=title)
     return table
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A metric, and the styles of its best numbers."""
+
+    name: str
+    heading: str
+    styles: Mapping[float, str]
+
+
 def _table(
-    listing: Listing, names: Sequence[str], *, best: Entry | None, now: datetime, title: str
+    listing: Listing, columns: Sequence[_Column], *, best: Entry | None, now: datetime, title: str
 ) -> Table:
     # A path is never broken to the width of the table below it.
-    where = Text(words.harmless(title), no_wrap=True, overflow="ignore") if title else None
+    where = Text(words.harmless(title, None), no_wrap=True, overflow="ignore") if title else None
     table = Table(title=where, title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     # The one column that may wrap: it alone gives way.
@@ -101,21 +169,21 @@ def _table(
     step = _has_step(listing)
     for heading in ("epoch", "step") if step else ("epoch",):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name in names:
-        table.add_column(Text(words.harmless(name, 24)), justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(Text(column.heading), justify="right", no_wrap=True)
     for heading in ("size", "parts", "age"):
         table.add_column(heading, justify="right", no_wrap=True)
-    ranks = {name: _extremes(listing, name) for name in names}
-    for entry in listing:
-        table.add_row(*_row(entry, names, ranks, best=best, now=now, step=step))
-    for broken in listing.broken:
-        table.add_row(Text("!", style=_BAD), _name(broken))
+    for item in in_place(listing):
+        if isinstance(item, Entry):
+            table.add_row(*_row(item, columns, best=best, now=now, step=step))
+        else:
+            table.add_row(Text("!", style=_BAD), _name(item))
     return table
 
 
 def _needed(table: Table) -> int:
     """The columns of a terminal in which nothing is cut but a long name."""
-    console = Console(width=_ENDLESS)
+    console = Console(width=PIPED_WIDTH)
     name = max(cell_len(str(cell)) for cell in [table.columns[1].header, *table.columns[1].cells])
     return console.measure(table).maximum - max(0, name - _NAME_WIDTH)
 
@@ -123,17 +191,20 @@ def _needed(table: Table) -> int:
 def reasons(listing: Listing) -> Text:
     """Why each broken one cannot be read, a line each; empty when none is broken."""
     lines = [
-        f"! {words.harmless(broken.path.name)}: {words.harmless(broken.reason, 300)}"
-        for broken in listing.broken
+        f"! {words.harmless(item.path.name, None)}: {words.harmless(item.reason, None)}"
+        for item in in_place(listing)
+        if isinstance(item, Broken)
     ]
     return Text("\n".join(lines), style=_BAD)
 
 
-def common_metrics(listing: Sequence[Entry], *, first: str | None = None) -> list[str]:
+def common_metrics(
+    listing: Sequence[Entry], *, first: str | None = None, most: int | None = METRICS_SHOWN
+) -> list[str]:
     """The metrics that most entries have: `first` leads, the others as the newest names them."""
     counts = Counter(name for entry in listing for name in entry.metrics)
     seen = list(dict.fromkeys(name for entry in listing for name in entry.metrics))
-    kept = sorted(seen, key=lambda name: (name != first, -counts[name]))[:METRICS_SHOWN]
+    kept = sorted(seen, key=lambda name: (name != first, -counts[name]))[:most]
     return sorted(kept, key=lambda name: (name != first, seen.index(name)))
 
 
@@ -144,23 +215,17 @@ def _has_step(listing: Sequence[Entry]) -> bool:
 def _name(item: Entry | Broken) -> Text:
     name = item.name if isinstance(item, Entry) else item.path.name
     style = "" if isinstance(item, Entry) else _BAD
-    return Text(words.harmless(name), style=style)
+    return Text(words.harmless(name, None), style=style)
 
 
 def _row(
-    entry: Entry,
-    names: Sequence[str],
-    ranks: Mapping[str, tuple[float, float]],
-    *,
-    best: Entry | None,
-    now: datetime,
-    step: bool,
+    entry: Entry, columns: Sequence[_Column], *, best: Entry | None, now: datetime, step: bool
 ) -> list[Text]:
     star = best is not None and entry == best
-    cells = [Text("★" if star else "", style=_BEST), _name(entry), Text(str(entry.epoch))]
+    cells = [Text("★" if star else "", style=_FIRST), _name(entry), Text(str(entry.epoch))]
     if step:
         cells.append(Text("" if entry.step is None else str(entry.step)))
-    cells += [_metric(entry.metrics.get(name), ranks[name]) for name in names]
+    cells += [_metric(entry.metrics.get(column.name), column.styles) for column in columns]
     cells += [
         Text(words.size(entry.size_bytes)),
         Text(parts(entry)),
@@ -172,17 +237,18 @@ def _row(
     return cells
 
 
-def _metric(value: float | None, extremes: tuple[float, float]) -> Text:
+def _metric(value: float | None, styles: Mapping[float, str]) -> Text:
     if value is None:
         return Text("")
     if not math.isfinite(value):
         return Text(words.number(value), style=_BAD)
-    low, high = extremes
-    style = _SECOND if low < high and value in (low, high) else ""
-    return Text(words.number(value), style=style)
+    return Text(words.number(value), style=styles.get(value, ""))
 
 
-def _extremes(listing: Sequence[Entry], name: str) -> tuple[float, float]:
-    found = [entry.metrics[name] for entry in listing if name in entry.metrics]
-    finite = [value for value in found if math.isfinite(value)]
-    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+def _ranks(listing: Sequence[Entry], name: str, mode: Mode | None) -> dict[float, str]:
+    """The styles of the best three numbers; the worst has none, so that one alone is no winner."""
+    values = {
+        value for entry in listing if math.isfinite(value := entry.metrics.get(name, math.nan))
+    }
+    ordered = sorted(values, reverse=(mode or likely_mode(name)) == "max")
+    return dict(zip(ordered[:-1], (_FIRST, _NEXT, _NEXT), strict=False))

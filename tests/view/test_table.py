@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from smartcash_format.store.catalog import scan
-from smartcash_format.view.table import display, listing_table, summary
+from smartcash_format.manager.checkpoint_manager import CheckpointManager
+from smartcash_format.store.catalog import merge, scan
+from smartcash_format.store.entry import Broken, Entry
+from smartcash_format.store.query import Mode
+from smartcash_format.view.table import display, in_place, listing_table, reasons, summary
 from tests.store.checkpoints import START, write_checkpoint
 
 NOW = START + timedelta(hours=5)
@@ -39,15 +45,15 @@ def rendered(root: Path, width: int) -> list[str]:
 SNAPSHOTS = {
     80: """
    checkpoint                epoch  step  precision  recall     size  parts  age
+!  epoch-0003-torn
 ★  epoch-0002-step-0000200…      2  2000          1  1.5000  16.0 kB   WOS·  5 h
    epoch-0001-step-0000100…      1  1000     0.5000  0.7500  16.0 kB   WOS·  5 h
-!  epoch-0003-torn
 """,
     120: """
    checkpoint                         epoch  step  precision  recall  val_loss  val_map     size  parts  age
+!  epoch-0003-torn
 ★  epoch-0002-step-00002000-00000002      2  2000          1  1.5000    2.5000   0.8642  16.0 kB   WOS·  5 h
    epoch-0001-step-00001000-00000001      1  1000     0.5000  0.7500    1.2500   0.4321  16.0 kB   WOS·  5 h
-!  epoch-0003-torn
 """,  # noqa: E501
 }
 
@@ -99,3 +105,113 @@ def test_the_summary_explains_the_letters_of_the_parts(root: Path) -> None:
     listing = scan(root)
     line = summary(listing, best=None)
     assert line.endswith("parts: W weights, O optimizer, S scheduler, X extra")
+
+
+def coloured(root: Path, **options: Any) -> list[str]:
+    """The rows of a table with the sequences that colour them."""
+    console = Console(width=100, color_system="standard", force_terminal=True)
+    with console.capture() as captured:
+        console.print(listing_table(scan(root), best=None, now=NOW, **options))
+    # A number is padded within its colour.
+    return [re.sub("m +", "m", line) for line in captured.get().splitlines()[1:]]
+
+
+FIRST, NEXT, END = "\x1b[1;32m", "\x1b[32m", "\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "ranks"),
+    [
+        ("val_map", None, [FIRST, NEXT, NEXT, "", ""]),
+        ("val_loss", None, ["", "", NEXT, NEXT, FIRST]),
+        # What was given stands above what the name says.
+        ("val_loss", "max", [FIRST, NEXT, NEXT, "", ""]),
+    ],
+)
+def test_the_best_three_numbers_are_coloured_by_rank(
+    tmp_path: Path, name: str, mode: Mode | None, ranks: list[str]
+) -> None:
+    for number in range(1, 6):
+        write_checkpoint(tmp_path, number, metrics={name: number + 0.5})
+    rows = coloured(tmp_path, metric=name, mode=mode)
+    for row, rank, number in zip(rows, ranks, (5, 4, 3, 2, 1), strict=True):
+        shown = f"{number}.5000"
+        assert shown in row
+        assert f"{rank}{shown}{END if rank else ''}" in row
+        assert row.count("\x1b") == (2 if rank else 0)
+
+
+def test_what_is_level_or_the_worst_is_no_winner(tmp_path: Path) -> None:
+    for number, value in enumerate((0.5, 0.5, 0.25), start=1):
+        write_checkpoint(tmp_path / "root", number, metrics={"val_map": value, "same": 1.0})
+        write_checkpoint(tmp_path / "flat", number, metrics={"val_map": math.nan, "same": 1.0})
+    last, *level = coloured(tmp_path / "root")
+    assert all(f"{FIRST}0.5000" in row for row in level)
+    assert "\x1b" not in last
+    for row in coloured(tmp_path / "flat"):
+        assert "\x1b[31m" in row  # NaN
+        assert "\x1b[32m" not in row
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_metric_that_decides_comes_first_and_stays(root: Path, width: int) -> None:
+    table = listing_table(scan(root), best=None, now=NOW, metric="val_map", width=width)
+    headings = [str(column.header) for column in table.columns]
+    assert headings[4] == "val_map"
+
+
+def test_a_metric_that_few_have_is_shown_when_it_decides(tmp_path: Path) -> None:
+    for number in range(1, 9):
+        write_checkpoint(tmp_path, number, metrics=METRICS)
+    write_checkpoint(tmp_path, 9, metrics=METRICS | {"rare": 1.0})
+    table = listing_table(scan(tmp_path), best=None, now=NOW, metric="rare", width=120)
+    assert [str(column.header) for column in table.columns][3] == "rare"
+
+
+def test_the_table_of_a_manager_shows_the_metric_that_it_monitors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {f"a{n}": 0.5 for n in range(20)} | {"z_wanted": 1.0}
+    write_checkpoint(tmp_path / "root", 1, metrics=metrics)
+    manager = CheckpointManager(tmp_path / "root", monitor="z_wanted", mode="min")
+    manager.display_checkpoints()
+    heading = capsys.readouterr().out.splitlines()[1]
+    assert heading.split()[2] == "z_wanted"
+
+
+def names_of(items: list[Entry | Broken]) -> list[str]:
+    return [item.name if isinstance(item, Entry) else item.path.name for item in items]
+
+
+def make_broken(root: Path, name: str) -> None:
+    (root / name).mkdir(parents=True)
+    (root / name / "meta.json").write_text("{")
+
+
+def test_a_broken_one_stands_where_its_name_says(tmp_path: Path) -> None:
+    for number in (1, 3, 5):
+        write_checkpoint(tmp_path, number, name=f"epoch-000{number}")
+    for name in ("epoch-0002", "epoch-0004-a", "epoch-0004-b", "epoch-0000", "epoch-0009"):
+        make_broken(tmp_path, name)
+    listing = scan(tmp_path)
+    ascending = sorted(names_of(in_place(listing)))
+    assert names_of(in_place(listing)) == ascending[::-1]
+    oldest_first = listing.only(reversed(list(listing)))
+    assert names_of(in_place(oldest_first)) == ascending
+    assert [line[2:].partition(":")[0] for line in str(reasons(listing)).splitlines()] == [
+        "epoch-0009", "epoch-0004-b", "epoch-0004-a", "epoch-0002", "epoch-0000"
+    ]  # fmt: skip
+
+
+def test_a_broken_one_stands_among_those_of_its_root(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "a", 1, name="epoch-0001")
+    write_checkpoint(tmp_path / "b", 2, name="epoch-0001")
+    write_checkpoint(tmp_path / "a", 3, name="epoch-0003")
+    make_broken(tmp_path / "a", "epoch-0002")
+    make_broken(tmp_path / "alone", "epoch-0002")
+    listing = merge(scan(tmp_path / name) for name in ("a", "b", "alone"))
+    assert [f"{each.path.parent.name}/{each.path.name}" for each in in_place(listing)] == [
+        "a/epoch-0003", "b/epoch-0001", "a/epoch-0002", "a/epoch-0001", "alone/epoch-0002"
+    ]  # fmt: skip
+    nothing = scan(tmp_path / "alone")
+    assert names_of(in_place(nothing)) == ["epoch-0002"]
