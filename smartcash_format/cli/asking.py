@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from smartcash_format.disk import signatures
+from smartcash_format.spec import layout
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing, merge, scan
 from smartcash_format.store.query import Mode
@@ -54,11 +56,28 @@ def parse_signed_by(text: str | None) -> signatures.SignedBy | None:
 
 
 def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:
-    """The checkpoints of all roots. Raises FileNotFoundError for a root that is not there."""
+    """The checkpoints of all roots.
+
+    Raises FileNotFoundError for a root that is not there, ValueError for one that is a checkpoint.
+    """
     for root in roots:
-        if not root.exists():
-            raise FileNotFoundError(f"{root}: no such directory")
-    return merge(search(root) if recursive else scan(root) for root in roots)
+        require_root(root)
+    found = [search(root) if recursive else scan(root) for root in roots]
+    for root, listing in zip(roots, found, strict=True):
+        is_empty = not listing and not listing.broken
+        if is_empty and (root / layout.META).exists():
+            raise ValueError(
+                f"{root} is a checkpoint, not a directory of them: smartcash-format show {root}"
+            )
+    return merge(found)
+
+
+def require_root(root: Path) -> None:
+    """Raises FileNotFoundError or NotADirectoryError, as the system would."""
+    if not root.is_dir():
+        code = errno.ENOTDIR if root.exists() else errno.ENOENT
+        what = "is no directory" if root.exists() else "no such directory"
+        raise OSError(code, what, str(root))
 
 
 def filtered(listing: Listing, wheres: Iterable[str] | None) -> Listing:

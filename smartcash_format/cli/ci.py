@@ -24,12 +24,12 @@ def junit_xml(cases: Sequence[Case]) -> str:
         f'<testsuite name="smartcash-format validate" tests="{len(cases)}" failures="{failures}">',
     ]
     for path, findings in cases:
-        name = quoteattr(words.harmless(path))
+        name = quoteattr(_shown(path))
         if not findings:
             lines.append(f'  <testcase classname="checkpoint" name={name}/>')
             continue
-        text = "\n".join(words.harmless(line) for line in findings)
-        first = quoteattr(words.harmless(findings[0]))
+        text = "\n".join(_shown(line) for line in findings)
+        first = quoteattr(_shown(findings[0]))
         lines.append(f'  <testcase classname="checkpoint" name={name}>')
         lines.append(f"    <failure message={first}>{escape(text)}</failure>")
         lines.append("  </testcase>")
@@ -41,9 +41,10 @@ def github_lines(cases: Iterable[Case]) -> Iterator[str]:
     for path, findings in cases:
         where = _property(f"{path}/meta.json")
         for line in findings:
-            yield f"::error file={where},title=smartcash-format::{_data(words.harmless(line))}"
+            yield f"::error file={where},title=smartcash-format::{_data(_shown(line))}"
         if not findings:
-            yield f"{words.harmless(path)}: ok"
+            # The runner obeys `::` where a line begins, and `##[` anywhere in it.
+            yield f"ok: {_shown(path)}".replace("##[", "#\\x23[")
 
 
 def step_summary(cases: Sequence[Case]) -> None:
@@ -51,12 +52,17 @@ def step_summary(cases: Sequence[Case]) -> None:
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if not target:
         return
-    rows = ["| checkpoint | findings |", "|---|---|"]
+    rows = ["<tr><th>checkpoint</th><th>findings</th></tr>"]
     for path, findings in cases:
-        told = "<br>".join(_markdown(line) for line in findings) or "ok"
-        rows.append(f"| {_markdown(path)} | {told} |")
+        told = "<br>".join(_literal(line) for line in findings) or "ok"
+        rows.append(f"<tr><td>{_literal(path)}</td><td>{told}</td></tr>")
     with Path(target).open("a", encoding="utf-8") as summary:
-        summary.write("\n".join(rows) + "\n")
+        # Blank lines around it: it is a block of HTML, and no Markdown is looked for within.
+        summary.write("\n<table>\n" + "\n".join(rows) + "\n</table>\n\n")
+
+
+def _shown(text: str) -> str:
+    return words.harmless(text, None)
 
 
 def _data(text: str) -> str:
@@ -64,10 +70,9 @@ def _data(text: str) -> str:
 
 
 def _property(text: str) -> str:
-    return _data(words.harmless(text)).replace(":", "%3A").replace(",", "%2C")
+    return _data(_shown(text)).replace(":", "%3A").replace(",", "%2C")
 
 
-def _markdown(text: str) -> str:
-    """Text for a cell of a Markdown table: nothing in it is markup, a link or a cell's end."""
-    safe = escape(words.harmless(text), {"|": "&#124;", "`": "&#96;", "[": "&#91;", "]": "&#93;"})
-    return safe.replace("*", "&#42;").replace("_", "&#95;").replace("\n", " ")
+def _literal(text: str) -> str:
+    """Foreign text as code: no markup, and no address, person or issue in it becomes a link."""
+    return f"<code>{escape(_shown(text))}</code>"

@@ -1,16 +1,19 @@
 """What the command tells its caller by its exit code, and how an error becomes one line.
 
-0  fine
-1  findings, a difference, or nothing found
-2  usage
-3  cannot read
+0    fine
+1    findings, a difference, or nothing found
+2    usage
+3    cannot read, or cannot write
+130  stopped by Ctrl-C
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import Final, NoReturn
+import errno
+import shlex
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 import typer
 
@@ -21,22 +24,54 @@ FINE: Final = 0
 FOUND: Final = 1
 USAGE: Final = 2
 UNREADABLE: Final = 3
+INTERRUPTED: Final = 130
+
+_FIXES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        errno.ENOSPC: "free some space there and run it again",
+        errno.EDQUOT: "free some of your quota and run it again",
+        errno.EACCES: "check who may read and write it",
+        errno.EPERM: "check who may read and write it",
+        errno.EROFS: "it is mounted to be read only: name a place elsewhere",
+        errno.EIO: "the storage failed: check its log, and go on from a copy",
+        errno.ESTALE: "the mount lost it: mount it again",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "check the path",
+        errno.EISDIR: "name a file",
+        errno.EEXIST: "name another one, or remove what is there",
+    }
+)
+# Longer than any path, so that what comes after one is still said.
+_LINE: Final = 8_000
 
 
 def complain(message: str) -> None:
     """One line on standard error; control characters are shown, never sent."""
-    typer.echo(f"smartcash-format: {words.harmless(message, 2_000)}", err=True)
+    typer.echo(f"smartcash-format: {words.harmless(message, _LINE)}", err=True)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, its first breach among it, and how many more there are."""
+    """What an error says, its first breach among it, how many more there are, and what to do."""
     if isinstance(error, ImportError) and error.name == "torch":
         return 'this needs torch, which is not installed: pip install "smartcash-format[torch]"'
+    if isinstance(error, CheckpointNotFoundError):
+        root = "ROOT" if error.root is None else shlex.quote(str(error.root))
+        return f"{error}; smartcash-format ls {root} shows what is there"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, CheckpointError):
+        return _of_the_system(error)
     head, *breaches = str(error).splitlines() or [type(error).__name__]
     if not breaches:
         return head
     more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
     return f"{head}: {breaches[0].strip()}{more}"
+
+
+def usage_line(error: Any) -> str:
+    """What is wrong with how the command was called, and where its help is."""
+    context = error.ctx
+    command = context.command_path if context else "smartcash-format"
+    said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    return f"{said}; see {command} --help"
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -54,8 +89,7 @@ def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:
     return USAGE if isinstance(error, ValueError) else UNREADABLE
 
 
-def leave_quietly() -> NoReturn:
-    """Ends the command when the reader of its output has gone: `ls | head` is no error."""
-    # Python flushes standard output once more at exit and would complain there.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(FINE)
+def _of_the_system(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    fix = _FIXES.get(error.errno or 0, "")
+    return f"{where}{error.strerror}" + (f"; {fix}" if fix else "")

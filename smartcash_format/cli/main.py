@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from smartcash_format import __version__
-from smartcash_format.cli import exits
+from smartcash_format.cli import exits, output
 from smartcash_format.cli.commands import (
     best,
     convert,
@@ -35,7 +37,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
-    epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; 3 cannot read.",
+    epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; "
+    "3 cannot read, or cannot write.",
 )
 for command in (
     ls,
@@ -60,7 +63,7 @@ for command in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"smartcash-format {__version__}")
+        output.line(f"smartcash-format {__version__}")
         raise typer.Exit()
 
 
@@ -84,17 +87,25 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 def main() -> None:
     """Run the command with the arguments of this process."""
     debug = "--debug" in sys.argv
+    _open_streams()
     try:
         # Named, so that `python -m smartcash_format` completes and helps under the same name.
         code = app(standalone_mode=False, prog_name=app.info.name)
     except typer.Abort:
         exits.complain("stopped")
-        sys.exit(130)
+        sys.exit(exits.INTERRUPTED)
     except _UsageError as error:
-        error.show()
+        if sys.argv[1:]:
+            exits.complain(exits.usage_line(error))
+        else:
+            error.show()  # its message is the help
         sys.exit(exits.USAGE)
-    except BrokenPipeError:
-        exits.leave_quietly()
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, BrokenPipeError):
+            # typer's own output, such as `--help | head`; ours goes on by itself.
+            output.no_reader()
+            sys.exit(exits.FINE)
+        raise
     except (CheckpointError, OSError, ValueError, ImportError) as error:
         if debug:
             raise
@@ -106,3 +117,15 @@ def main() -> None:
         exits.complain(f"{type(error).__name__}: {exits.one_line(error)}; --debug shows where")
         sys.exit(exits.UNREADABLE)
     sys.exit(code if isinstance(code, int) else exits.FINE)
+
+
+def _open_streams() -> None:
+    """Somewhere to write, also where a caller closed it (`>&-`), and whatever can be spelled."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+            setattr(sys, name, stream)
+        # What a terminal's encoding does not have is shown as its escape.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -11,18 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from smartcash_format.spec.values import number_to_json
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Broken, Entry
-from smartcash_format.view import words
+from smartcash_format.view import terminal, words
 
 # The version of the documents that --format json prints; see docs/cli.md.
 JSON_VERSION: Final = 1
-# Wide enough that nothing is cut where no person looks.
-PIPED_WIDTH: Final = 100_000
 # What a spreadsheet takes for a formula at the start of a cell.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -51,31 +48,59 @@ class Sheet(StrEnum):
     CSV = "csv"
 
 
-def console() -> Console:
-    """Standard output: as wide as the terminal, or uncut where it is none; NO_COLOR holds."""
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=PIPED_WIDTH, no_color=True)
+def write(text: str | bytes) -> None:
+    """Everything that a command answers goes through here, as it is, to standard output.
+
+    A reader that has gone (`ls | head`) is no error: the command goes on without one, so that it
+    ends with its own exit code.
+    """
+    try:
+        if isinstance(text, str):
+            sys.stdout.write(text)
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text)
+        else:  # what a caller put in its place takes text alone
+            sys.stdout.write(os.fsdecode(text))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        no_reader()
+
+
+def no_reader() -> None:
+    """Sends what else is written to standard output nowhere."""
+    # The descriptor too: Python flushes once more at exit and would complain there.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def line(text: str) -> None:
+    """One line, its control characters shown and never sent."""
+    write(f"{harmless(text)}\n")
+
+
+def harmless(text: str) -> str:
+    """Foreign text for an answer: nothing in it is obeyed, and nothing of it is cut."""
+    return words.harmless(text, None)
 
 
 def show(*parts: RenderableType) -> None:
     """Renders for the eye; trailing blanks are dropped where no terminal needs them."""
-    target = console()
-    if target.is_terminal:
-        for part in parts:
-            target.print(part)
-        return
+    target = terminal.console()
     with target.capture() as captured:
         for part in parts:
             target.print(part)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
+    text = captured.get()
+    if not terminal.is_terminal():
+        text = "\n".join(line.rstrip() for line in text.split("\n"))
+    write(text)
 
 
 def write_json(kind: str, **content: Any) -> None:
     """One JSON document: its kind and version first, strict, in UTF-8."""
     document = {"kind": f"smartcash-format/{kind}", "version": JSON_VERSION, **content}
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False))
+    write(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -85,7 +110,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([_cell(name) for name in names])
     writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    typer.echo(target.getvalue(), nl=False)
+    write(target.getvalue())
 
 
 def _cell(value: Any) -> str:
@@ -95,14 +120,22 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return str(number_to_json(value))
-    text = words.harmless(str(value), 10_000)
+    text = harmless(str(value))
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def write_paths(items: Iterable[os.PathLike[str]]) -> None:
-    """A path a line, as the system spells it."""
-    for item in items:
-        typer.echo(str(item))
+def write_paths(paths: Iterable[os.PathLike[str]]) -> None:
+    """A path a line: byte for byte for a program, its control characters shown to a person.
+
+    Raises ValueError for a name with a line break, which would be two paths.
+    """
+    lines = [str(path) for path in paths]
+    for text in lines:
+        if "\n" in text:
+            raise ValueError(f"{text!r} has a line break in its name: --format json can say it")
+    if terminal.is_terminal():
+        lines = [harmless(text) for text in lines]
+    write(b"".join(os.fsencode(text) + b"\n" for text in lines))
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:

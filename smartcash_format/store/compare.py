@@ -28,15 +28,18 @@ def diff(before: PathLike, after: PathLike) -> Diff:
 def read_documents(path: PathLike) -> tuple[Meta, Tensors]:
     """meta.json and tensors.json of a checkpoint, and nothing else of it. Raises as `diff`."""
     with open_checkpoint(path) as opened:
-        tensors, problems = _tensors(opened)
+        tensors, problems = read_manifest(opened)
         if tensors is None:
             raise InvalidCheckpointError(
-                f"{opened.path.name} cannot be compared", path=opened.path, problems=problems
+                f"{opened.path.name} has no tensors.json that could be read",
+                path=opened.path,
+                problems=problems,
             )
         return opened.meta, tensors
 
 
-def _tensors(opened: Opened) -> tuple[Tensors | None, tuple[Problem, ...]]:
+def read_manifest(opened: Opened) -> tuple[Tensors | None, tuple[Problem, ...]]:
+    """tensors.json as it was saved, or None and why it is not to be had."""
     record = opened.meta.files.get(layout.TENSORS)
     if record is None:
         return None, (_problem("file-missing", "is not listed in meta.json"),)

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from smartcash_format.cli.main import main
+from smartcash_format.cli.commands import ls, validate
+from smartcash_format.spec import watching
 from smartcash_format.testing.sample import write_sample
-from tests.store.checkpoints import write_checkpoint
-
-
-class Ran:
-    """What a command printed, and its exit code."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["smartcash-format", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        code = stopped.value.code
-        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return call
+from tests.cli.conftest import Run
+from tests.store.checkpoints import write_checkpoint, write_weighed
 
 
 @pytest.fixture
@@ -83,17 +64,6 @@ def test_a_formula_in_foreign_text_is_text_in_csv(run: Run, tmp_path: Path) -> N
     (row,) = csv.DictReader(io.StringIO(printed))
     assert row["backbone"] == "'=HYPERLINK(1)"
     assert "\x1b" not in printed
-
-
-def test_escape_sequences_of_foreign_metadata_are_shown_never_obeyed(
-    run: Run, tmp_path: Path
-) -> None:
-    path = write_checkpoint(
-        tmp_path, 1, metrics={"\x1b[2J\u202e": 1.0}, backbone="\x9b31m", config={"\x07": "\x1b]0;x"}
-    )
-    for arguments in (("ls", tmp_path), ("show", path), ("prune", tmp_path), ("best", tmp_path)):
-        ran = run(*arguments)
-        assert not set(ran.out + ran.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
 def test_best_prints_one_path_or_says_why_not(run: Run, root: Path) -> None:
@@ -192,28 +162,171 @@ def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "words", "fix"),
     [
-        (("ls", "nowhere"), 3, "no such directory"),
-        (("ls", ".", "--where", "nonsense"), 2, "no comparison"),
-        (("ls", ".", "--best", "val_map"), 2, "METRIC:max"),
-        (("bogus",), 2, "bogus"),
-        (("show", "nowhere"), 1, "no such checkpoint"),
-        (("show", "."), 3, "meta.json"),
-        (("validate", ".", "--max-size", "big"), 2, "500MB"),
-        (("schema", "none"), 2, "there are"),
+        (("ls", "nowhere"), 3, "no such directory", "check the path"),
+        (("prune", "nowhere"), 3, "no such directory", "check the path"),
+        (("doctor", "nowhere"), 3, "no such directory", "check the path"),
+        (("history", "nowhere"), 3, "no such directory", "check the path"),
+        (("ls", "file"), 3, "is no directory", "check the path"),
+        (("ls", "whole"), 2, "is a checkpoint", "smartcash-format show whole"),
+        (("ls", ".", "--where", "nonsense"), 2, "no comparison", "metrics.val_map>=0.5"),
+        (("ls", ".", "--best", "val_map"), 2, "no metric and mode", "METRIC:max"),
+        (("ls", ".", "--bogus"), 2, "--bogus", "smartcash-format ls --help"),
+        (("ls",), 2, "ROOT", "smartcash-format ls --help"),
+        (("bogus",), 2, "bogus", "smartcash-format --help"),
+        (("prune", ".", "--keep-last", "x"), 2, "--keep-last", "smartcash-format prune --help"),
+        (("validate", ".", "--depth", "x"), 2, "'x'", "smartcash-format validate --help"),
+        (("show", "nowhere"), 1, "no such checkpoint", "smartcash-format ls . shows"),
+        (("show", "."), 3, "meta.json", "meta.json"),
+        (("best", "."), 1, "is flagged best", "--metric"),
+        (("validate", ".", "--max-size", "big"), 2, "no size", "500MB"),
+        (("schema", "none"), 2, "no schema", "there are"),
+        (("report", ".", "-o", "no/where.html"), 3, "No such file", "check the path"),
     ],
 )
-def test_an_error_is_one_line_on_stderr_with_its_exit_code(
+def test_an_error_is_one_line_on_stderr_with_what_to_do_and_its_exit_code(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...], code: int, words: str,
+    arguments: tuple[str, ...], code: int, words: str, fix: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    write_checkpoint(tmp_path, 1, name="whole")
     ran = run(*arguments)
     assert ran.code == code
     assert words in ran.err
-    assert "Traceback" not in ran.err
+    assert fix in ran.err
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("smartcash-format: ")
     assert not ran.out
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EACCES, "who may"),
+        (errno.EIO, "go on from a copy"),
+        (errno.EROFS, "read only"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_and_says_what_to_do(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, fix: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), "the/file")
+
+    monkeypatch.setattr(ls, "listing_table", fail)
+    ran = run("ls", root)
+    assert ran.code == 3
+    assert ran.err.startswith(f"smartcash-format: the/file: {os.strerror(number)}; ")
+    assert fix in ran.err
+
+
+def test_without_arguments_the_help_is_shown(run: Run) -> None:
+    ran = run()
+    assert ran.code == 2
+    assert "Commands:" in ran.err
+
+
+def test_a_missing_path_and_a_failing_disk_cost_no_other_verdict(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, shut = write_sample(tmp_path, epoch=1), write_sample(tmp_path, epoch=2)
+    real = os.open
+
+    def refuse(path: object, *arguments: Any, **options: Any) -> int:
+        if str(path) == str(shut):
+            raise OSError(errno.EIO, "Input/output error", str(shut))
+        return real(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    ran = run("validate", tmp_path / "nowhere", shut, good)
+    assert ran.code == 3
+    assert f"ok  {good}" in ran.out
+    assert "does not exist" in ran.out
+    assert "cannot be read: Input/output error [file-unreadable] -> " in ran.out
+    ran = run("validate", good, tmp_path / "nowhere", "--format", "json")
+    assert ran.code == 3
+    assert [each["valid"] for each in json.loads(ran.out)["reports"]] == [True, False]
+
+
+def test_a_root_that_cannot_be_listed_is_a_verdict(
+    run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = write_sample(tmp_path, epoch=1)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(validate, "scan", refuse)
+    ran = run("validate", root, good)
+    assert ran.code == 1
+    assert f"BAD {root}" in ran.out
+    assert f"ok  {good}" in ran.out
+
+
+@pytest.mark.parametrize("gate", [["--require", "epoch>=1"], ["--max-size", "1GB"]])
+def test_a_checkpoint_that_vanishes_after_the_look_does_not_pass_its_gate(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: list[str]
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    assert run("validate", path, *gate).code == 0
+    monkeypatch.setattr(validate, "read_entry", lambda path: None)
+    ran = run("validate", path, *gate)
+    assert ran.code == 1
+    assert "vanished or changed while it was validated" in ran.out
+    assert run("validate", path).code == 0
+
+
+def test_a_checkpoint_given_as_a_root_is_said_to_be_one(run: Run, root: Path) -> None:
+    path = next(root.iterdir())
+    (root / "meta.json").write_text("{}")  # of another program, and no reason to refuse a root
+    assert run("ls", root).code == 0
+    for command in (["ls", path], ["best", path], ["report", path, "-o", root / "x.html"]):
+        ran = run(*command)
+        assert ran.code == 2
+        assert f"smartcash-format show {path}" in ran.err
+
+
+def test_show_has_the_layers_the_directory_and_says_what_it_could_not_read(
+    run: Run, tmp_path: Path
+) -> None:
+    layers = {f"blocks.{n}.{kind}": 1.0 for n in range(12) for kind in ("weight", "bias")}
+    path = write_weighed(tmp_path, 1, layers | {"head.weight": 1.0})
+    (path / "notes.md").write_text("mine")
+    shown = run("show", path).out
+    assert "0 ... 11  (12 alike)" in shown
+    assert shown.count("weight  F32 2x2") == 2
+    assert "meta.json  this description" in shown
+    assert "notes.md  not listed in meta.json" in shown
+    (path / "tensors.json").write_bytes((path / "tensors.json").read_bytes()[:-1] + b" ")
+    ran = run("show", path)
+    assert ran.code == 0
+    assert "layers  cannot be shown: tensors.json is not the file that meta.json lists" in ran.out
+
+
+@pytest.mark.parametrize("depth", ["structure", "content"])
+def test_the_bar_of_a_validation_is_moved_byte_by_byte_of_content(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: str
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    moved: list[tuple[int, int]] = []
+
+    @contextmanager
+    def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+        assert path.name in what
+        yield lambda done, total: moved.append((done, total))
+
+    monkeypatch.setattr(watching, "_shown_by", [bar])
+    assert run("validate", path, "--depth", depth).code == 0
+    if depth == "structure":
+        assert moved == []
+        return
+    listed = sum(file.stat().st_size for file in path.iterdir() if file.name != "meta.json")
+    assert [done for done, _ in moved] == sorted(done for done, _ in moved)
+    assert moved[-1] == (listed, listed)
+    assert {total for _, total in moved} == {listed}
 
 
 def test_report_writes_one_file_and_says_which(run: Run, root: Path, tmp_path: Path) -> None:

@@ -176,8 +176,10 @@ def test_the_options_of_all_commands_are_named() -> None:
 
 def test_the_version_and_the_exit_codes_are_those_of_the_code() -> None:
     assert f"`version`, which is {output.JSON_VERSION}" in TEXT
-    codes = [int(code) for code in re.findall(r"^\| ([0-9]) \|", TEXT, re.MULTILINE)]
-    assert codes == [exits.FINE, exits.FOUND, exits.USAGE, exits.UNREADABLE]
+    codes = [int(code) for code in re.findall(r"^\| ([0-9]+) \|", TEXT, re.MULTILINE)]
+    assert codes == [
+        exits.FINE, exits.FOUND, exits.USAGE, exits.UNREADABLE, exits.INTERRUPTED
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(formats()))

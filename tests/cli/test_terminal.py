@@ -109,12 +109,6 @@ def test_without_torch_a_command_that_needs_it_says_the_pip_command(tmp_path: Pa
     assert code == "3"
 
 
-def test_a_closed_pipe_is_no_error(root: Path) -> None:
-    command = f"{sys.executable} -m smartcash_format ls {root} --format csv | head -c 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-
-
 def completed(words: str) -> list[str]:
     """What bash would offer after these words."""
     program = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
+from smartcash_format.view import terminal
+from smartcash_format.view.table import listing_table
 
 EXAMPLES = """Examples:
 
@@ -43,7 +46,17 @@ def best(
             output.write_json("best", checkpoint=output.entry_document(chosen))
         case output.Format.CSV:
             output.write_csv([output.entry_row(chosen)])
-        case _:
+        case output.Format.TABLE:
+            output.show(
+                listing_table(
+                    listing.only([chosen]),
+                    best=chosen,
+                    now=datetime.now(UTC),
+                    metric=name,
+                    width=terminal.console().width,
+                )
+            )
+        case output.Format.PATHS:
             output.write_paths([chosen])
 
 

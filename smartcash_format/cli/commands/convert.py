@@ -91,15 +91,15 @@ def _show(done: Conversion) -> None:
         table.add_column(heading, overflow="fold")
     for field in done.fields:
         table.add_row(
-            Text(words.harmless(field.name)),
+            Text(output.harmless(field.name)),
             Text(str(field.known)),
-            Text(words.harmless(field.source)),
+            Text(output.harmless(field.source)),
         )
     lines = [f"dropped: {line}" for line in done.dropped]
     lines += [f"note: {line}" for line in done.warnings]
     output.show(
-        Text(words.harmless(head, 1_000)),
-        Text(words.harmless(f"-> {where}", 1_000)),
+        Text(output.harmless(head)),
+        Text(output.harmless(f"-> {where}")),
         table,
-        *(Text(words.harmless(line, 400)) for line in lines),
+        *(Text(output.harmless(line)) for line in lines),
     )

@@ -11,6 +11,7 @@ from smartcash_format.cli import asking, exits, output
 from smartcash_format.spec.diff import Diff
 from smartcash_format.spec.values import number_to_json
 from smartcash_format.store.compare import diff as compare
+from smartcash_format.view import terminal
 from smartcash_format.view.comparison import comparison
 
 EXAMPLES = """Examples:
@@ -35,7 +36,7 @@ def diff(
     if form is output.Document.JSON:
         output.write_json("diff", before=str(before), after=str(after), **_document(found))
     else:
-        output.show(comparison(found, before=str(before), after=str(after)))
+        output.show(comparison(found, before=str(before), after=str(after), room=terminal.room()))
     if found.differs:
         raise typer.Exit(exits.FOUND)
 

@@ -60,14 +60,14 @@ class Newest:
         """Whether it can be resumed, and why not."""
         if self.newer is not None:
             return (
-                f"{words.harmless(self.newer.path.name)} is of a newer version than this reader, "
+                f"{self.newer.path.name} is of a newer version than this reader, "
                 "so what is newest cannot be known: upgrade smartcash-format"
             )
         if self.entry is None or self.report is None:
             return "there is no checkpoint that can be read"
-        name = words.harmless(self.entry.name)
+        name = self.entry.name
         if not self.report.valid:
-            return f"the newest, {name}, cannot be loaded: {words.harmless(self.report.message)}"
+            return f"the newest, {name}, cannot be loaded: {self.report.message}"
         if not self.entry.has_optimizer:
             return f"the newest, {name}, has weights but no optimizer state: it cannot be resumed"
         return f"the newest, {name}, can be resumed at epoch {self.entry.epoch}"
@@ -95,8 +95,7 @@ def doctor(
     form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
 ) -> None:
     """Look for leftovers and broken checkpoints, and whether the newest can be resumed."""
-    if not root.exists():
-        raise FileNotFoundError(f"{root}: no such directory")
+    asking.require_root(root)
     store = CheckpointStore(root)
     named = _named(root, clear_names or ())
     listing = store.list()
@@ -123,10 +122,10 @@ def _print(newest: Newest, findings: list[Finding], form: output.Document) -> No
         }
         output.write_json("doctor", newest=about, findings=documents)
         return
-    output.show(Text(newest.message))
+    output.show(Text(output.harmless(newest.message)))
     for finding in findings:
         line = f"{finding.kind}  {finding.path.name}: {finding.message}"
-        output.show(Text(words.harmless(line, 2_000)))
+        output.show(Text(output.harmless(line)))
 
 
 def _newest(listing: Listing) -> Newest:

@@ -58,9 +58,6 @@ def export(
             notes=list(done.notes),
         )
         return
-    typer.echo(
-        f"{words.harmless(str(done.path), 1_000)}: {done.tensors} tensors, "
-        f"{words.size(done.size_bytes)}"
-    )
+    output.line(f"{done.path}: {done.tensors} tensors, {words.size(done.size_bytes)}")
     for note in done.notes:
-        typer.echo(f"note: {words.harmless(note, 400)}")
+        output.line(f"note: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.view import words
+from smartcash_format.store.history import History
 
 EXAMPLES = """Examples:
 
@@ -29,8 +31,7 @@ def history(
     form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
 ) -> None:
     """Show the runs of a root: where each resumed, how far it came, which was best."""
-    if not root.exists():
-        raise FileNotFoundError(f"{root}: no such directory")
+    asking.require_root(root)
     found = CheckpointStore(root).events()
     summary = found.summary()
     match form:
@@ -39,29 +40,50 @@ def history(
         case output.Format.CSV:
             output.write_csv(found.rows())
         case output.Format.PATHS:
-            for row in found.rows():
-                typer.echo(str(root / str(row["checkpoint"])))
+            output.write_paths(root / name for name in _names(found))
         case output.Format.TABLE:
             output.show(_table(summary["runs"]))
+    if form is output.Format.PATHS and (odd := len(found.rows()) - len(_names(found))):
+        exits.complain(f"{odd} names are no names of checkpoints: --format json shows them")
     if found.skipped:
         exits.complain(f"{found.skipped} lines could not be read: smartcash-format doctor --fix")
     if not summary["runs"]:
         raise typer.Exit(exits.FOUND)
 
 
+def _names(found: History) -> list[str]:
+    """The checkpoints that were saved; a file of others may name what is none, such as `../x`."""
+    names = [str(row["checkpoint"]) for row in found.rows()]
+    return [
+        name
+        for name in names
+        if name and name.isprintable() and Path(name).name == name and not layout.is_hidden(name)
+    ]
+
+
 def _table(runs: list[dict[str, object]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "started", "ended", "resumed from", "epochs", "saves", "best"):
+    for heading in ("run", "started", "ended"):
         table.add_column(heading, no_wrap=True)
+    # What a person compares stays whole; long names give way.
+    table.add_column("epochs", justify="right", no_wrap=True)
+    table.add_column("saves", justify="right", no_wrap=True)
+    table.add_column("best", overflow="ellipsis", no_wrap=True)
+    table.add_column("resumed from", overflow="ellipsis", no_wrap=True)
     for run in runs:
         best = run["best"]
         table.add_row(
-            Text(str(run["run_id"])[:8]),
-            Text(str(run["started_at"])[:19]),
-            Text(str(run["ended_at"])[:19]),
-            Text(words.harmless(str(run["resumed_from"] or "-"))),
-            Text(f"{run['first_epoch']} to {run['last_epoch']}"),
+            Text(output.harmless(str(run["run_id"])[:8])),
+            Text(_minute(run["started_at"])),
+            Text(_minute(run["ended_at"])),
+            Text(f"{run['first_epoch']}-{run['last_epoch']}"),
             Text(str(run["saves"])),
-            Text(words.harmless(str(best["checkpoint"])) if isinstance(best, dict) else "-"),
+            Text(output.harmless(str(best["checkpoint"])) if isinstance(best, dict) else "-"),
+            Text(output.harmless(str(run["resumed_from"] or "-"))),
         )
     return table
+
+
+def _minute(time: object) -> str:
+    """`2026-01-31 12:03`: the seconds are in JSON."""
+    return str(time)[:16].replace("T", " ")

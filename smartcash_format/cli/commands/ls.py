@@ -11,7 +11,8 @@ from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store import query
-from smartcash_format.view.table import common_metrics, listing_table, reasons, summary
+from smartcash_format.view import terminal
+from smartcash_format.view.table import listing_table, reasons, summary
 
 EXAMPLES = """Examples:
 
@@ -55,14 +56,14 @@ def ls(
         case output.Format.PATHS:
             output.write_paths(listing)
         case output.Format.TABLE:
-            title = " ".join(map(str, roots))
             table = listing_table(
                 listing,
                 best=chosen,
                 now=datetime.now(UTC),
-                title=title,
-                metrics=common_metrics(listing, first=metric),
-                width=output.console().width,
+                title=" ".join(map(str, roots)),
+                metric=metric,
+                mode=mode,
+                width=terminal.console().width,
             )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
             output.show(*parts, Text(summary(listing, best=chosen)))

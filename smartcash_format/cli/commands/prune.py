@@ -84,8 +84,7 @@ def prune(
     form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
 ) -> None:
     """Show, and with --apply remove, what need not be kept."""
-    if not root.exists():
-        raise FileNotFoundError(f"{root}: no such directory")
+    asking.require_root(root)
     store = CheckpointStore(root)
     metric, mode = asking.parse_metric(keep_best)
     if best_count is not None and metric is None:
@@ -235,9 +234,9 @@ def _table(rows: Sequence[_Row]) -> Table:
     for row in rows:
         table.add_row(
             Text(row.action, style=_STYLES[row.action]),
-            Text(words.harmless(row.path.name)),
+            Text(output.harmless(row.path.name)),
             Text("-" if row.epoch is None else str(row.epoch)),
             Text(words.size(row.size_bytes)),
-            Text(words.harmless(", ".join(row.reasons))),
+            Text(output.harmless(", ".join(row.reasons))),
         )
     return table

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking
+from smartcash_format.cli import asking, output
 from smartcash_format.view import words
 from smartcash_format.view.report import write_report
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     roots: asking.Roots,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
     where: asking.Wheres = None,
     best: Annotated[
         str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the best.")
@@ -38,9 +38,7 @@ def report(
     metric, mode = asking.parse_metric(best)
     title = " ".join(map(str, roots))
     written = write_report(
-        output, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
+        file, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
     )
-    typer.echo(
-        f"{words.harmless(str(output))}: {len(listing)} checkpoints, "
-        f"{words.size(written.size_bytes)}"
-    )
+    said = f"{file}: {len(listing)} checkpoints, {words.size(written.size_bytes)}"
+    output.line(said)

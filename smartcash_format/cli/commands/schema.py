@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import exits
+from smartcash_format.cli import exits, output
 from smartcash_format.spec.schema import documents
 
 EXAMPLES = """Examples:
@@ -36,8 +36,8 @@ def schema(
         return
     if name is None:
         for file in found:
-            typer.echo(file)
+            output.line(file)
         return
     if name not in found:
         exits.stop(f"there is no schema {name!r}; there are: {', '.join(found)}", exits.USAGE)
-    typer.echo(found[name].decode(), nl=False)
+    output.write(found[name])

@@ -13,9 +13,9 @@ from rich.text import Text
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.integrations import share as sharing
 from smartcash_format.integrations.share import Received, Shared
-from smartcash_format.view import words
+from smartcash_format.view import terminal
 
-# A longer table stops being read.
+# On a terminal a longer table stops being read.
 SHOWN: Final = 100
 SHARE_EXAMPLES = """Examples:
 
@@ -85,7 +85,7 @@ def receive(
         return
     for each in done:
         state = "there already" if each.already else "intact"
-        typer.echo(words.harmless(f"{each.path}: {state}", 1_000))
+        output.line(f"{each.path}: {state}")
 
 
 def _document(done: Received) -> dict[str, object]:
@@ -96,7 +96,7 @@ def _show(done: Shared) -> None:
     lines = [f"{done.path}", f"{done.card}: a draft; finish it before you publish"]
     if done.left_out:
         lines.append(f"left out: {', '.join(done.left_out)}")
-    output.show(*(Text(words.harmless(line, 1_000)) for line in lines))
+    output.show(*(Text(output.harmless(line)) for line in lines))
     if not done.findings and not done.kept:
         return
     table = Table(box=None, pad_edge=False)
@@ -105,9 +105,10 @@ def _show(done: Shared) -> None:
     state = "removed" if done.removed else "still there: --clean removes it"
     rows = [(finding, state) for finding in done.findings]
     rows += [(finding, "stays: in a torch file") for finding in done.kept]
-    for finding, what in rows[:SHOWN]:
+    most = SHOWN if terminal.is_terminal() else None
+    for finding, what in rows[:most]:
         cells = (finding.kind, finding.where, what, finding.text)
-        table.add_row(*(Text(words.harmless(cell, 200)) for cell in cells))
+        table.add_row(*(Text(output.harmless(cell)) for cell in cells))
     output.show(table)
-    if len(rows) > SHOWN:
-        typer.echo(f"... and {len(rows) - SHOWN} more: --format json has them all")
+    if most is not None and len(rows) > most:
+        output.line(f"... and {len(rows) - most} more: --format json has them all")

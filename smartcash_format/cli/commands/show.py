@@ -10,6 +10,9 @@ import typer
 
 from smartcash_format.cli import asking, output
 from smartcash_format.disk.read import open_checkpoint
+from smartcash_format.spec import layout
+from smartcash_format.store.compare import read_manifest
+from smartcash_format.view import terminal
 from smartcash_format.view.checkpoint import checkpoint_tree
 
 EXAMPLES = """Examples:
@@ -28,11 +31,23 @@ def show(
     checkpoint: asking.Checkpoint,
     form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
 ) -> None:
-    """Show what a checkpoint says of itself: epoch, metrics, config, files."""
+    """Show what a checkpoint says of itself: epoch, metrics, layers, files, config."""
     with open_checkpoint(checkpoint) as opened:
         if form is output.Document.JSON:
             output.write_json(
                 "checkpoint", path=str(checkpoint), meta=json.loads(opened.meta_bytes)
             )
             return
-        output.show(checkpoint_tree(checkpoint, opened.meta, now=datetime.now(UTC)))
+        tensors, problems = read_manifest(opened)
+        listed = {*opened.meta.files, layout.META}
+        output.show(
+            checkpoint_tree(
+                checkpoint,
+                opened.meta,
+                now=datetime.now(UTC),
+                tensors=tensors,
+                problems=problems,
+                unlisted=sorted(name for name in opened.names() if name not in listed),
+                room=terminal.room(),
+            )
+        )

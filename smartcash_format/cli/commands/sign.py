@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking
+from smartcash_format.cli import asking, output
 from smartcash_format.disk import signatures
-from smartcash_format.view import words
 
 SIGN_EXAMPLES = """Examples:
 
@@ -68,7 +67,7 @@ def sign(
         signature=signature,
         overwrite=force,
     )
-    typer.echo(words.harmless(str(path), 1_000))
+    output.line(str(path))
 
 
 def verify(
@@ -91,7 +90,7 @@ def verify(
     """Check who signed a checkpoint: every file as it was signed, and no file more."""
     signer = _signer(key, certificate, identity, issuer)
     held = signatures.verify_signature(checkpoint, signer, signature=signature)
-    typer.echo(words.harmless(f"{held}: holds", 1_000))
+    output.line(f"{held}: holds")
 
 
 def _signer(

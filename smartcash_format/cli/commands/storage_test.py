@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from smartcash_format.cli import exits, output
-from smartcash_format.view import words
+from smartcash_format.cli import asking, exits, output
 
 EXAMPLES = """Examples:
 
@@ -34,8 +33,7 @@ def storage_test(
     # The commands that only look need none of the writers behind this.
     from smartcash_format.testing import storage_test as try_out
 
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{directory}: no such directory")
+    asking.require_root(directory)
     report = try_out(directory)
     if form is output.Document.JSON:
         output.write_json(
@@ -46,6 +44,6 @@ def storage_test(
             findings=[dataclasses.asdict(finding) for finding in report.findings],
         )
     else:
-        output.show(*(Text(words.harmless(line)) for line in report.lines()))
+        output.show(*(Text(output.harmless(line)) for line in report.lines()))
     if not report.usable:
         raise typer.Exit(exits.FOUND)

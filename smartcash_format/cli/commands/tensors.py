@@ -50,7 +50,7 @@ def tensors(
             for name, found in manifest.weights.items():
                 output.show(layer_tree(name, found.tensors))
         case output.Sheet.TABLE:
-            output.show(Text(words.harmless(str(checkpoint))), _table(rows))
+            output.show(Text(output.harmless(str(checkpoint))), _table(rows))
 
 
 def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
@@ -85,6 +85,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             for value in numbers
         ]
         table.add_row(
-            Text(words.harmless(row["name"])), Text(row["dtype"]), Text(_shape(row)), *shown
+            Text(output.harmless(row["name"])), Text(row["dtype"]), Text(_shape(row)), *shown
         )
     return table

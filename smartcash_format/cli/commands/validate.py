@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,6 +62,12 @@ class Verdict:
     def passed(self) -> bool:
         return self.report.valid and not self.unmet
 
+    @property
+    def readable(self) -> bool:
+        """Whether it is there, and the system let all of it be read that was asked for."""
+        codes = {problem.code for problem in self.report.problems}
+        return "file-unreadable" not in codes and os.path.lexists(self.path)
+
     def lines(self) -> Iterator[str]:
         """Every finding in a line."""
         for problem in self.report.problems:
@@ -95,7 +102,7 @@ def validate(
     signed_by: asking.SignedBy = None,
     form: Annotated[ValidateFormat, typer.Option("--format")] = ValidateFormat.TABLE,
 ) -> None:
-    """Check that checkpoints are whole; exit 1 when one is not."""
+    """Check that checkpoints are whole; exit 1 when one is not, 3 when one cannot be read."""
     conditions = [query.parse_where(text) for text in require or ()]
     most = None if max_size is None else asking.parse_size(max_size)
     signer = asking.parse_signed_by(signed_by)
@@ -103,6 +110,8 @@ def validate(
         _judge(path, Depth[depth.name], conditions, most, signer) for path in _checkpoints(paths)
     ]
     _print(verdicts, form)
+    if not all(verdict.readable for verdict in verdicts):
+        raise typer.Exit(exits.UNREADABLE)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(exits.FOUND)
 
@@ -110,16 +119,19 @@ def validate(
 def _checkpoints(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         where = path.parent if path.name == layout.META else path
-        if not where.exists():
-            raise FileNotFoundError(f"{where}: no such file or directory")
+        # What it is instead of a checkpoint, or that it is not there, is the finding.
+        yield from _below(where) or [where]
+
+
+def _below(where: Path) -> list[Path]:
+    """The checkpoints of a root, in the order of their names; none where it is no root."""
+    try:
         if (where / layout.META).exists() or not where.is_dir():
-            yield where
-            continue
+            return []
         listing = scan(where)
-        found = [*(entry.path for entry in listing), *(broken.path for broken in listing.broken)]
-        if not found:
-            yield where  # what it is instead of a checkpoint is the finding
-        yield from sorted(found)
+    except OSError:
+        return []
+    return sorted([each.path for each in (*listing, *listing.broken)])
 
 
 def _judge(
@@ -130,22 +142,30 @@ def _judge(
     signer: SignedBy | None,
 ) -> Verdict:
     report = look(path, depth)
-    entry = read_entry(path) if report.meta is not None else None
-    unmet = []
-    if isinstance(entry, Entry):
-        unmet = [
-            f"{condition} does not hold: {_found(entry, condition.field)}"
-            for condition in conditions
-            if not condition(entry)
-        ]
-        if max_size is not None and entry.size_bytes > max_size:
-            unmet.append(f"takes {words.size(entry.size_bytes)}, over {words.size(max_size)}")
+    unmet = [] if report.meta is None else _unmet(path, conditions, max_size)
     if signer is not None and report.meta is not None:
         try:
             verify_signature(path, signer)
         except SignatureError as error:
             unmet.append(str(error))
     return Verdict(path=path, report=report, unmet=tuple(unmet))
+
+
+def _unmet(path: Path, conditions: list[query.Where], max_size: int | None) -> list[str]:
+    if not conditions and max_size is None:
+        return []
+    entry = read_entry(path)
+    if not isinstance(entry, Entry):
+        # It changed since the look: what cannot be asked does not hold.
+        return ["vanished or changed while it was validated: run it again"]
+    unmet = [
+        f"{condition} does not hold: {_found(entry, condition.field)}"
+        for condition in conditions
+        if not condition(entry)
+    ]
+    if max_size is not None and entry.size_bytes > max_size:
+        unmet.append(f"takes {words.size(entry.size_bytes)}, over {words.size(max_size)}")
+    return unmet
 
 
 def _found(entry: Entry, field: str) -> str:
@@ -163,10 +183,9 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
         case ValidateFormat.JSON:
             output.write_json("validation", reports=[_document(each) for each in verdicts])
         case ValidateFormat.JUNIT:
-            typer.echo(junit_xml(cases))
+            output.write(junit_xml(cases) + "\n")
         case ValidateFormat.GITHUB:
-            for line in github_lines(cases):
-                typer.echo(line)
+            output.write("".join(f"{line}\n" for line in github_lines(cases)))
             step_summary(cases)
         case ValidateFormat.TABLE:
             for verdict in verdicts:
@@ -174,15 +193,15 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
 
 
 def _show(verdict: Verdict) -> None:
-    name = words.harmless(str(verdict.path))
+    name = output.harmless(str(verdict.path))
     if verdict.passed:
         output.show(Text.assemble(("ok  ", "green"), name, f": {verdict.report.message}"))
     else:
         output.show(Text.assemble(("BAD ", "bold red"), name))
         for line in verdict.lines():
-            output.show(Text(f"    {words.harmless(line)}"))
+            output.show(Text(f"    {output.harmless(line)}"))
     for notice in verdict.report.notices:
-        output.show(Text(f"    note: {words.harmless(notice)}", style="dim"))
+        output.show(Text(f"    note: {output.harmless(notice)}", style="dim"))
 
 
 def _document(verdict: Verdict) -> dict[str, object]:
