@@ -26,6 +26,7 @@ from smartcash_format.spec import limits
 from smartcash_format.spec.documents import parse_json
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, shown
+from smartcash_format.spec.tensor_faults import name_fault, shape_fault
 
 # Every dtype of safetensors 0.8 and its bits an element, in the order that its writer sorts by,
 # last first: descending alignment, so that each tensor starts on a multiple of its element.
@@ -42,8 +43,6 @@ DTYPE_BITS: Final[Mapping[str, int]] = MappingProxyType(
 METADATA: Final[Mapping[str, str]] = MappingProxyType({"format": "pt"})
 
 _METADATA_KEY: Final = "__metadata__"
-# 8 bytes for the widest element: the bytes are countable in 64 bits as well.
-_ELEMENTS: Final = limits.INTEGER_MAX // 8
 _LENGTH_BYTES: Final = 8
 _PADDING: Final = 8
 _RANK: Final = {dtype: -rank for rank, dtype in enumerate(DTYPE_BITS)}
@@ -59,7 +58,6 @@ _PROBLEMS: Final = 100
 _REMEMBERED: Final = 4
 _REMEMBERED_BYTES: Final = 1 << 20
 _REMEMBERED_TENSORS: Final = 5_000
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
 
@@ -323,36 +321,6 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
             expected=f"{due} bytes",
         )
     return TensorInfo(dtype, tuple(shape), begin, end)
-
-
-def name_fault(name: str) -> str | None:
-    """Why a tensor may not have this name, or None."""
-    if not name:
-        return "is an empty name"
-    if len(name) * 4 > limits.NAME_BYTES:
-        size_bytes = len(name.encode("utf-8", "surrogatepass"))
-        if size_bytes > limits.NAME_BYTES:
-            return f"is a name of {size_bytes:,} bytes; at most {limits.NAME_BYTES:,} are allowed"
-    if not name.isprintable() and _CONTROL.search(name):
-        return "is a name with control characters"
-    return None
-
-
-def shape_fault(shape: object) -> str | None:
-    """Why this is no shape, or None: few dimensions, none negative, countable in 64 bits."""
-    if not isinstance(shape, list):
-        return "is no list"
-    if len(shape) > limits.DIMENSIONS:
-        return f"has {len(shape):,} dimensions; at most {limits.DIMENSIONS} are allowed"
-    elements = 1
-    for dim in shape:
-        if type(dim) is not int or not 0 <= dim <= limits.INTEGER_MAX:
-            return "must hold integers of 0 and above, within 64 bits"
-        # Zeros are left out: torch multiplies the others for the strides, and wraps around.
-        elements *= dim or 1
-    if elements > _ELEMENTS:
-        return "has a product beyond what 64 bits count"
-    return None
 
 
 def _span(offsets: object) -> tuple[int, int]:

@@ -22,10 +22,10 @@ from smartcash_format.spec.documents import (
     has_too_many_values,
     parse_json,
 )
-from smartcash_format.spec.header import name_fault
 from smartcash_format.spec.meta import PROBLEMS, validate_document
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import shown
+from smartcash_format.spec.tensor_faults import name_fault
 from smartcash_format.spec.values import (
     Count,
     Digest,

@@ -23,7 +23,7 @@ from torch import nn
 from smartcash_format.disk.parts import Measure, TensorSource
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
-from smartcash_format.spec.header import name_fault, shape_fault
+from smartcash_format.spec.tensor_faults import name_fault, shape_fault
 from smartcash_format.torch_io.dtypes import (
     DTYPES,
     bytes_of,
