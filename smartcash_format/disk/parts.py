@@ -157,6 +157,11 @@ class BlobPart:
 Part = WeightsPart | ArchivePart | BlobPart | Plan
 
 
+def plan_of(part: Part) -> Plan:
+    """The part laid out."""
+    return part.plan()
+
+
 def size_of(parts: Iterable[Part]) -> int:
     """The exact number of bytes that these parts will take, known before any is read."""
     return sum(part.plan().size_bytes for part in parts)

@@ -5,13 +5,13 @@ Nothing is copied: tensors are read in place when their turn to be written comes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
-from smartcash_format.disk.parts import ArchivePart, Part
+from smartcash_format.disk.parts import ArchivePart, Part, Plan, plan_of
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
@@ -44,7 +44,7 @@ class Collected:
     """
 
     sets: tuple[WeightSetSource, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Plan, ...]
     programs: Mapping[str, Program]
     optimizer: OptimizerRecord | None
     scheduler: SchedulerRecord | None
@@ -63,18 +63,18 @@ def collect(
     extra: Mapping[str, object] | None = None,
     rng: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    take: Callable[[Part], Plan] = plan_of,
 ) -> Collected:
     """What is to be written of these live objects, weight sets in files of at most so many bytes.
 
-    Raises UnsavableStateError, naming the place, for what could not be loaded again.
+    Each part goes through `take` as soon as it is known, the largest first: what copies them can
+    begin. Raises UnsavableStateError, naming the place, for what could not be loaded again.
     """
     given = _checked_names(extra)
     modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
     others = {name: value for name, value in given.items() if name not in modules}
-    sets = [weight_set(layout.MODEL, _some_model(model))]
-    sets += [weight_set(name, module) for name, module in modules.items()]
-    weights = [part for each in sets for part in weights_parts(each, max_shard_bytes)]
-    archives = _Archives()
+    _check_model(model)
+    archives = _Archives(take)
     live = {layout.MODEL: model, **modules}
     groups: dict[str, GroupNames] = {}
     record: OptimizerRecord | None = None
@@ -93,6 +93,8 @@ def collect(
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = parameter_names(value, live)
             _check_optimizer(value, value.state_dict(), groups[name], f"extra[{name!r}]")
+    sets = [weight_set(name, module) for name, module in live.items()]
+    weights = [take(part) for each in sets for part in weights_parts(each, max_shard_bytes)]
     rest = _extra_state(sets, others, rng)
     if rest:
         archives.add(layout.EXTRA, rest, "extra")
@@ -164,7 +166,7 @@ def _check_optimizer(
         )
 
 
-def _some_model(model: object) -> object:
+def _check_model(model: object) -> None:
     if model is None:
         raise UnsavableStateError(
             "model is None: there are no weights to save",
@@ -172,7 +174,6 @@ def _some_model(model: object) -> object:
             kind="NoneType",
             hint="pass the module, anything with state_dict(), or a dict of tensors",
         )
-    return model
 
 
 def _checked_names(extra: Mapping[str, object] | None) -> dict[str, object]:
@@ -214,8 +215,9 @@ def _name_fault(name: object, value: object) -> str | None:
 class _Archives:
     """The parts of encoded states, each once its reader is known to take it."""
 
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
+    def __init__(self, take: Callable[[Part], Plan]) -> None:
+        self._take = take
+        self.parts: list[Plan] = []
         self.programs: dict[str, Program] = {}
 
     def add(self, file: str, state: object, where: str) -> None:
@@ -230,7 +232,8 @@ class _Archives:
                     kind="state",
                     hint=problems[0].fix,
                 )
-        self.parts.append(ArchivePart(name=file, program=program.data, storages=storages))
+        part = ArchivePart(name=file, program=program.data, storages=storages)
+        self.parts.append(self._take(part))
         self.programs[file] = program
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Final
 
 import torch
 
-from smartcash_format.disk.parts import BlobPart, TensorSource, size_of
+from smartcash_format.disk.parts import BlobPart, TensorSource, plan_of, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
@@ -39,7 +40,7 @@ from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
 from smartcash_format.torch_io.proof import invalid, prove
-from smartcash_format.torch_io.snapshot import Buffers, snapshot
+from smartcash_format.torch_io.snapshot import Buffers, Copier
 from smartcash_format.torch_io.weights import WeightSetSource
 
 __all__ = ["Facts", "Saved", "is_writer", "save", "size_bound"]
@@ -139,7 +140,9 @@ def prepare(
     finds out. Raises UnsavableStateError for state that could not be loaded again,
     InsufficientSpaceError.
     """
-    with collector_paused():
+    with collector_paused(), ExitStack() as copying:
+        copier = None if buffers is None else copying.enter_context(Copier(buffers))
+        # Laid out once: for the size, for the copy and for the writing.
         collected = collect(
             model=model,
             optimizer=optimizer,
@@ -147,17 +150,16 @@ def prepare(
             extra=extra,
             rng=rng,
             max_shard_bytes=max_shard_bytes,
+            take=plan_of if copier is None else copier.take,
         )
         if increment is not None:
             collected = with_spare_files(collected)
         facts, collected = _with_room(facts, collected)
-        # Laid out once: for the size, for the copy and for the writing.
-        collected = replace(collected, parts=tuple(part.plan() for part in collected.parts))
         size_bytes = size_bound(collected, facts) + _spare_bound(collected)
-    if increment is None:
-        require_space(final.parent, size_bytes)
-    if buffers is not None:
-        collected = snapshot(collected, buffers)
+        if increment is None:
+            require_space(final.parent, size_bytes)
+        if copier is not None:
+            collected = copier.finish(collected)
     return Prepared(
         final=final,
         facts=facts,
@@ -272,11 +274,17 @@ def _manifest_bound(collected: Collected) -> int:
 
 
 def _record_bound(weight_set: str, tensor: TensorSource) -> int:
-    """At least what a tensor's record takes; the counts have the digits of its size at most."""
-    names = len(quoted(tensor.name).encode()) + len(weight_set) + len(tensor.dtype)
-    shape = sum(len(str(size)) + 1 for size in tensor.shape)
-    norms = _NORMS_BYTES + 2 * len(str(tensor.size_bytes)) if tensor.measure else 0
-    return _RECORD_BYTES + names + shape + norms
+    """At least what a tensor's record takes."""
+    form = _form_bound(tensor.dtype, tensor.shape, tensor.size_bytes, tensor.measure is not None)
+    return len(quoted(tensor.name).encode()) + len(weight_set) + form
+
+
+# A model has a thousand tensors of a few forms.
+@lru_cache(maxsize=1 << 12)
+def _form_bound(dtype: str, shape: tuple[int, ...], size_bytes: int, is_measured: bool) -> int:
+    """What of it does not depend on names; the counts have the digits of the size at most."""
+    norms = _NORMS_BYTES + 2 * len(str(size_bytes)) if is_measured else 0
+    return _RECORD_BYTES + len(dtype) + sum(len(str(size)) + 1 for size in shape) + norms
 
 
 def _meta_bound(facts: Facts, collected: Collected) -> int:
