@@ -93,6 +93,18 @@ def test_what_is_frozen_lies_apart_from_the_first_save_on_and_is_linked_from_the
     assert same(other.state(), live.state())
 
 
+def test_a_loader_of_hugging_face_reads_what_is_linked(tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    made, _ = manager(tmp_path, incremental=True)
+    live = frozen_training()
+    save(made, live, 1)
+    second = save(made, live, 2)
+    assert second["linked"] == (FROZEN,)
+    model = Detector()
+    hub.load_torch_model(model, second["path"], strict=True, safe=True)
+    assert same(model.state_dict(), live.model.state_dict())
+
+
 def test_the_buffers_of_a_frozen_batch_norm_are_not_taken_for_frozen(tmp_path: Path) -> None:
     made, _ = manager(tmp_path, incremental=True)
     live = frozen_training()
