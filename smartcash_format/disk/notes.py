@@ -125,6 +125,19 @@ def replace_note(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
+def place_of(path: Path) -> Path:
+    """Where a file of this name is written: the end of a link, so that the link stays.
+
+    Raises OSError where something stands there that is no plain file: replacing a device or a
+    directory with one would break more than it writes.
+    """
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():
+        kind = kind_of(place.stat().st_mode)
+        raise OSError(errno.EINVAL, f"is {kind}, not a plain file; name another", str(path))
+    return place
+
+
 def remove_note(path: Path) -> None:
     """Removes a file; nothing happens where there is none."""
     path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from smartcash_format.disk.durable import make_root, sync_directory
 from smartcash_format.disk.leftovers import discard
-from smartcash_format.disk.notes import set_aside
+from smartcash_format.disk.notes import place_of, set_aside
 from smartcash_format.disk.owner import this_process
 from smartcash_format.disk.publish import write_error
 from smartcash_format.errors import CheckpointError, CheckpointExistsError
@@ -27,6 +27,10 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     if os.path.lexists(path) and not overwrite:
         raise _exists(path)
+    try:
+        path = place_of(path)
+    except OSError as error:
+        raise write_error(error, path, "was not written") from error
     aside = path.with_name(layout.STAGING_PREFIX + this_process().name())
     try:
         make_root(path.parent)

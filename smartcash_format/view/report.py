@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from smartcash_format.disk.notes import replace_note
+from smartcash_format.disk.notes import place_of, replace_note
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.query import Mode
 from smartcash_format.view import report_data, words
@@ -53,14 +53,15 @@ def write_report(
     metric: str | None = None,
     mode: Mode | None = None,
 ) -> Written:
-    """Writes the report of a listing to `path`, whole or not at all.
+    """Writes the report of a listing to `path`, whole or not at all; to where a link leads.
 
     `metric` and `mode` decide the best; without them what the flags go by, or the metric's name.
-    Raises OSError where it cannot be written.
+    Raises OSError where it cannot be written, or where no plain file stands.
     """
+    place = place_of(path)
     found = answer(list(listing), metric, mode)
     page = render(listing, found, now=now, title=title).encode()
-    replace_note(path, page)
+    replace_note(place, page)
     return Written(path=path, size_bytes=len(page), answer=found)
 
 

@@ -336,6 +336,7 @@ def test_report_writes_one_file_and_says_which(run: Run, root: Path, tmp_path: P
     assert f"{target}: 3 checkpoints" in ran.out
     assert "val_map 0.3000; larger is better." in target.read_text(encoding="utf-8")
     assert run("report", tmp_path / "nowhere", "-o", target).code == 3
+    assert run("report", root, "-o", "-").out.startswith("<!doctype html>")
 
 
 def test_storage_test_says_what_a_directory_keeps_and_leaves_nothing(

@@ -172,3 +172,17 @@ def test_a_weight_set_that_is_not_there_is_named_with_those_that_are(
     with pytest.raises(ValueError, match="'onnx' is no form"):
         export(checkpoint, tmp_path / "x.onnx", to="onnx")  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
+
+
+def test_an_export_over_a_link_goes_where_it_leads_and_over_a_device_nowhere(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "real.safetensors").write_bytes(b"earlier")
+    (tmp_path / "link.safetensors").symlink_to("real.safetensors")
+    export(checkpoint, tmp_path / "link.safetensors", overwrite=True)
+    assert (tmp_path / "link.safetensors").is_symlink()
+    assert (tmp_path / "real.safetensors").stat().st_size > 100
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointWriteError, match="not a plain file"):
+        export(checkpoint, tmp_path / "pipe", overwrite=True)
+    assert (tmp_path / "pipe").is_fifo()

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -261,6 +263,20 @@ def test_a_manager_reports_by_its_monitor(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         CheckpointReader(tmp_path).report(tmp_path / "nowhere" / "out.html")
+
+
+def test_a_report_goes_where_a_link_leads_and_replaces_plain_files_alone(tmp_path: Path) -> None:
+    root = resumed_run(tmp_path / "root", 3)
+    (tmp_path / "real.html").write_text("earlier")
+    (tmp_path / "link.html").symlink_to("real.html")
+    CheckpointReader(root).report(tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert "<!doctype html>" in (tmp_path / "real.html").read_text(encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="not a plain file; name another"):
+            CheckpointReader(root).report(odd)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 def test_writing_a_report_loads_neither_torch_nor_numpy(tmp_path: Path) -> None:

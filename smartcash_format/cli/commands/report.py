@@ -10,7 +10,8 @@ import typer
 
 from smartcash_format.cli import asking, output
 from smartcash_format.view import words
-from smartcash_format.view.report import write_report
+from smartcash_format.view.answer import answer
+from smartcash_format.view.report import render, write_report
 
 EXAMPLES = """Examples:
 
@@ -26,7 +27,10 @@ def register(app: typer.Typer) -> None:
 
 def report(
     roots: asking.Roots,
-    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
+    file: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The file, or - for standard output."),
+    ],
     where: asking.Wheres = None,
     best: Annotated[
         str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the best.")
@@ -37,6 +41,10 @@ def report(
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
     metric, mode = asking.parse_metric(best)
     title = " ".join(map(str, roots))
+    if str(file) == "-":
+        found = answer(list(listing), metric, mode)
+        output.write(render(listing, found, now=datetime.now(UTC), title=title))
+        return
     written = write_report(
         file, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
     )
