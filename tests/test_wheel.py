@@ -37,6 +37,13 @@ def test_the_wheel_carries_the_contract_and_only_the_package(wheel: zipfile.ZipF
     assert "smartcash_format/py.typed" in wheel.namelist()
 
 
+def test_the_wheel_carries_what_a_report_is_made_of(wheel: zipfile.ZipFile) -> None:
+    view = CHECKOUT / "smartcash_format" / "view"
+    needed = {*view.glob("templates/*"), *view.glob("vendor/*")}
+    assert len(needed) >= 9
+    assert {str(path.relative_to(CHECKOUT)) for path in needed} <= set(wheel.namelist())
+
+
 def test_a_checkout_has_the_contract_where_the_wheel_has_it() -> None:
     schemas = files("smartcash_format") / "schemas"
     assert {name: (schemas / name).read_bytes() for name in CONTRACT} == CONTRACT

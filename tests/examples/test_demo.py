@@ -145,7 +145,12 @@ def test_a_wreck_that_has_gone_fails_the_demo(run: Path) -> None:
 
 def test_a_damaged_checkpoint_fails_the_demo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(run)
-    assert "All 3 are intact" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "All 3 are intact" in said
+    page = run.with_suffix(".html")
+    assert str(page) in said
+    # The README links it.
+    assert 'id="answer-name">epoch-' in page.read_text(encoding="utf-8")
     weights = CheckpointManager(run).list_checkpoints()[1] / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -104,6 +104,14 @@ def test_hostile_texts_stay_data(tmp_path: Path) -> None:
     assert max(len(text) for pair in data["pairs"] for text in pair) <= 200
 
 
+def test_what_is_vendored_is_what_was_published() -> None:
+    vendor = Path(report.__file__).parent / "vendor"
+    pinned = re.findall(r"^    ([0-9a-f]{64})  (\S+)$", (vendor / "README.md").read_text(), re.M)
+    assert {name for _, name in pinned} == {each.name for each in vendor.glob("uPlot*")}
+    for digest, name in pinned:
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest
+
+
 def test_what_may_run_is_named_by_its_digest(tmp_path: Path) -> None:
     page = page_of(resumed_run(tmp_path / "root", 3))
     match = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
