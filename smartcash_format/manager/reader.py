@@ -13,6 +13,7 @@ from smartcash_format.disk.observe import validate
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Log, Logger
+from smartcash_format.manager.shown import Shown
 from smartcash_format.spec.layout import HISTORY, HISTORY_EXPORT
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store import query
@@ -163,7 +164,7 @@ class CheckpointReader:
         summary = history.summary()
         if (best := self._best_of(self._store.list())) is not None:
             summary["best"] = describe_best(best)
-        return summary
+        return Shown(summary, history)
 
     def training_rows(self) -> list[dict[str, Any]]:
         """Every save as a flat dict, oldest first, also of checkpoints that are gone.
@@ -197,7 +198,7 @@ class CheckpointReader:
         """
         report = validate(self._resolve(path), Depth.STRUCTURE)
         meta = report.meta
-        return report.valid, {
+        info = {
             "valid": report.valid,
             "message": report.message,
             "depth": report.depth.name,
@@ -205,6 +206,7 @@ class CheckpointReader:
             "epoch": meta.epoch if meta else None,
             "timestamp": meta.saved_at.isoformat() if meta else None,
         }
+        return report.valid, Shown(info, report)
 
     def _resolve(self, path: PathLike) -> Path:
         given = Path(path)

@@ -103,6 +103,13 @@ class Diff(Displayed):
     metrics: tuple[MetricChange, ...] = ()
     weights: tuple[WeightsDiff, ...] = ()
 
+    def __repr__(self) -> str:
+        metrics = sum(metric.differs for metric in self.metrics)
+        return (
+            f"Diff(weights: {self.same_weights}, {metrics} metrics, {len(self.config)} settings, "
+            f"{len(self.fields)} other fields)"
+        )
+
     @property
     def same_weights(self) -> Verdict:
         """Whether these are the same model, however sharded, named on disk or dated."""

@@ -128,6 +128,10 @@ class Report(Displayed):
     meta: Meta | None = None
     bytes_hashed: int = 0
 
+    def __repr__(self) -> str:
+        found = "valid" if self.valid else f"{len(self.problems)} problems"
+        return f"Report({str(self.path)!r}, {self.depth.name}: {found})"
+
     @property
     def valid(self) -> bool:
         """Whether nothing is wrong as deep as the look was."""

@@ -50,6 +50,9 @@ class History(Displayed):
     skipped: int = 0
     rebuilt: bool = False
 
+    def __repr__(self) -> str:
+        return f"History({len(self.lines)} events)"
+
     def summary(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume, as JSON takes them."""
         runs = [_run(run_id, lines, self.lines) for run_id, lines in _by_run(self.lines).items()]

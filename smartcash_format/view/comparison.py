@@ -12,7 +12,7 @@ from smartcash_format.spec.diff import Diff, FieldChange, MetricChange, WeightsD
 from smartcash_format.view import words
 from smartcash_format.view.terminal import SCREEN, Room
 
-_VERDICTS: Final = {
+VERDICTS: Final = {
     "same": ("the same weights", "green"),
     "different": ("other weights", "yellow"),
     "unknown": ("digests of different algorithms: it cannot be told", "magenta"),
@@ -21,7 +21,7 @@ _VERDICTS: Final = {
 
 def comparison(found: Diff, *, before: str, after: str, room: Room = SCREEN) -> Tree:
     """The tree of a diff; what there is no room for is counted."""
-    text, style = _VERDICTS[found.same_weights]
+    text, style = VERDICTS[found.same_weights]
     tree = Tree(Text.assemble((text, f"bold {style}")))
     tree.add(Text(f"- {words.harmless(before, None)}"))
     tree.add(Text(f"+ {words.harmless(after, None)}"))

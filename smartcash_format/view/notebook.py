@@ -7,61 +7,29 @@ All foreign text is escaped. A heading sorts its column.
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.tree import Tree
 
 from smartcash_format.errors import InvalidCheckpointError
-from smartcash_format.spec.diff import Diff
+from smartcash_format.spec.diff import Diff, FieldChange, WeightsDiff
 from smartcash_format.spec.displaying import draw_with
 from smartcash_format.spec.problems import Report
+from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
-from smartcash_format.store.entry import Entry
+from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History
 from smartcash_format.store.query import Mode
 from smartcash_format.view import table, words
-from smartcash_format.view.checkpoint import checkpoint_tree
-from smartcash_format.view.comparison import comparison
+from smartcash_format.view.comparison import VERDICTS
+from smartcash_format.view.html import BAD, BEST, Cell, Piece, Row, long, short, texts
+from smartcash_format.view.report_facts import config_lines
 
-# A notebook with the lists of some hundred checkpoints stays below the size that tools open.
 ROWS: Final = 200
-_NAME_CHARACTERS: Final = 60
-_TEXT_CHARACTERS: Final = 300
-_TREE_COLUMNS: Final = 110
-_BEST: Final = "font-weight:bold;border-left:3px solid #009e73"
-_BAD: Final = "color:#d55e00"
-_SORT: Final = """(()=>{const t=document.getElementById("ID"),b=t.tBodies[0];
-t.querySelectorAll("th").forEach((h,i)=>{h.style.cursor="pointer";h.tabIndex=0;
-const sort=()=>{const d=h.ariaSort==="descending"?1:-1;
-t.querySelectorAll("th").forEach(o=>o.removeAttribute("aria-sort"));
-h.ariaSort=d<0?"descending":"ascending";
-const v=r=>r.cells[i].dataset.v??r.cells[i].textContent,n=s=>s===""?NaN:Number(s);
-[...b.rows].sort((p,q)=>{const x=v(p),y=v(q),a=n(x),c=n(y);
-if(isNaN(a)||isNaN(c))return isNaN(a)&&isNaN(c)?d*x.localeCompare(y):isNaN(a)?1:-1;
-return d*(a-c)}).forEach(r=>b.append(r))};
-h.onclick=sort;h.onkeydown=e=>{if(e.key==="Enter")sort()}})})()"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A text, what it sorts by where that is another, and a style of ours."""
-
-    text: str
-    value: float | None = None
-    style: str = ""
-
-    def html(self) -> str:
-        value = "" if self.value is None else f' data-v="{self.value:.10g}"'
-        style = f' style="{self.style}"' if self.style else ""
-        return f"<td{value}{style}>{escape(self.text)}</td>"
 
 
 def display(
@@ -77,135 +45,209 @@ def display(
         table.display(listing, best=best, root=root, metric=metric, mode=mode)
         return
     ipython = import_module("IPython.display")  # there, since it is what runs
-    ipython.display(ipython.HTML(_line(words.harmless(str(root))) + listing_html(listing, best)))
+    ipython.display(ipython.HTML(listing_html(listing, best, title=str(root))))
 
 
-def listing_html(listing: Listing, best: Entry | None = None) -> str:
-    """The table of a listing, newest first, `best` marked, else the newest that is flagged."""
+def listing_html(listing: Listing, best: Entry | None, *, title: str = "") -> str:
+    """The table of a listing in its order, `best` marked, the broken ones in their place."""
     metrics = table.common_metrics(listing)
     now = datetime.now(UTC)
-    best = best or next((entry for entry in listing if entry.is_best), None)
-    rows = [
-        [
-            _Cell(_short(entry.name), style=_BEST if entry == best else ""),
-            _Cell(str(entry.epoch)),
-            *(_metric(entry.metrics.get(name)) for name in metrics),
-            _Cell(words.size(entry.size_bytes), entry.size_bytes),
-            _Cell(table.parts(entry)),
-            _Cell(words.age(entry.saved_at, now), -entry.saved_at.timestamp()),
-        ]
-        for entry in listing[:ROWS]
-    ]
-    rows += [
-        [
-            _Cell("! " + _short(broken.path.name), style=_BAD),
-            _Cell(words.harmless(broken.reason, _TEXT_CHARACTERS), style=_BAD),
-            *[_Cell("")] * (len(metrics) + 3),
-        ]
-        for broken in listing.broken[: max(0, ROWS - len(rows))]
-    ]
-    headings = ["checkpoint", "epoch", *(_short(name) for name in metrics), "size", "parts", "age"]
-    left = len(listing) + len(listing.broken) - len(rows)
+    piece = Piece()
+    if title:
+        piece.line(long(title))
+    rows = []
+    for item in _in_place(listing):
+        if isinstance(item, Broken):
+            row = [Cell("! " + short(item.path.name), style=BAD), *texts(item.reason, style=BAD)]
+            rows.append([*row, *[Cell("")] * (len(metrics) + 3)])
+            continue
+        rows.append(
+            [
+                Cell(short(item.name), style=BEST if item == best else ""),
+                Cell(str(item.epoch)),
+                *(_metric(item.metrics.get(name)) for name in metrics),
+                Cell(words.size(item.size_bytes), item.size_bytes),
+                Cell(table.parts(item)),
+                Cell(words.age(item.saved_at, now), -item.saved_at.timestamp()),
+            ]
+        )
+    headings = ["checkpoint", "epoch", *map(short, metrics), "size", "parts", "age"]
+    chosen = _first_rows(rows)
+    left = len(rows) - len(chosen) + piece.table(headings, chosen, first=_must_be_seen)
     more = f"; {left} more are not shown" if left else ""
-    return _table(headings, rows) + _line(table.summary(listing, best=best) + more)
+    piece.line(table.summary(listing, best=best) + more)
+    return str(piece)
+
+
+def _must_be_seen(row: Row) -> bool:
+    """What cannot be read, and what is best, give way to nothing."""
+    return row[0].style != ""
+
+
+def _first_rows(rows: Sequence[Row]) -> list[Row]:
+    """ROWS of these, in their order, those that must be seen among them."""
+    kept = sorted(range(len(rows)), key=lambda index: not _must_be_seen(rows[index]))[:ROWS]
+    return [rows[index] for index in sorted(kept)]
+
+
+def _in_place(listing: Listing) -> list[Entry | Broken]:
+    """Each broken one before the first of its root whose name comes after it in the order."""
+    items: list[Entry | Broken] = list(listing)
+    for broken in sorted(listing.broken, key=lambda each: each.path.name):
+        place = next(
+            (
+                index
+                for index, item in enumerate(items)
+                if item.path.parent == broken.path.parent and item.path.name < broken.path.name
+            ),
+            len(items),
+        )
+        items.insert(place, broken)
+    return items
 
 
 def entry_html(entry: Entry) -> str:
     """What one checkpoint is, measured and holds."""
+    piece = Piece()
     try:
         meta = entry.meta
     except InvalidCheckpointError as error:
-        return _line(f"{_short(entry.name)}: {words.harmless(str(error), _TEXT_CHARACTERS)}")
-    return _tree(checkpoint_tree(entry.path, meta, now=datetime.now(UTC)))
+        piece.line(f"{short(entry.name)}: {long(error)}", style=BAD)
+        return str(piece)
+    age = words.age(meta.saved_at, datetime.now(UTC))
+    about = {
+        "saved": f"{meta.saved_at:%Y-%m-%d %H:%M:%S} UTC ({age} ago)",
+        "epoch": str(meta.epoch) + (", flagged best" if meta.is_best else ""),
+        "step": "" if meta.step is None else str(meta.step),
+        "backbone": meta.backbone or "",
+        "dataset": meta.dataset or "",
+        "tags": " ".join(meta.tags),
+        "run": meta.run_id,
+        **{
+            f"weights {name}": f"{weights.class_name or 'a state dict'}, "
+            f"{weights.parameters:,} parameters" + ("" if weights.finite else ", not finite")
+            for name, weights in meta.weights.items()
+        },
+        "optimizer": "" if meta.optimizer is None else meta.optimizer.class_name or "yes",
+        "scheduler": "" if meta.scheduler is None else meta.scheduler.class_name or "yes",
+        "extra": ", ".join([*meta.extra, *(["random state"] if meta.rng else [])]),
+    }
+    piece.line(long(entry.path), style="font-weight:bold")
+    piece.table(["", "value"], [texts(name, value) for name, value in about.items() if value])
+    files = sorted(meta.files.items(), key=lambda item: -item[1].size_bytes)
+    piece.named(
+        f"files, {words.size(meta.size_bytes)}",
+        ["file", "size"],
+        [[*texts(name), Cell(words.size(r.size_bytes), r.size_bytes)] for name, r in files],
+    )
+    metrics = sorted(meta.metrics.items())
+    piece.named(
+        "metrics", ["metric", "value"], [[*texts(n), _metric(v)] for n, v in metrics[:ROWS]]
+    )
+    config = [] if meta.config is None else config_lines(meta.config)
+    piece.named("config", ["setting", "value"], [texts(*line) for line in config[:ROWS]])
+    left = max(0, len(metrics) - ROWS) + max(0, len(config) - ROWS)
+    if left:
+        piece.line(f"{left} more metrics and settings are not shown")
+    return str(piece)
 
 
 def report_html(report: Report) -> str:
     """The verdict of a validation, and every problem."""
+    piece = Piece()
     mark = "✓" if report.valid else "✗"
-    head = f"{mark} {_short(report.path.name)}: {words.harmless(report.message, _TEXT_CHARACTERS)}"
-    rows = [
-        [
-            _Cell(problem.code),
-            *(
-                _Cell(words.harmless(text, _TEXT_CHARACTERS))
-                for text in (problem.where, problem.message, problem.fix)
-            ),
-        ]
-        for problem in report.problems[:ROWS]
-    ]
-    notices = "".join(
-        _line(words.harmless(notice, _TEXT_CHARACTERS)) for notice in report.notices[:ROWS]
-    )
-    found = _table(["code", "where", "what", "what to do"], rows) if rows else ""
-    return _line(head, style="" if report.valid else _BAD) + found + notices
+    head = f"{mark} {short(report.path.name)}: {long(report.message)}"
+    piece.line(head, style="" if report.valid else BAD)
+    rows = [texts(each.code, each.where, each.message, each.fix) for each in report.problems]
+    if rows and (left := piece.table(["code", "where", "what", "what to do"], rows)):
+        piece.line(f"{left} more are not shown")
+    piece.named("notices", ["what"], [texts(notice) for notice in report.notices[:ROWS]])
+    return str(piece)
 
 
 def diff_html(found: Diff) -> str:
     """What differs, the verdict on the weights first."""
-    return _tree(comparison(found, before="before", after="after"))
+    piece = Piece()
+    piece.line(VERDICTS[found.same_weights][0], style="font-weight:bold")
+    piece.named(
+        "metrics",
+        ["metric", "before", "after", "change"],
+        [
+            [*texts(each.name), _metric(each.before), _metric(each.after), _metric(each.delta)]
+            for each in found.metrics
+            if each.differs
+        ],
+    )
+    for title, changes in (("metadata", found.fields), ("config", found.config)):
+        rows = [texts(each.path, *_sides(each)) for each in changes]
+        piece.named(title, ["what", "before", "after"], rows)
+    for weights in found.weights:
+        piece.named(
+            f"weights {short(weights.name)}: {weights.unchanged} tensors unchanged",
+            ["tensor", "how"],
+            [texts(name, how) for name, how in _tensor_changes(weights)],
+        )
+    return str(piece)
+
+
+def _sides(change: FieldChange) -> tuple[object, object]:
+    """The value before and after, "-" for the side that has none."""
+    before = "-" if change.kind == "added" else change.before
+    return before, "-" if change.kind == "removed" else change.after
+
+
+def _tensor_changes(weights: WeightsDiff) -> Iterator[tuple[str, str]]:
+    yield from ((name, "added") for name in weights.added)
+    yield from ((name, "removed") for name in weights.removed)
+    yield from ((each.name, f"is {each.new_name} now") for each in weights.renamed)
+    for each in weights.reshaped:
+        yield each.name, f"reshaped, {each.before.shape} -> {each.after.shape}"
+    for each in weights.retyped:
+        yield each.name, f"re-typed, {each.before.dtype} -> {each.after.dtype}"
+    yield from ((each.name, "changed") for each in weights.changed)
+    yield from ((name, "unknown") for name in weights.unknown)
 
 
 def history_html(history: History) -> str:
     """The events of a root, the newest first."""
+    piece = Piece()
     rows = [
         [
-            _Cell(f"{line.at:%Y-%m-%d %H:%M:%S}"),
-            _Cell(line.event),
-            _Cell(_short(line.checkpoint or ", ".join(line.checkpoints[:3]))),
-            _Cell("" if line.epoch is None else str(line.epoch)),
-            _Cell(line.run_id[:8]),
-            _Cell(
+            Cell(f"{line.at:%Y-%m-%d %H:%M:%S}"),
+            Cell(line.event),
+            Cell(short(line.checkpoint or ", ".join(line.checkpoints[:3]))),
+            Cell("" if line.epoch is None else str(line.epoch)),
+            Cell(short(line.run_id[:8])),
+            Cell(
                 ", ".join(
-                    f"{_short(name)} {words.number(value)}"
+                    f"{short(name)} {words.number(value)}"
                     for name, value in list(line.metrics.items())[:4]
                 )
             ),
         ]
         for line in history.lines[: -ROWS - 1 : -1]
     ]
-    left = len(history.lines) - len(rows)
-    return _table(["when, UTC", "what", "checkpoint", "epoch", "run", "metrics"], rows) + _line(
-        f"{len(history.lines)} events" + (f"; the {len(rows)} newest are shown" if left else "")
-    )
+    left = piece.table(["when, UTC", "what", "checkpoint", "epoch", "run", "metrics"], rows)
+    shown = len(rows) - left
+    more = f"; the {shown} newest are shown" if shown < len(history.lines) else ""
+    piece.line(f"{len(history.lines)} events{more}")
+    return str(piece)
 
 
-def _metric(value: float | None) -> _Cell:
+def _metric(value: float | None) -> Cell:
     if value is None:
-        return _Cell("")
+        return Cell("")
     if not math.isfinite(value):
-        return _Cell(words.number(value), style=_BAD)
-    return _Cell(words.number(value), float(value))
+        return Cell(words.number(value), style=BAD)
+    return Cell(words.number(value), float(value))
 
 
-def _short(text: str) -> str:
-    return words.harmless(text, _NAME_CHARACTERS)
+def _listing_alone(listing: Listing) -> str:
+    """A listing that nobody chose from: the newest that is flagged is marked."""
+    return listing_html(listing, query.best(listing))
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[_Cell]]) -> str:
-    name = f"sc-{uuid.uuid4().hex}"
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(f"<tr>{''.join(cell.html() for cell in row)}</tr>" for row in rows)
-    script = _SORT.replace("ID", name, 1)
-    return (
-        f'<table id="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f"<script>{script}</script>"
-    )
-
-
-def _line(text: str, *, style: str = "") -> str:
-    return f'<p style="{style}">{escape(text)}</p>' if style else f"<p>{escape(text)}</p>"
-
-
-def _tree(tree: Tree) -> str:
-    console = Console(
-        width=_TREE_COLUMNS, color_system=None, force_terminal=False, force_jupyter=False
-    )
-    with console.capture() as text:
-        console.print(tree)
-    return f"<pre>{escape(text.get())}</pre>"
-
-
-draw_with(Listing, listing_html)
+draw_with(Listing, _listing_alone)
 draw_with(Entry, entry_html)
 draw_with(Report, report_html)
 draw_with(Diff, diff_html)

@@ -65,7 +65,7 @@ def facts(entry: Entry) -> Facts:
     if meta.scheduler is not None:
         about.append(("scheduler", meta.scheduler.class_name or "a state dict"))
     about += [(f"file {name}", f"{r.size_bytes:,} bytes") for name, r in meta.files.items()]
-    config = [] if meta.config is None else list(_flat(meta.config, ""))
+    config = [] if meta.config is None else config_lines(meta.config)
     main = meta.weights.get(layout.MODEL)
     return Facts(config, about, parts, main.weights_digest if main else "")
 
@@ -102,13 +102,17 @@ def algorithm_of(weights: str) -> str:
     return digest.algorithm_of(weights) if weights else ""
 
 
+def config_lines(config: Any) -> list[Line]:
+    """A config as lines of a dotted path and a text, all of it."""
+    return list(_flat(config, ""))
+
+
 def _mark(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
     return "#" + hashlib.blake2b(data, digest_size=4).hexdigest()
 
 
 def _flat(value: Any, path: str) -> Iterator[Line]:
-    """A config as lines of a dotted path and a text."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _flat(item, f"{path}.{_key(key)}" if path else _key(key))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smartcash_format import save_checkpoint
+from smartcash_format.store.catalog import scan
+from smartcash_format.view.notebook import listing_html
+
 pytestmark = pytest.mark.torch
 
+HEADING = re.compile(r"<th[^>]*>([^<]*)</th>")
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "checkpoints.ipynb"
 
 
@@ -38,3 +44,16 @@ def test_it_was_executed_whole_and_shows_html_for_every_answer() -> None:
 def test_it_names_no_path_of_the_machine_that_ran_it() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     assert not any(place in text for place in ("/home/", "/tmp/", "/root/", "/Users/"))
+
+
+def test_what_it_shows_has_the_headings_of_today(tmp_path: Path) -> None:
+    shown = [
+        "".join(output["data"]["text/html"])
+        for cell in cells()
+        if "".join(cell["source"]) == "manager.display_checkpoints()"
+        for output in cell["outputs"]
+    ]
+    save_checkpoint(tmp_path / "one", {}, metrics={"loss": 1.0})
+    today = listing_html(scan(tmp_path), None)
+    # Renewed by scripts/run_notebook.py.
+    assert [HEADING.findall(html) for html in shown] == [HEADING.findall(today)]
