@@ -1,7 +1,7 @@
 """Work that takes its time, watched by whoever wants to show how far it is.
 
 The rooms that do the work lie below the one that draws, so the drawing comes to them, as it does to
-the values that a notebook shows (displaying; decisions 0027 and 0034).
+the values that a notebook shows (displaying; decisions 0027 and 0035).
 """
 
 from __future__ import annotations
