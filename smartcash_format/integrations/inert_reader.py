@@ -209,8 +209,10 @@ class _Plain:
         if isinstance(value, int | str):
             return self._printed(value)
         if isinstance(value, Scalar):
+            # Of eight bytes at most each, so that their count bounds what is printed of them.
             self._add(value.count())
-            return self.node(value.value(), depth, where)
+            numbers = value.value()
+            return ["list", *numbers] if isinstance(numbers, list) else numbers
         if isinstance(value, Tensor):
             return self._tensor(value, where)
         if isinstance(value, dict | list | tuple | deque | Inert):

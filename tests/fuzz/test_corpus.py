@@ -8,9 +8,9 @@ import tracemalloc
 
 import pytest
 
+from tests.costs import SOON, plain_seconds
 from tests.fuzz.targets import TARGETS, seeds
 
-SECONDS = 1.0
 MEMORY_BYTES = 64 << 20
 _CHANGES_A_SEED = 8
 
@@ -35,14 +35,15 @@ def _changed(data: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_seed_and_its_neighbours_cost_little(target: str) -> None:
     chance = random.Random(target)
-    tried = 0
+    tried, worst = 0, (0.0, b"")
     for seed in seeds(target):
         for data in (seed, *(_changed(seed, chance) for _ in range(_CHANGES_A_SEED))):
             began = time.process_time()
             TARGETS[target](data)
-            assert time.process_time() - began < SECONDS
+            worst = max(worst, (time.process_time() - began, data))
             tried += 1
     assert tried > 200
+    assert worst[0] / plain_seconds() < SOON, worst[1][:1_000]
 
 
 @pytest.mark.parametrize("target", TARGETS)
