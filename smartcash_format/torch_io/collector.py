@@ -8,6 +8,7 @@ a cycle, so there is nothing to find (docs/decisions/0030).
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,20 @@ def collector_paused() -> Iterator[None]:
     finally:
         if stops:
             with _lock:
-                _paused -= 1
+                # Less than none after a fork inside the block.
+                _paused = max(0, _paused - 1)
                 if not _paused:
                     gc.enable()
+
+
+def _begin_anew() -> None:
+    """In a forked child there are no threads but one: none of those that paused the collector."""
+    global _lock, _paused
+    _lock = threading.Lock()
+    if _paused:
+        _paused = 0
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from smartcash_format.torch_io import collector
 from smartcash_format.torch_io.collector import collector_paused
 
 pytestmark = pytest.mark.torch
@@ -69,4 +71,23 @@ def test_blocks_of_several_threads_may_overlap() -> None:
     assert not gc.isenabled()
     go_on.set()
     thread.join()
+    assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_child_forked_inside_collects(locked: bool) -> None:
+    with collector_paused():
+        if locked:
+            collector._lock.acquire()
+        child = os.fork()
+        if not child:
+            with collector_paused():
+                inside = gc.isenabled()
+            os._exit(10 * inside + gc.isenabled())
+        if locked:
+            collector._lock.release()
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
     assert gc.isenabled()
