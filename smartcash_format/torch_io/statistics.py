@@ -17,6 +17,9 @@ _SEGMENT: Final = 1 << 10
 # Whose norms torch takes of many tensors in one call.
 _GROUPED: Final = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 
+# The squares of smaller values lose digits.
+_SMALL: Final = 1e-145
+
 
 def measure(dtype: torch.dtype, data: Any, sizes: Sequence[int]) -> list[dict[str, int | float]]:
     """The statistics of tensors of a floating dtype whose bytes lie one after the other in `data`.
@@ -24,7 +27,11 @@ def measure(dtype: torch.dtype, data: Any, sizes: Sequence[int]) -> list[dict[st
     `sizes` has the bytes of each.
     """
     counts = [size // dtype.itemsize for size in sizes]
-    flat = torch.frombuffer(data, dtype=dtype) if len(data) else torch.empty(0, dtype=dtype)
+    flat = (
+        torch.frombuffer(data, dtype=dtype)
+        if len(data)
+        else torch.empty(0, dtype=dtype, device="cpu")
+    )
     tensors = torch.split(flat, counts)
     found = _small_ones(flat, tensors, counts) if dtype in _GROUPED else {}
     return [found.get(i) or statistics(tensor) for i, tensor in enumerate(tensors)]
@@ -33,7 +40,9 @@ def measure(dtype: torch.dtype, data: Any, sizes: Sequence[int]) -> list[dict[st
 def _small_ones(
     flat: torch.Tensor, tensors: Sequence[torch.Tensor], counts: Sequence[int]
 ) -> dict[int, dict[str, int | float]]:
-    """By index, those of finite tensors below a chunk: a few calls for all of a chunk together."""
+    """By index, those of tensors below a chunk whose squares are numbers: a few calls for all of a
+    chunk together.
+    """
     found: dict[int, dict[str, int | float]] = {}
     for first, end, begin, stop in _groups(counts):
         count, elements = end - first, stop - begin
@@ -44,7 +53,7 @@ def _small_ones(
         else:
             norms, largest = _of_each(tensors[first:end])
         for i, l2, absmax in zip(range(first, end), norms, largest, strict=True):
-            if counts[i] and math.isfinite(l2):
+            if counts[i] and _is_exact(l2, absmax):
                 found[i] = {"l2": l2, "absmax": absmax}
     return found
 
@@ -65,7 +74,7 @@ def _of_segments(
     flat: torch.Tensor, counts: Sequence[int]
 ) -> tuple[Sequence[float], Sequence[float]]:
     doubles = flat.to(torch.float64, copy=True)
-    lengths = torch.tensor(counts)
+    lengths = torch.tensor(counts, device="cpu")
     largest = torch.segment_reduce(doubles.abs(), "max", lengths=lengths, unsafe=True)
     squares = torch.segment_reduce(doubles.square_(), "sum", lengths=lengths, unsafe=True)
     return squares.sqrt_().tolist(), largest.tolist()
@@ -94,18 +103,23 @@ def statistics(tensor: torch.Tensor) -> dict[str, int | float]:
         squares += norm * norm
         low, high = torch.aminmax(chunk)
         absmax = max(absmax, -float(low), float(high))
-    if math.isfinite(squares):
+    if _is_exact(math.sqrt(squares), absmax):
         return {"l2": math.sqrt(squares), "absmax": absmax}
-    return _not_finite(tensor, absmax)
+    return _scaled(tensor, absmax)
 
 
-def _not_finite(tensor: torch.Tensor, absmax: float) -> dict[str, int | float]:
+def _is_exact(l2: float, absmax: float) -> bool:
+    """Whether no square that counts was too large or too small for a float64."""
+    return math.isfinite(l2) and (l2 > _SMALL or absmax == 0)
+
+
+def _scaled(tensor: torch.Tensor, absmax: float) -> dict[str, int | float]:
     nan = sum(int(chunk.isnan().sum()) for chunk in _doubles(tensor))
     inf = sum(int(chunk.isinf().sum()) for chunk in _doubles(tensor))
     if nan or inf:
         worst = math.nan if nan else math.inf
         return {"l2": worst, "absmax": worst, "nan": nan, "inf": inf}
-    # Values beyond 1e154 are finite, their squares are not.
+    # Values beyond 1e154 or below 1e-154 have no squares, divided by the largest they have.
     scaled = sum(float((chunk / absmax).square().sum()) for chunk in _doubles(tensor))
     l2 = absmax * math.sqrt(scaled)
     return {"l2": l2, "absmax": absmax} | ({} if math.isfinite(l2) else {"nan": 0, "inf": 0})

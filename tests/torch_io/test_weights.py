@@ -17,7 +17,7 @@ from torch import nn
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.torch_io.dtypes import DTYPES, TORCH_DTYPES, bytes_of, file_shape, torch_shape
-from smartcash_format.torch_io.statistics import statistics
+from smartcash_format.torch_io.statistics import measure, statistics
 from smartcash_format.torch_io.weights import bare_named_parameters, live_state, unwrap, weight_set
 from tests.torch_io.written import same_bits, write_weights
 
@@ -464,3 +464,16 @@ def test_only_floating_tensors_are_measured(tmp_path: Path) -> None:
     _, written = write_weights(tmp_path, weight_set("model", state))
     assert written.tensors["f"].statistics == {"l2": pytest.approx(8**0.5), "absmax": 2.0}
     assert written.tensors["i"].statistics == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [3, 5_000, 60_000])
+def test_norms_of_values_without_squares_are_exact(dtype: torch.dtype, count: int) -> None:
+    smallest = torch.finfo(dtype).smallest_normal
+    tensor = torch.full((count,), smallest * 2, dtype=dtype)
+    (found,) = measure(dtype, bytes_of(tensor), [tensor.nbytes])
+    assert found["absmax"] == smallest * 2
+    assert found["l2"] == pytest.approx(smallest * 2 * count**0.5, rel=1e-12)
+    denormal = torch.full((count,), 5e-324, dtype=torch.float64)
+    (found,) = measure(torch.float64, bytes_of(denormal), [denormal.nbytes])
+    assert found["l2"] >= found["absmax"] == 5e-324
