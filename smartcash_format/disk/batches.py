@@ -19,7 +19,7 @@ SMALL_BYTES: Final = 1 << 20
 # The copies that all files of a save may have in memory at once; a larger one goes alone.
 COPIED_BYTES: Final = 24 << 20
 # How far the threads of a file may be apart: what was just written is still in the caches.
-AHEAD: Final = 8
+AHEAD: Final = 4
 
 
 class Allowance:
@@ -73,7 +73,7 @@ class Batch:
         self._copied = sum(p.size_bytes for p in pieces if many or p.source.copies)
         copies.take(self._copied)
         try:
-            self.data = [_read(piece) if piece.size_bytes else _EMPTY for piece in pieces]
+            self.data = [read_piece(piece) if piece.size_bytes else _EMPTY for piece in pieces]
             self.whole: memoryview | None = None
             if not many:
                 self.whole = self.data[0]
@@ -96,7 +96,8 @@ class Batch:
 _EMPTY: Final = memoryview(b"")
 
 
-def _read(piece: Piece) -> memoryview:
+def read_piece(piece: Piece) -> memoryview:
+    """The bytes of a piece; raises UnsavableStateError where there are not as many as planned."""
     data = memoryview(piece.source.read()).cast("B")
     if len(data) != piece.size_bytes:
         where = piece.source.name if isinstance(piece.source, TensorSource) else "a tensor"

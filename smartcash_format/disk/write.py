@@ -74,7 +74,12 @@ def write_parts(
 
 def _write(stage: Stage, plans: Sequence[Plan], meter: _Meter) -> list[WrittenFile]:
     if len(plans) == 1:
-        return [_write_file(stage, plans[0], meter)]
+        try:
+            return [_write_file(stage, plans[0], meter)]
+        except _Stopped:
+            # One of the file's own threads failed.
+            assert meter.failure is not None
+            raise meter.failure from None
     # The largest first: the longest file decides when all are done.
     order = sorted(range(len(plans)), key=lambda i: -plans[i].size_bytes)
     with ThreadPoolExecutor(min(FILES_AT_ONCE, max(1, len(plans)))) as pool:
@@ -142,8 +147,11 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     takes = [hashing.take, tensors.take] if plan.tensors else [hashing.take]
     begun = 0
     alone = plan.size_bytes <= ALONE_BYTES
-    workers = [] if alone else [Worker(take, plan.name, meter.fail) for take in takes]
+    workers: list[Worker] = []
     try:
+        if not alone:
+            for take in takes:
+                workers.append(Worker(take, plan.name, meter.fail))
         for pieces in groups_of(plan.pieces):
             batch = Batch(pieces, meter.copies, len(workers) + 1)
             for worker in workers:

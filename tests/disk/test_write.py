@@ -8,6 +8,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import safetensors
 
 from smartcash_format.disk import batches, write
-from smartcash_format.disk.batches import SMALL_BYTES
+from smartcash_format.disk.batches import SMALL_BYTES, Worker
 from smartcash_format.disk.parts import (
     ArchivePart,
     BlobPart,
@@ -509,3 +510,45 @@ def test_write_at_writes_its_buffers_one_after_the_other(tmp_path: Path) -> None
     write_at(descriptor, 3, [b"ab", memoryview(b"cd"), b""])
     os.close(descriptor)
     assert (tmp_path / "file").read_bytes() == b"\0\0\0abcd"
+
+
+@pytest.mark.parametrize("what", ["measure", "hash"])
+def test_the_failure_of_a_thread_is_raised_when_there_is_one_file_only(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*_: object) -> Any:
+        raise ZeroDivisionError(what)
+
+    read = partial(bytes, SMALL_BYTES)
+    many = [
+        TensorSource(f"{i:03}", "U8", (SMALL_BYTES,), SMALL_BYTES, read,
+                     measure=fail if what == "measure" else None)
+        for i in range(40)
+    ]  # fmt: skip
+    if what == "hash":
+        monkeypatch.setattr(write._Hashing, "take", fail)
+    for _ in range(20):
+        with pytest.raises(ZeroDivisionError):
+            put(directory, WeightsPart(name="model.safetensors", tensors=many))
+        os.remove(directory / "model.safetensors")
+
+
+def test_a_thread_that_cannot_be_started_leaves_none_behind(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Second(Worker):
+        made = 0
+
+        def __init__(self, *arguments: Any) -> None:
+            Second.made += 1
+            if Second.made == 2:
+                raise RuntimeError("can't start new thread")
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(write, "Worker", Second)
+    size = write.ALONE_BYTES + 1
+    large = TensorSource("w", "U8", (size,), size, partial(bytes, size))
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="can't start"):
+        put(directory, WeightsPart(name="model.safetensors", tensors=[large]))
+    assert threading.active_count() == before
