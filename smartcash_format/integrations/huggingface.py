@@ -157,7 +157,7 @@ def _tensor(
     if dtype is None or shape is None:
         raise _refused(file, f"has {name!r:.100} in {info.dtype}, which torch has not")
     if not info.size_bytes:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     data = mapped.numbers(start + info.begin, info.size_bytes, dtype.itemsize)
     return data.view(dtype).reshape(shape)
 

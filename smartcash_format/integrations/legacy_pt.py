@@ -185,9 +185,9 @@ class _Builder:
                 hint="the file is damaged, or a tensor was expanded: save a clone() of it",
             )
         self._spend(f"{key} {dtype} {offset} {shape} {stride}", math.prod(shape) * dtype.itemsize)
-        tensor = torch.empty(0, dtype=dtype)
+        tensor = torch.empty(0, dtype=dtype, device="cpu")
         if 0 in shape:
-            tensor = torch.empty(shape, dtype=dtype)
+            tensor = torch.empty(shape, dtype=dtype, device="cpu")
         else:
             tensor.set_(self._storage(key, dtype.itemsize), offset, shape, stride)
         # Done to values of its own: whoever reads the bytes would not know of it.

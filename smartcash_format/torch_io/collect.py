@@ -27,7 +27,7 @@ from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.shards import check_count, weights_parts
 from smartcash_format.torch_io.state import encode
-from smartcash_format.torch_io.weights import WeightSetSource, weight_set
+from smartcash_format.torch_io.weights import WeightSetSource, live_state, weight_set
 
 MAIN_OPTIMIZER: Final = "optimizer"
 SCHEDULER: Final = "scheduler"
@@ -76,26 +76,29 @@ def collect(
     _check_model(model)
     archives = _Archives(take)
     live = {layout.MODEL: model, **modules}
+    # The code of others first: nothing may change what is being copied.
+    optimizer_state = None if optimizer is None else _mapping_of(optimizer, MAIN_OPTIMIZER)
+    scheduler_state = None if scheduler is None else _mapping_of(scheduler, SCHEDULER)
+    objects = {name: state_of(value, f"extra[{name!r}]") for name, value in others.items()}
+    states = {name: live_state(module, where=name) for name, module in live.items()}
     groups: dict[str, GroupNames] = {}
     record: OptimizerRecord | None = None
     warnings: tuple[str, ...] = ()
-    if optimizer is not None:
+    if optimizer_state is not None:
         record, warnings = describe_optimizer(optimizer)
         groups[MAIN_OPTIMIZER] = parameter_names(optimizer, live)
-        given_state = _mapping_of(optimizer, MAIN_OPTIMIZER)
-        state = encode(given_state, MAIN_OPTIMIZER)
-        _check_optimizer(optimizer, given_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
+        state = encode(optimizer_state, MAIN_OPTIMIZER)
+        _check_optimizer(optimizer, optimizer_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
         archives.add(layout.OPTIMIZER, state, MAIN_OPTIMIZER)
-    if scheduler is not None:
-        state = encode(_mapping_of(scheduler, SCHEDULER), SCHEDULER)
-        archives.add(layout.SCHEDULER, state, SCHEDULER)
+    if scheduler_state is not None:
+        archives.add(layout.SCHEDULER, encode(scheduler_state, SCHEDULER), SCHEDULER)
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = parameter_names(value, live)
-            _check_optimizer(value, value.state_dict(), groups[name], f"extra[{name!r}]")
-    sets = [weight_set(name, module) for name, module in live.items()]
+            _check_optimizer(value, objects[name], groups[name], f"extra[{name!r}]")
+    sets = [weight_set(name, module, states[name]) for name, module in live.items()]
     weights = [take(part) for each in sets for part in weights_parts(each, max_shard_bytes)]
-    rest = _extra_state(sets, others, rng)
+    rest = _extra_state(sets, objects, rng)
     if rest:
         archives.add(layout.EXTRA, rest, "extra")
     parts = (*weights, *archives.parts)
@@ -147,9 +150,7 @@ def _mapping_of(value: object, where: str) -> Mapping[Any, Any]:
     )
 
 
-def _check_optimizer(
-    optimizer: object, state: Mapping[Any, Any], names: GroupNames, where: str
-) -> None:
+def _check_optimizer(optimizer: object, state: object, names: GroupNames, where: str) -> None:
     """Raises UnsavableStateError for what a load into this very optimizer would refuse."""
     if not isinstance(optimizer, torch.optim.Optimizer):
         return
@@ -238,15 +239,14 @@ class _Archives:
 
 
 def _extra_state(
-    sets: list[WeightSetSource], others: Mapping[str, object], rng: bool
+    sets: list[WeightSetSource], objects: Mapping[str, object], rng: bool
 ) -> dict[str, Any]:
     state: dict[str, Any] = {}
     if rng:
         state[layout.RNG] = encode(capture(), layout.RNG)
-    if others:
+    if objects:
         state[layout.OBJECTS] = {
-            name: encode(state_of(value, f"extra[{name!r}]"), f"extra[{name!r}]")
-            for name, value in others.items()
+            name: encode(value, f"extra[{name!r}]") for name, value in objects.items()
         }
     modules = {
         each.name: {key: encode(value, f"{each.name}: {key}") for key, value in each.state.items()}

@@ -60,11 +60,12 @@ def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The memory of a dense CPU tensor, not copied; the view keeps the tensor alive."""
+    """The memory of a dense CPU tensor, not copied; the view keeps that memory alive."""
     size_bytes = tensor.nbytes
     if not size_bytes:
         return memoryview(b"")
     # numpy may be absent, and has no bfloat16.
     memory: Any = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
-    memory.owner = tensor
+    # The storage too: `tensor.data = ...` gives the tensor another one, and frees this.
+    memory.owner = tensor, tensor.untyped_storage()
     return memoryview(memory).cast("B")

@@ -241,7 +241,7 @@ class Parts:
         shape = _shape(info)
         count = math.prod(shape)
         if count == 0:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
         start = self._observed.headers[file].data_start + info.begin
         # A boolean byte other than 0 and 1 becomes 1 wherever torch copies it.
         flat = torch.frombuffer(self.opened.buffer(file), dtype=dtype, count=count, offset=start)

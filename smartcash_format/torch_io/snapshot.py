@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import torch
 
+from smartcash_format.disk.batches import read_piece
 from smartcash_format.disk.parts import (
     Constant,
     Part,
@@ -45,7 +46,7 @@ class Buffers:
         memory = self._memory.pop(name, None)
         if memory is None or memory.numel() < size_bytes:
             memory = None  # never two copies at a time
-            memory = torch.empty(size_bytes, dtype=torch.uint8)
+            memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
         self._memory[name] = memory
         return bytes_of(memory)
 
@@ -107,7 +108,7 @@ class Copier:
     def _copy(self, piece: Piece, target: memoryview) -> Piece:
         offset, start, size_bytes, source, head = piece
         if size_bytes:
-            data = memoryview(source.read()).cast("B")
+            data = read_piece(piece)
             # A copy is not kept: one at a time is enough.
             if size_bytes < _LARGE_BYTES or source.copies:
                 target[:] = data

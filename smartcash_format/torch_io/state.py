@@ -123,12 +123,14 @@ class _Encoder:
             return {TYPE: "parameter", "data": data, "requires_grad": value.requires_grad}
         if tensor.dtype in CLASSIC:
             return tensor
-        flat = tensor.resolve_conj().resolve_neg().contiguous()
+        dense = tensor.resolve_conj().resolve_neg().contiguous()
+        # One element may have any stride, and then torch gives no view of its bytes.
+        flat = torch.as_strided(dense, (dense.numel(),), (1,))
         return {
             TYPE: "tensor",
             "dtype": _dtype_name(tensor.dtype),
             "shape": tuple(tensor.shape),
-            "data": flat.reshape(-1).view(torch.uint8),
+            "data": flat.view(torch.uint8),
         }
 
     def _container(self, value: Any, where: Where, depth: int) -> Any:
@@ -289,7 +291,7 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 def _bytes_tensor(data: bytes) -> torch.Tensor:
     if not data:
-        return torch.empty(0, dtype=torch.uint8)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 

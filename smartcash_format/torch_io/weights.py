@@ -84,12 +84,13 @@ class WeightSetSource:
     frozen: frozenset[str]
 
 
-def weight_set(name: str, source: Any) -> WeightSetSource:
+def weight_set(name: str, source: Any, live: LiveState | None = None) -> WeightSetSource:
     """The weight set of this name out of a module, anything with state_dict(), or a state dict.
 
-    Raises UnsavableStateError, naming the tensor, for what could not be loaded again.
+    `live` is its state where that is at hand. Raises UnsavableStateError, naming the tensor, for
+    what could not be loaded again.
     """
-    live = live_state(source, where=name)
+    live = live_state(source, where=name) if live is None else live
     tensors: dict[str, torch.Tensor] = {}
     sources: list[TensorSource] = []
     state: dict[str, Any] = {}
@@ -102,7 +103,8 @@ def weight_set(name: str, source: Any) -> WeightSetSource:
         if fault := name_fault(key) or _encoding_fault(key):
             raise UnsavableStateError(f"{name}: {key[:80]!r} {fault}", where=key[:80], kind="name")
         if is_simple(value):
-            tensor, copies = value, False
+            # Of its own: a parameter whose data is replaced keeps its shape and not its memory.
+            tensor, copies = value.detach(), False
         else:
             tensor = plain_tensor(value, f"{name}: {key}")
             copies = not is_plain_memory(tensor)

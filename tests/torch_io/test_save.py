@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from smartcash_format import load_tensors
 from smartcash_format.disk.observe import validate
 from smartcash_format.errors import (
     CheckpointExistsError,
@@ -29,7 +30,9 @@ from smartcash_format.torch_io import proof
 from smartcash_format.torch_io import save as saving_module
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.dtypes import DTYPES
-from smartcash_format.torch_io.save import is_writer, save, size_bound
+from smartcash_format.torch_io.save import is_writer, prepare, publish, save, size_bound
+from smartcash_format.torch_io.snapshot import Buffers
+from smartcash_format.torch_io.state import encode
 from tests.torch_io.saving import facts, saved, state, weights
 from tests.torch_io.test_weights import bits, small
 from tests.torch_io.written import same_bits
@@ -583,3 +586,35 @@ def test_wrapped_and_bare_models_are_one_checkpoint(tmp_path: Path) -> None:
 def test_an_ordered_dict_of_tensors_is_a_model(tmp_path: Path) -> None:
     found = saved(tmp_path, OrderedDict(w=torch.zeros(1)))
     assert found.meta.weights["model"].parameters == 1
+
+
+def test_the_default_device_of_a_program_is_not_where_a_save_works(tmp_path: Path) -> None:
+    model = small()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    extra = {"x": {"data": b"1", "none": b"", "odd": torch.tensor([1, 2], dtype=torch.uint16)}}
+    state = {"tiny": torch.ones(7), "empty": torch.empty(0, 3), **model.state_dict()}
+    torch.set_default_device("meta")
+    try:
+        buffers = Buffers()
+        for number, memory in enumerate([None, buffers]):
+            final = tmp_path / f"epoch-000{number}"
+            at = publish(
+                prepare(
+                    final, facts(), model=state, optimizer=optimizer, extra=extra, buffers=memory
+                )
+            ).path
+            assert validate(at, Depth.CONTENT).valid
+            read = load_tensors(at)
+            assert all(same_bits(read[name], tensor) for name, tensor in state.items())
+    finally:
+        torch.set_default_device(None)
+
+
+def test_a_tensor_of_one_element_with_any_stride_is_stored() -> None:
+    odd = torch.tensor([513], dtype=torch.uint16).as_strided((1, 1), (7, 9))
+    assert odd.stride() == (7, 9)
+    form = encode({"x": odd}, "extra")["x"]
+    assert bytes(form["data"].tolist()) == b"\x01\x02"

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from smartcash_format.disk.parts import TensorSource, WeightsPart
 from smartcash_format.errors import UnsavableStateError
+from smartcash_format.torch_io import collect as collect_module
 from smartcash_format.torch_io import snapshot
 from smartcash_format.torch_io.collect import Collected, collect
+from smartcash_format.torch_io.dtypes import bytes_of
 from smartcash_format.torch_io.snapshot import Buffers, Copier
+from smartcash_format.torch_io.weights import weight_set
 
 pytestmark = pytest.mark.torch
 
@@ -72,18 +76,16 @@ def test_a_refusal_waits_for_what_is_being_copied(monkeypatch: pytest.MonkeyPatc
         go_on.wait()
         real(stretches)
 
-    def refused() -> dict[str, Any]:
+    def refused(*_: Any) -> None:
         begun.wait()  # the optimizer's state is being copied by now
         threading.Timer(0.2, go_on.set).start()
         raise UnsavableStateError("no", where="model", kind="x")
 
-    class Model:
-        state_dict = staticmethod(refused)
-
     monkeypatch.setattr(snapshot, "_move", move)
+    monkeypatch.setattr(collect_module, "weight_set", refused)
     optimizer = {"state": {0: {"m": torch.rand(500_000)}}, "param_groups": [{"params": [0]}]}
     with pytest.raises(UnsavableStateError, match="no"):
-        copied(Buffers(), model=Model(), optimizer=optimizer)
+        copied(Buffers(), model=torch.nn.Linear(1, 1), optimizer=optimizer)
     assert go_on.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("copy")]
 
@@ -101,3 +103,58 @@ def test_a_copy_holds_no_live_tensor(tmp_path: Path) -> None:
     del model, optimizer
     assert [ref() for ref in (*gone, *moments)] == [None] * 4
     assert content(found)["model.safetensors"]
+
+
+def test_nothing_of_a_users_code_runs_while_a_copy_is_made() -> None:
+    model = torch.nn.Linear(600, 600)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    model(torch.ones(600)).sum().backward()
+    optimizer.step()
+
+    class Restless:
+        """One whose state_dict() writes to what others have given, and frees it."""
+
+        def state_dict(self) -> dict[str, Any]:
+            for state in optimizer.state.values():
+                state["momentum_buffer"].fill_(7.0)
+            with torch.no_grad():
+                model.weight.fill_(7.0)
+            return {"a": torch.ones(1)}
+
+    found = content(copied(Buffers(), model=model, optimizer=optimizer, extra={"r": Restless()}))
+    buffers = [data for data in found["optimizer.pt"] if len(data) == 600 * 600 * 4]
+    assert buffers == [torch.full((600, 600), 7.0).numpy().tobytes()]
+    assert buffers[0] in found["model.safetensors"]
+
+
+def test_a_parameter_whose_data_is_replaced_was_copied_whole() -> None:
+    weight = torch.nn.Parameter(torch.full((1_000, 1_000), 1.0))
+    source = weight_set("model", {"w": weight}).tensors[0]
+    view = source.read()
+    weight.data = torch.zeros(1_000, 1_000)
+    # Memory that was freed is given to the next who asks.
+    other = [torch.full((1_000, 1_000), 2.0) for _ in range(4)]
+    assert bytes(view) == torch.ones(1_000, 1_000).numpy().tobytes()
+    assert bytes(source.read()) == bytes(view)
+    assert len(other) == 4
+
+
+def test_bytes_of_a_tensor_outlive_its_data() -> None:
+    tensor = torch.full((1_000, 1_000), 1.0)
+    view = bytes_of(tensor)
+    tensor.data = torch.zeros(1)
+    other = [torch.full((1_000, 1_000), 2.0) for _ in range(4)]
+    assert bytes(view) == torch.ones(1_000, 1_000).numpy().tobytes()
+    assert len(other) == 4
+
+
+def test_a_source_that_changes_its_size_is_refused_by_a_copy_too() -> None:
+    def shrunk() -> bytes:
+        return bytes(7)
+
+    source = TensorSource("w", "U8", (9,), 9, shrunk)
+    with (
+        Copier(Buffers()) as copier,
+        pytest.raises(UnsavableStateError, match="w has 7 bytes instead of 9"),
+    ):
+        copier.take(WeightsPart(name="model.safetensors", tensors=[source]))
