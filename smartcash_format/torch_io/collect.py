@@ -21,7 +21,7 @@ from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
 from smartcash_format.torch_io.optimizer_form import read_stored
-from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, parameter_names
+from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.rng import capture, generator_state
@@ -81,12 +81,13 @@ def collect(
     scheduler_state = None if scheduler is None else _mapping_of(scheduler, SCHEDULER)
     objects = {name: state_of(value, f"extra[{name!r}]") for name, value in others.items()}
     states = {name: live_state(module, where=name) for name, module in live.items()}
+    named = {name: state.named for name, state in states.items()}
     groups: dict[str, GroupNames] = {}
     record: OptimizerRecord | None = None
     warnings: tuple[str, ...] = ()
     if optimizer_state is not None:
         record, warnings = describe_optimizer(optimizer)
-        groups[MAIN_OPTIMIZER] = parameter_names(optimizer, live)
+        groups[MAIN_OPTIMIZER] = names_among(optimizer, named)
         state = encode(optimizer_state, MAIN_OPTIMIZER)
         _check_optimizer(optimizer, optimizer_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
         archives.add(layout.OPTIMIZER, state, MAIN_OPTIMIZER)
@@ -94,7 +95,7 @@ def collect(
         archives.add(layout.SCHEDULER, encode(scheduler_state, SCHEDULER), SCHEDULER)
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
-            groups[name] = parameter_names(value, live)
+            groups[name] = names_among(value, named)
             _check_optimizer(value, objects[name], groups[name], f"extra[{name!r}]")
     sets = [weight_set(name, module, states[name]) for name, module in live.items()]
     weights = [take(part) for each in sets for part in weights_parts(each, max_shard_bytes)]

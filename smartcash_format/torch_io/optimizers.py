@@ -6,7 +6,7 @@ error (pytorch#1489); names that were saved beside the state tell them apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import OptimizerRecord, ParameterGroup
 from smartcash_format.spec.plain import to_json
-from smartcash_format.torch_io.weights import bare_named_parameters
+from smartcash_format.torch_io.weights import Named, bare_named_parameters
 
 GroupNames = list[list[str | None]]
 # What a group says of its parameters; the rest are hyperparameters.
@@ -30,20 +30,23 @@ def parameter_names(optimizer: object, modules: Mapping[str, object]) -> GroupNa
     own `param_names` (torch 2.6, when it was built from named parameters). Names in a set other
     than the model stand behind `<set>:`.
     """
+    named = {
+        name: bare_named_parameters(module)
+        for name, module in modules.items()
+        if isinstance(module, torch.nn.Module)
+    }
+    return names_among(optimizer, named)
+
+
+def names_among(optimizer: object, named: Mapping[str, Named]) -> GroupNames:
+    """The same of modules whose parameters have been named."""
     names: dict[int, str] = {}
-    for name, parameter in _named(modules):
-        names.setdefault(id(parameter), name)
-    return [_group_names(group, names) for group in groups_of(optimizer)]
-
-
-def _named(modules: Mapping[str, object]) -> Iterator[tuple[str, torch.Tensor]]:
     # The model comes first: a parameter that it shares with another set has the model's name.
-    for weight_set in sorted(modules, key=lambda name: name != layout.MODEL):
-        module = modules[weight_set]
-        if isinstance(module, torch.nn.Module):
-            prefix = "" if weight_set == layout.MODEL else f"{weight_set}:"
-            for name, parameter in bare_named_parameters(module):
-                yield prefix + name, parameter
+    for weight_set in sorted(named, key=lambda name: name != layout.MODEL):
+        prefix = "" if weight_set == layout.MODEL else f"{weight_set}:"
+        for name, parameter in named[weight_set]:
+            names.setdefault(id(parameter), prefix + name)
+    return [_group_names(group, names) for group in groups_of(optimizer)]
 
 
 def _group_names(group: Mapping[str, Any], names: Mapping[int, str]) -> list[str | None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -37,7 +37,7 @@ from smartcash_format.torch_io.statistics import measure
 # How torch ends the name under which a module's get_extra_state() stands.
 EXTRA_STATE: Final = "_extra_state"
 _COMPILED: Final = "torch._dynamo.eval_frame"
-_Named = Sequence[tuple[str, nn.Parameter]]
+Named = Sequence[tuple[str, nn.Parameter]]
 # Numbers of 4 bits have no arithmetic in torch.
 _MEASURES: Final = {
     dtype: partial(measure, dtype)
@@ -52,7 +52,7 @@ class LiveState:
 
     `raw` has for each the name that the live object itself uses. By bare path of a module,
     `paths` has its path in the live object and `versions` the version of its state. `module` is
-    the bare module where the live object is one.
+    the bare module where the live object is one, `named` has each name of its parameters.
     """
 
     entries: Mapping[str, Any]
@@ -60,6 +60,7 @@ class LiveState:
     paths: Mapping[str, str]
     versions: Mapping[str, int]
     module: nn.Module | None
+    named: Named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,6 @@ def weight_set(name: str, source: Any, live: LiveState | None = None) -> WeightS
     if len(tensors) + len(aliases) > limits.TENSORS:
         message = f"{name} has {len(tensors):,} tensors; at most {limits.TENSORS:,} are allowed"
         raise UnsavableStateError(message, where=name, kind="state dict")
-    named = list(bare_named_parameters(live.module)) if live.module is not None else []
     return WeightSetSource(
         name=name,
         class_name=_class_name(source),
@@ -125,11 +125,11 @@ def weight_set(name: str, source: Any, live: LiveState | None = None) -> WeightS
         aliases=aliases,
         modules={path: version for path, version in live.versions.items() if version != 1},
         state=state,
-        parameters=_parameters(live.module, named, tensors),
-        trainable_parameters=_trainable(live.module, named),
+        parameters=_parameters(live, tensors),
+        trainable_parameters=_trainable(live),
         dtypes=Counter(DTYPES[tensors[name].dtype] for name in (*tensors, *aliases.values())),
-        names=_names(named, aliases),
-        frozen=_frozen(named, aliases),
+        names=_names(live.named, aliases),
+        frozen=_frozen(live.named, aliases),
     )
 
 
@@ -148,10 +148,8 @@ def live_state(source: Any, *, where: str = "model") -> LiveState:
     """
     if isinstance(source, nn.Module):
         _refuse_sharded(source, where)
-        prefixes = tuple(_wrapped_prefixes(source))
-    else:
-        prefixes = ()
     state = _state_dict(source, where)
+    prefixes, named = _walked(source) if isinstance(source, nn.Module) else ((), ())
     raw = {_bare(key, prefixes) if prefixes else key: key for key in state}
     if len(raw) < len(state):
         message = f"{where}: two tensors have one name once wrappers are off"
@@ -174,6 +172,7 @@ def live_state(source: Any, *, where: str = "model") -> LiveState:
         paths=paths,
         versions=versions,
         module=unwrap(source) if isinstance(source, nn.Module) else None,
+        named=named,
     )
 
 
@@ -182,11 +181,9 @@ def is_extra_state(name: str) -> bool:
     return name.endswith(EXTRA_STATE) and name.rpartition(".")[2] == EXTRA_STATE
 
 
-def bare_named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def bare_named_parameters(module: nn.Module) -> Named:
     """(bare name, parameter) of every name that a parameter has, in the order of the modules."""
-    prefixes = tuple(_wrapped_prefixes(module))
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        yield _bare(name, prefixes) if prefixes else name, parameter
+    return _walked(module)[1]
 
 
 def _wrapping(module: nn.Module) -> str | None:
@@ -200,10 +197,20 @@ def _wrapping(module: nn.Module) -> str | None:
     return None
 
 
-def _wrapped_prefixes(module: nn.Module) -> Iterator[str]:
+def _walked(module: nn.Module) -> tuple[tuple[str, ...], Named]:
+    """What wrappers put in front of names, and the bare names of the parameters: in one walk."""
+    prefixes: list[str] = []
+    named: list[tuple[str, nn.Parameter]] = []
     for path, child in module.named_modules(remove_duplicate=False):
+        inside = f"{path}." if path else ""
         if segment := _wrapping(child):
-            yield f"{path}.{segment}." if path else f"{segment}."
+            prefixes.append(f"{inside}{segment}.")
+        for name, parameter in child._parameters.items():
+            if parameter is not None:
+                named.append((inside + name, parameter))
+    if prefixes:
+        named = [(_bare(name, tuple(prefixes)), parameter) for name, parameter in named]
+    return tuple(prefixes), named
 
 
 def _bare(name: str, prefixes: tuple[str, ...]) -> str:
@@ -304,33 +311,31 @@ def _class_name(source: Any) -> str | None:
     return type(unwrap(source)).__name__[: limits.SHORT_TEXT]
 
 
-def _parameters(
-    module: nn.Module | None, named: _Named, tensors: Mapping[str, torch.Tensor]
-) -> int:
+def _parameters(live: LiveState, tensors: Mapping[str, torch.Tensor]) -> int:
     """Elements of all parameters; of all tensors where nothing says which are parameters."""
-    if module is None:
+    if live.module is None:
         return sum(tensor.numel() for tensor in tensors.values())
-    return sum(parameter.numel() for parameter in _each_once(named))
+    return sum(parameter.numel() for parameter in _each_once(live.named))
 
 
-def _trainable(module: nn.Module | None, named: _Named) -> int | None:
-    if module is None:
+def _trainable(live: LiveState) -> int | None:
+    if live.module is None:
         return None
-    return sum(p.numel() for p in _each_once(named) if p.requires_grad)
+    return sum(p.numel() for p in _each_once(live.named) if p.requires_grad)
 
 
-def _each_once(named: _Named) -> Collection[nn.Parameter]:
+def _each_once(named: Named) -> Collection[nn.Parameter]:
     return {id(parameter): parameter for _, parameter in named}.values()
 
 
-def _names(named: _Named, aliases: Mapping[str, str]) -> dict[int, str]:
+def _names(named: Named, aliases: Mapping[str, str]) -> dict[int, str]:
     names: dict[int, str] = {}
     for name, parameter in named:
         names.setdefault(id(parameter), aliases.get(name, name))
     return names
 
 
-def _frozen(named: _Named, aliases: Mapping[str, str]) -> frozenset[str]:
+def _frozen(named: Named, aliases: Mapping[str, str]) -> frozenset[str]:
     if not any(parameter.requires_grad for _, parameter in named):
         return frozenset()
     return frozenset(aliases.get(name, name) for name, p in named if not p.requires_grad)
