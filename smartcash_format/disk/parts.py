@@ -6,7 +6,7 @@ A part says what is to be written; its plan says where in the file each piece li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from smartcash_format.spec import archive_layout
@@ -24,7 +24,8 @@ class TensorSource(NamedTuple):
 
     `read` is called on a worker thread, if there is a byte to read, and gives exactly `size_bytes`
     contiguous bytes; an incremental save may call it twice. `copies` says that it makes a copy of
-    them. `measure` is for floating tensors: it is called on a worker thread, with the bytes of many
+    them; `address` is where they lie for as long as the source is there, 0 where that is not known.
+    `measure` is for floating tensors: it is called on a worker thread, with the bytes of many
     tensors that have the same function at once.
     """
 
@@ -37,15 +38,17 @@ class TensorSource(NamedTuple):
     read: Callable[[], Buffer]
     copies: bool = False
     measure: Measure | None = None
+    address: int = 0
 
 
 class StorageSource(NamedTuple):
-    """A storage of a torch file: record `data/<key>`. `read` and `copies` as of a tensor."""
+    """A storage of a torch file: record `data/<key>`; the rest as of a tensor."""
 
     key: str
     size_bytes: int
     read: Callable[[], Buffer]
     copies: bool = False
+    address: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,9 @@ class Piece(NamedTuple):
 class Plan:
     """All of a file: pieces without gaps in order, then a tail made from their checksums.
 
-    `tensors` says that the pieces of a TensorSource are to be digested and measured. A plan is a
-    part that has been laid out already.
+    `tensors` says that the pieces of a TensorSource are to be digested and measured. Plans that
+    differ in nothing but their sources' bytes have the same `layout`. A plan is a part that has
+    been laid out already.
     """
 
     name: str
@@ -85,9 +89,20 @@ class Plan:
     tail: Callable[[list[int]], bytes] | None
     size_bytes: int
     tensors: bool = False
+    layout: object = field(default_factory=object)
 
     def plan(self) -> Plan:
         return self
+
+    def with_sources(self, sources: Iterable[Source]) -> Plan:
+        """The same layout, filled with others of the same kind and size."""
+        pieces = [
+            Piece(offset, start, size_bytes, source, head)
+            for (offset, start, size_bytes, _, head), source in zip(
+                self.pieces, sources, strict=True
+            )
+        ]
+        return replace(self, pieces=pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

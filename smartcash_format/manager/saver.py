@@ -30,6 +30,7 @@ from smartcash_format.store.retention import Policy
 
 if TYPE_CHECKING:
     from smartcash_format.torch_io.incremental import Increment, Memory
+    from smartcash_format.torch_io.recall import Recall
     from smartcash_format.torch_io.save import Facts, Prepared
     from smartcash_format.torch_io.snapshot import Buffers
 
@@ -55,6 +56,7 @@ class CheckpointSaver(CheckpointLoader):
         self._memory: Memory | None = None
         self._max_shard_bytes = parse_size(max_shard_size)
         self._buffers: Buffers | None = None
+        self._recall: Recall | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +129,7 @@ class CheckpointSaver(CheckpointLoader):
         extra state could not be loaded again; CheckpointWriteError when the system refuses, with
         every earlier checkpoint untouched.
         """
+        from smartcash_format.torch_io.recall import Recall
         from smartcash_format.torch_io.save import Facts, is_writer, prepare
         from smartcash_format.torch_io.snapshot import Buffers
 
@@ -157,6 +160,7 @@ class CheckpointSaver(CheckpointLoader):
                 notes=described.notes,
             )
             buffers = None if blocking else self._buffers or Buffers()
+            self._recall = self._recall or Recall()
             prepared = prepare(
                 self._root / facts.directory_name,
                 facts,
@@ -168,6 +172,7 @@ class CheckpointSaver(CheckpointLoader):
                 max_shard_bytes=self._max_shard_bytes,
                 buffers=buffers,
                 increment=self._increment(listing) if self._incremental else None,
+                recall=self._recall,
             )
             self._buffers = buffers or self._buffers
             warnings = described.warnings

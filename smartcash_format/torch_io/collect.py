@@ -5,7 +5,7 @@ Nothing is copied: tensors are read in place when their turn to be written comes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,10 +24,16 @@ from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
+from smartcash_format.torch_io.recall import Recall, trace_state, trace_tensors
 from smartcash_format.torch_io.rng import capture, generator_state
 from smartcash_format.torch_io.shards import check_count, weights_parts
 from smartcash_format.torch_io.state import encode
-from smartcash_format.torch_io.weights import WeightSetSource, live_state, weight_set
+from smartcash_format.torch_io.weights import (
+    LiveState,
+    WeightSetSource,
+    live_state,
+    weight_set,
+)
 
 MAIN_OPTIMIZER: Final = "optimizer"
 SCHEDULER: Final = "scheduler"
@@ -64,17 +70,19 @@ def collect(
     rng: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     take: Callable[[Part], Plan] = plan_of,
+    recall: Recall | None = None,
 ) -> Collected:
     """What is to be written of these live objects, weight sets in files of at most so many bytes.
 
     Each part goes through `take` as soon as it is known, the largest first: what copies them can
-    begin. Raises UnsavableStateError, naming the place, for what could not be loaded again.
+    begin. With `recall` what has not changed is laid out as last time. Raises UnsavableStateError,
+    naming the place, for what could not be loaded again.
     """
     given = _checked_names(extra)
     modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
     others = {name: value for name, value in given.items() if name not in modules}
     _check_model(model)
-    archives = _Archives(take)
+    archives = _Archives(take, recall)
     live = {layout.MODEL: model, **modules}
     # The code of others first: nothing may change what is being copied.
     optimizer_state = None if optimizer is None else _mapping_of(optimizer, MAIN_OPTIMIZER)
@@ -88,17 +96,19 @@ def collect(
     if optimizer_state is not None:
         record, warnings = describe_optimizer(optimizer)
         groups[MAIN_OPTIMIZER] = names_among(optimizer, named)
-        state = encode(optimizer_state, MAIN_OPTIMIZER)
-        _check_optimizer(optimizer, optimizer_state, groups[MAIN_OPTIMIZER], MAIN_OPTIMIZER)
-        archives.add(layout.OPTIMIZER, state, MAIN_OPTIMIZER)
+        archives.add_optimizer(optimizer, optimizer_state, groups[MAIN_OPTIMIZER])
     if scheduler_state is not None:
         archives.add(layout.SCHEDULER, encode(scheduler_state, SCHEDULER), SCHEDULER)
     for name, value in others.items():
         if isinstance(value, torch.optim.Optimizer):
             groups[name] = names_among(value, named)
             _check_optimizer(value, objects[name], groups[name], f"extra[{name!r}]")
-    sets = [weight_set(name, module, states[name]) for name, module in live.items()]
-    weights = [take(part) for each in sets for part in weights_parts(each, max_shard_bytes)]
+    sets: list[WeightSetSource] = []
+    weights: list[Plan] = []
+    for name, module in live.items():
+        found, plans = _weights(name, module, states[name], max_shard_bytes, recall)
+        sets.append(found)
+        weights += map(take, plans)
     rest = _extra_state(sets, objects, rng)
     if rest:
         archives.add(layout.EXTRA, rest, "extra")
@@ -168,6 +178,24 @@ def _check_optimizer(optimizer: object, state: object, names: GroupNames, where:
         )
 
 
+def _weights(
+    name: str, source: object, live: LiveState, max_shard_bytes: int, recall: Recall | None
+) -> tuple[WeightSetSource, Sequence[Plan]]:
+    """A weight set and its files, laid out."""
+    trace = None if recall is None else trace_tensors(live.entries)
+    if recall is not None and trace is not None:
+        again = recall.weights(name, trace, max_shard_bytes)
+        if again is not None:
+            tensors, plans = again
+            return weight_set(name, source, live, tensors), plans
+    found = weight_set(name, source, live)
+    plans = [part.plan() for part in weights_parts(found, max_shard_bytes)]
+    # Else there is more in it than tensors that are stored under their own names.
+    if recall is not None and trace is not None and len(found.tensors) == len(trace.memories):
+        recall.note_weights(name, trace, max_shard_bytes, found.tensors, plans)
+    return found, plans
+
+
 def _check_model(model: object) -> None:
     if model is None:
         raise UnsavableStateError(
@@ -217,12 +245,34 @@ def _name_fault(name: object, value: object) -> str | None:
 class _Archives:
     """The parts of encoded states, each once its reader is known to take it."""
 
-    def __init__(self, take: Callable[[Part], Plan]) -> None:
+    def __init__(self, take: Callable[[Part], Plan], recall: Recall | None) -> None:
         self._take = take
+        self._recall = recall
         self.parts: list[Plan] = []
         self.programs: dict[str, Program] = {}
 
-    def add(self, file: str, state: object, where: str) -> None:
+    def add_optimizer(self, optimizer: object, state: Mapping[Any, Any], names: GroupNames) -> None:
+        """The state of the optimizer, which a load into this very one would take."""
+        file, where = layout.OPTIMIZER, MAIN_OPTIMIZER
+        trace = None if self._recall is None else trace_state(state)
+        key = type(optimizer), names, _shapes(optimizer)
+        again = None
+        if self._recall is not None and trace is not None:
+            again = self._recall.state(file, trace, key)
+        if again is not None:
+            # The entries of the parameters are what they were, but not the numbers of the groups.
+            _check_optimizer(optimizer, {**state, "state": {}}, names, where)
+            self.programs[file], plan = again
+            self.parts.append(self._take(plan))
+            return
+        form = encode(state, where)
+        _check_optimizer(optimizer, state, names, where)
+        plan = self.add(file, form, where)
+        if self._recall is not None and trace is not None:
+            self._recall.note_state(file, trace, key, self.programs[file], plan)
+
+    def add(self, file: str, state: object, where: str) -> Plan:
+        """Any state; the plan of its file."""
         program, storages = to_archive(state)
         if not is_proved(program.form):
             sizes = {storage.key: storage.size_bytes for storage in storages}
@@ -234,9 +284,17 @@ class _Archives:
                     kind="state",
                     hint=problems[0].fix,
                 )
-        part = ArchivePart(name=file, program=program.data, storages=storages)
-        self.parts.append(self._take(part))
+        plan = ArchivePart(name=file, program=program.data, storages=storages).plan()
+        self.parts.append(self._take(plan))
         self.programs[file] = program
+        return plan
+
+
+def _shapes(optimizer: object) -> list[tuple[torch.Size, bool]]:
+    """What of an optimizer's parameters decides what their entries may be."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return []
+    return [(p.shape, p.is_complex()) for group in optimizer.param_groups for p in group["params"]]
 
 
 def _extra_state(

@@ -61,11 +61,15 @@ def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a dense CPU tensor, not copied; the view keeps that memory alive."""
-    size_bytes = tensor.nbytes
+    # The storage: `tensor.data = ...` gives the tensor another one, and frees this.
+    return bytes_at(tensor.data_ptr(), tensor.nbytes, tensor.untyped_storage())
+
+
+def bytes_at(address: int, size_bytes: int, owner: object) -> memoryview:
+    """Memory of this process, not copied; the view keeps its owner alive."""
     if not size_bytes:
         return memoryview(b"")
     # numpy may be absent, and has no bfloat16.
-    memory: Any = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
-    # The storage too: `tensor.data = ...` gives the tensor another one, and frees this.
-    memory.owner = tensor, tensor.untyped_storage()
+    memory: Any = (ctypes.c_ubyte * size_bytes).from_address(address)
+    memory.owner = owner
     return memoryview(memory).cast("B")

@@ -39,6 +39,28 @@ def is_simple(value: torch.Tensor) -> bool:
     return not size_bytes or (address != 0 and end <= held)
 
 
+def own_memory(value: torch.Tensor) -> tuple[int, torch.UntypedStorage] | None:
+    """The address and the storage of a simple tensor that is all of it; None of any other."""
+    # The same questions as above, of which each takes a tenth of a microsecond.
+    if (
+        type(value) not in _PLAIN
+        or value.is_nested
+        or value.layout is not torch.strided
+        or not value.is_cpu
+        or value.is_quantized
+        or not value.is_contiguous()
+        or value.is_conj()
+        or value.is_neg()
+    ):
+        return None
+    try:
+        storage = value.untyped_storage()
+        address = storage.data_ptr()
+        return (address, storage) if address and storage.nbytes() == value.nbytes else None
+    except RuntimeError:
+        return None
+
+
 def plain_tensor(value: torch.Tensor, where: str) -> torch.Tensor:
     """The same memory without autograd and subclass.
 

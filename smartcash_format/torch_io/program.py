@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
@@ -47,10 +47,21 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """The bytes of data.pkl; `form` is the digest of all of them but the values of its floats."""
+    """The bytes of data.pkl; `form` is the digest of all of them but the values of its floats.
+
+    `floats` says where these lie, in order.
+    """
 
     data: bytes
     form: bytes
+    floats: tuple[int, ...] = ()
+
+    def with_floats(self, values: Sequence[float]) -> Program:
+        """The same program with other floats, as many."""
+        data = bytearray(self.data)
+        for at, value in zip(self.floats, values, strict=True):
+            _FLOAT.pack_into(data, at, value)
+        return replace(self, data=bytes(data))
 
 
 def write_program(
@@ -82,9 +93,11 @@ class _Writer:
     def program(self) -> Program:
         self._out.append(b".")
         data = b"".join(self._out)
+        ends = list(accumulate(map(len, self._out)))
+        floats = tuple(ends[index] - _FLOAT.size for index in self._floats)
         for index in self._floats:
             self._out[index] = b"G"
-        return Program(data=data, form=blake3(b"".join(self._out)).digest())
+        return Program(data=data, form=blake3(b"".join(self._out)).digest(), floats=floats)
 
     def write(self, value: Any) -> None:
         """The opcodes that push a value."""

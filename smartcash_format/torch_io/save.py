@@ -40,6 +40,7 @@ from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
 from smartcash_format.torch_io.proof import invalid, prove
+from smartcash_format.torch_io.recall import Recall
 from smartcash_format.torch_io.snapshot import Buffers, Copier
 from smartcash_format.torch_io.weights import WeightSetSource
 
@@ -132,11 +133,13 @@ def prepare(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     buffers: Buffers | None = None,
     increment: Increment | None = None,
+    recall: Recall | None = None,
 ) -> Prepared:
     """Everything that `publish` will write at `final`; nothing is written yet.
 
     With `buffers` it is a copy: the live objects may change, move or go before it is published.
-    With `increment` what did not change will be linked; how much room that needs, only `publish`
+    With `recall`, which is kept from save to save, what did not change is not laid out again. With
+    `increment` what did not change will be linked; how much room that needs, only `publish`
     finds out. Raises UnsavableStateError for state that could not be loaded again,
     InsufficientSpaceError.
     """
@@ -151,11 +154,12 @@ def prepare(
             rng=rng,
             max_shard_bytes=max_shard_bytes,
             take=plan_of if copier is None else copier.take,
+            recall=recall,
         )
         if increment is not None:
             collected = with_spare_files(collected)
-        facts, collected = _with_room(facts, collected)
-        size_bytes = size_bound(collected, facts) + _spare_bound(collected)
+        facts, collected, size_bytes = _with_room(facts, collected)
+        size_bytes += _spare_bound(collected)
         if increment is None:
             require_space(final.parent, size_bytes)
         if copier is not None:
@@ -224,15 +228,16 @@ def _share(staged: Stage, prepared: Prepared) -> Shared:
     return shared
 
 
-def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected]:
-    """Both, cut where meta.json would be larger than its readers allow.
+def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, int]:
+    """Both, cut where meta.json would be larger than its readers allow, and the bound of the size.
 
     Raises UnsavableStateError where tensors.json would be.
     """
-    if (size_bytes := _manifest_bound(collected)) > limits.TENSORS_BYTES:
+    manifest_bytes = _manifest_bound(collected)
+    if manifest_bytes > limits.TENSORS_BYTES:
         raise UnsavableStateError(
-            f"tensors.json would have up to {size_bytes:,} bytes for the names of the tensors; at "
-            f"most {limits.TENSORS_BYTES:,} are allowed",
+            f"tensors.json would have up to {manifest_bytes:,} bytes for the names of the tensors; "
+            f"at most {limits.TENSORS_BYTES:,} are allowed",
             where=layout.TENSORS,
             kind="names",
             hint="give the modules shorter names",
@@ -242,7 +247,9 @@ def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected]:
         collected.optimizer,
         lambda facts, record: _meta_bound(facts, replace(collected, optimizer=record)),
     )
-    return facts, replace(collected, optimizer=optimizer, warnings=(*collected.warnings, *warnings))
+    collected = replace(collected, optimizer=optimizer, warnings=(*collected.warnings, *warnings))
+    meta_bytes = _meta_bound(facts, collected)
+    return facts, collected, size_of(collected.parts) + manifest_bytes + meta_bytes
 
 
 def size_bound(collected: Collected, facts: Facts) -> int:

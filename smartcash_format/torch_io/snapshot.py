@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final, Self
+from functools import partial
+from typing import Final, NamedTuple, Self
 
 import torch
 
@@ -17,8 +19,6 @@ from smartcash_format.disk.parts import (
     Part,
     Piece,
     Plan,
-    Source,
-    StorageSource,
     TensorSource,
 )
 from smartcash_format.torch_io.collect import Collected
@@ -29,10 +29,20 @@ _ALIGNMENT: Final = 64
 # Smaller pieces are copied at once; the others are left to threads, so many bytes at a time.
 _LARGE_BYTES: Final = 1 << 18
 _STRETCH_BYTES: Final = 8 << 20
-# More threads gain nothing: the memory is the limit.
+# More threads gain nothing: the memory is the limit. The caller is one of them.
 _THREADS: Final = 4
 
-_Stretch = tuple[memoryview, memoryview]
+# Where to, from where, how many bytes.
+_Stretch = tuple[int, int, int]
+
+
+class _Copied(NamedTuple):
+    """A file's pieces with bytes of the copy, and where each of these bytes lie."""
+
+    layout: object
+    pieces: Sequence[Piece]
+    targets: Sequence[memoryview]
+    addresses: Sequence[int]
 
 
 class Buffers:
@@ -40,19 +50,51 @@ class Buffers:
 
     def __init__(self) -> None:
         self._memory: dict[str, torch.Tensor] = {}
+        self._copied: dict[str, _Copied] = {}
 
-    def take(self, name: str, size_bytes: int) -> memoryview:
-        """This many bytes for this file; what was taken for it before is no longer anyone's."""
-        memory = self._memory.pop(name, None)
-        if memory is None or memory.numel() < size_bytes:
-            memory = None  # never two copies at a time
-            memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
-        self._memory[name] = memory
-        return bytes_of(memory)
+    def room_for(self, plan: Plan) -> _Copied:
+        """Memory for what a file has of sources; what was taken for this file before is no longer
+        anyone's.
+        """
+        known = self._copied.get(plan.name)
+        if known is None or known.layout is not plan.layout:
+            known = self._copied[plan.name] = _laid_out(plan, self._take(plan))
+        return known
 
     def keep(self, names: Collection[str]) -> None:
         """Gives back what no file of these names needs."""
         self._memory = {name: self._memory[name] for name in names if name in self._memory}
+        self._copied = {name: self._copied[name] for name in names if name in self._copied}
+
+    def _take(self, plan: Plan) -> torch.Tensor:
+        size_bytes = plan.size_bytes + _ALIGNMENT * (len(plan.pieces) + 1)
+        self._copied.pop(plan.name, None)
+        memory = self._memory.pop(plan.name, None)
+        if memory is None or memory.numel() < size_bytes:
+            memory = None  # never two copies at a time
+            memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
+        self._memory[plan.name] = memory
+        return memory
+
+
+def _laid_out(plan: Plan, memory: torch.Tensor) -> _Copied:
+    view, address = bytes_of(memory), memory.data_ptr()
+    pieces, targets, addresses, at = [], [], [], 0
+    for piece in plan.pieces:
+        target = view[at : at + piece.size_bytes]
+        targets.append(target)
+        addresses.append(address + at)
+        if not isinstance(piece.source, Constant):
+            read = partial(_same, target)
+            copied = piece.source._replace(read=read, copies=False, address=address + at)
+            piece = piece._replace(source=copied)
+            at = -(-(at + piece.size_bytes) // _ALIGNMENT) * _ALIGNMENT
+        pieces.append(piece)
+    return _Copied(plan.layout, pieces, targets, addresses)
+
+
+def _same(data: memoryview) -> memoryview:
+    return data
 
 
 class Copier:
@@ -64,36 +106,49 @@ class Copier:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        threads = max(1, min(_THREADS, (os.cpu_count() or 1) - 1))
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="copy")
+        self._threads = max(1, min(_THREADS, os.cpu_count() or 1) - 1)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="copy")
         self._moves: list[Future[None]] = []
+        self._ready: deque[list[_Stretch]] = deque()
         self._waiting: list[_Stretch] = []
         self._waiting_bytes = 0
         self._tensors: dict[int, TensorSource] = {}
+        # What is being copied has to stay where it is.
+        self._alive: list[object] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self._ready.clear()
         self._pool.shutdown(wait=True)
 
     def take(self, part: Part) -> Plan:
         """The same part with bytes of its own, once `finish` has been called."""
         plan = part.plan()
-        room = plan.size_bytes + _ALIGNMENT * (len(plan.pieces) + 1)
-        memory = self._buffers.take(plan.name, room)
-        pieces, at = [], 0
-        for piece in plan.pieces:
-            if isinstance(piece.source, Constant):
-                pieces.append(piece)
-                continue
-            pieces.append(self._copy(piece, memory[at : at + piece.size_bytes]))
-            at = -(-(at + piece.size_bytes) // _ALIGNMENT) * _ALIGNMENT
-        self._move_what_waits()
+        room = self._buffers.room_for(plan)
+        self._alive.append(plan)
+        pieces = list(room.pieces)
+        move, small = ctypes.memmove, _LARGE_BYTES
+        # A training waits for each of these thousands of rounds.
+        for number, piece in enumerate(plan.pieces):
+            _, _, size_bytes, source, _ = piece
+            if isinstance(source, Constant):
+                pieces[number] = piece
+            elif source.address and size_bytes < small:
+                move(room.addresses[number], source.address, size_bytes)
+            elif size_bytes:
+                self._copy(piece, room.targets[number], room.addresses[number])
+        self._hand_over()
+        if plan.tensors:
+            for piece, copied in zip(plan.pieces, pieces, strict=True):
+                if isinstance(copied.source, TensorSource):
+                    self._tensors[id(piece.source)] = copied.source
         return replace(plan, pieces=pieces)
 
     def finish(self, collected: Collected) -> Collected:
         """What was collected of parts that were taken, with nothing of it live any more."""
+        self._move_some()
         for move in self._moves:
             move.result()
         self._buffers.keep([part.name for part in collected.parts])
@@ -105,48 +160,44 @@ class Copier:
             ),
         )
 
-    def _copy(self, piece: Piece, target: memoryview) -> Piece:
-        offset, start, size_bytes, source, head = piece
-        if size_bytes:
+    def _copy(self, piece: Piece, target: memoryview, address: int) -> None:
+        size_bytes, source = piece.size_bytes, piece.source
+        begin = 0 if isinstance(source, Constant) else source.address
+        if not begin:
             data = read_piece(piece)
             # A copy is not kept: one at a time is enough.
             if size_bytes < _LARGE_BYTES or source.copies:
                 target[:] = data
-            else:
-                self._move_later(target, data)
-        return Piece(offset, start, size_bytes, self._copied(source, target), head)
-
-    def _copied(self, source: Source, target: memoryview) -> Source:
-        def read() -> memoryview:
-            return target
-
-        match source:
-            case StorageSource():
-                return StorageSource(source.key, source.size_bytes, read)
-            case TensorSource(name, dtype, shape, size_bytes, _, _, measure):
-                copied = TensorSource(name, dtype, shape, size_bytes, read, False, measure)
-                self._tensors[id(source)] = copied
-                return copied
-        return source
-
-    def _move_later(self, target: memoryview, data: memoryview) -> None:
-        for at in range(0, len(data), _STRETCH_BYTES):
-            stretch = target[at : at + _STRETCH_BYTES], data[at : at + _STRETCH_BYTES]
-            self._waiting.append(stretch)
-            self._waiting_bytes += len(stretch[0])
+                return
+            begin = _address(data)
+            self._alive.append(data)
+        for at in range(0, size_bytes, _STRETCH_BYTES):
+            count = min(_STRETCH_BYTES, size_bytes - at)
+            self._waiting.append((address + at, begin + at, count))
+            self._waiting_bytes += count
             if self._waiting_bytes >= _STRETCH_BYTES:
-                self._move_what_waits()
+                self._hand_over()
 
-    def _move_what_waits(self) -> None:
+    def _hand_over(self) -> None:
         if self._waiting:
-            self._moves.append(self._pool.submit(_move, self._waiting))
+            self._ready.append(self._waiting)
             self._waiting, self._waiting_bytes = [], 0
+            self._moves.append(self._pool.submit(self._move_some))
+
+    def _move_some(self) -> None:
+        """Moves what is ready: whichever of the threads has time."""
+        while True:
+            try:
+                stretches = self._ready.popleft()
+            except IndexError:
+                return
+            _move(stretches)
 
 
 def _move(stretches: Sequence[_Stretch]) -> None:
-    for target, data in stretches:
+    for target, begin, count in stretches:
         # A slice assignment would hold the other threads up.
-        ctypes.memmove(_address(target), _address(data), len(data))
+        ctypes.memmove(target, begin, count)
 
 
 def _address(data: memoryview) -> int:

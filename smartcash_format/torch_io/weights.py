@@ -26,6 +26,7 @@ from smartcash_format.spec import limits
 from smartcash_format.spec.tensor_faults import name_fault, shape_fault
 from smartcash_format.torch_io.dtypes import (
     DTYPES,
+    TORCH_DTYPES,
     bytes_of,
     file_shape,
     is_plain_memory,
@@ -85,19 +86,54 @@ class WeightSetSource:
     frozen: frozenset[str]
 
 
-def weight_set(name: str, source: Any, live: LiveState | None = None) -> WeightSetSource:
+def weight_set(
+    name: str,
+    source: Any,
+    live: LiveState | None = None,
+    tensors: Sequence[TensorSource] | None = None,
+) -> WeightSetSource:
     """The weight set of this name out of a module, anything with state_dict(), or a state dict.
 
-    `live` is its state where that is at hand. Raises UnsavableStateError, naming the tensor, for
-    what could not be loaded again.
+    `live` is its state where that is at hand, `tensors` all that is in it where that is known.
+    Raises UnsavableStateError, naming the tensor, for what could not be loaded again.
     """
     live = live_state(source, where=name) if live is None else live
-    tensors: dict[str, torch.Tensor] = {}
+    aliases: Mapping[str, str] = {}
+    state: Mapping[str, Any] = {}
+    if tensors is None:
+        tensors, aliases, state = _taken_apart(name, live.entries)
+    if len(tensors) + len(aliases) > limits.TENSORS:
+        found = len(tensors) + len(aliases)
+        message = f"{name} has {found:,} tensors; at most {limits.TENSORS:,} are allowed"
+        raise UnsavableStateError(message, where=name, kind="state dict")
+    dtypes = Counter(tensor.dtype for tensor in tensors)
+    if aliases:
+        by_name = {tensor.name: tensor.dtype for tensor in tensors}
+        dtypes.update(by_name[stored] for stored in aliases.values())
+    return WeightSetSource(
+        name=name,
+        class_name=_class_name(source),
+        tensors=tuple(tensors),
+        aliases=aliases,
+        modules={path: version for path, version in live.versions.items() if version != 1},
+        state=state,
+        parameters=_parameters(live, tensors),
+        trainable_parameters=_trainable(live),
+        dtypes=dtypes,
+        names=_names(live.named, aliases),
+        frozen=_frozen(live.named, aliases),
+    )
+
+
+def _taken_apart(
+    name: str, entries: Mapping[str, Any]
+) -> tuple[Sequence[TensorSource], Mapping[str, str], Mapping[str, Any]]:
+    """The tensors that are stored, the other names of tied ones, and what is no tensor."""
     sources: list[TensorSource] = []
     state: dict[str, Any] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
-    for key, value in live.entries.items():
+    for key, value in entries.items():
         if not isinstance(value, torch.Tensor) or is_extra_state(key):
             state[key] = value
             continue
@@ -111,26 +147,10 @@ def weight_set(name: str, source: Any, live: LiveState | None = None) -> WeightS
             copies = not is_plain_memory(tensor)
         stored = first.setdefault(identity(tensor), key)
         if stored == key or not tensor.numel():
-            tensors[key] = tensor
             sources.append(_source(key, tensor, name, copies=copies))
         else:
             aliases[key] = stored
-    if len(tensors) + len(aliases) > limits.TENSORS:
-        message = f"{name} has {len(tensors):,} tensors; at most {limits.TENSORS:,} are allowed"
-        raise UnsavableStateError(message, where=name, kind="state dict")
-    return WeightSetSource(
-        name=name,
-        class_name=_class_name(source),
-        tensors=tuple(sources),
-        aliases=aliases,
-        modules={path: version for path, version in live.versions.items() if version != 1},
-        state=state,
-        parameters=_parameters(live, tensors),
-        trainable_parameters=_trainable(live),
-        dtypes=Counter(DTYPES[tensors[name].dtype] for name in (*tensors, *aliases.values())),
-        names=_names(live.named, aliases),
-        frozen=_frozen(live.named, aliases),
-    )
+    return sources, aliases, state
 
 
 def unwrap(source: Any) -> Any:
@@ -311,10 +331,10 @@ def _class_name(source: Any) -> str | None:
     return type(unwrap(source)).__name__[: limits.SHORT_TEXT]
 
 
-def _parameters(live: LiveState, tensors: Mapping[str, torch.Tensor]) -> int:
+def _parameters(live: LiveState, tensors: Sequence[TensorSource]) -> int:
     """Elements of all parameters; of all tensors where nothing says which are parameters."""
     if live.module is None:
-        return sum(tensor.numel() for tensor in tensors.values())
+        return sum(tensor.size_bytes // TORCH_DTYPES[tensor.dtype].itemsize for tensor in tensors)
     return sum(parameter.numel() for parameter in _each_once(live.named))
 
 

@@ -1,0 +1,190 @@
+"""A layout that is taken up again: the same files as laid out anew, whatever changed in between."""
+
+from __future__ import annotations
+
+import gc
+import pkgutil
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from smartcash_format.disk.observe import validate
+from smartcash_format.errors import UnsavableStateError
+from smartcash_format.spec.problems import Depth
+from smartcash_format.torch_io.recall import Recall, trace_state
+from smartcash_format.torch_io.save import prepare, publish
+from smartcash_format.torch_io.snapshot import Buffers
+from tests.torch_io.saving import facts
+
+pytestmark = pytest.mark.torch
+
+
+class Training:
+    """A model whose optimizer has three groups with one tuple of betas, and a scheduler."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(300, 400), nn.BatchNorm1d(400), nn.Linear(400, 2))
+        groups = [{"params": child.parameters(), "lr": 0.1} for child in self.model]
+        self.optimizer: Any = torch.optim.AdamW(groups, betas=(0.8, 0.9))
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        self.step()
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        self.model(torch.rand(4, 300)).square().mean().backward()
+        self.optimizer.step()
+        self.scheduler.step()
+
+
+def saved(path: Path, training: Training, **how: Any) -> dict[str, bytes]:
+    """The files of a save, without what each save has of its own."""
+    prepared = prepare(
+        path, facts(), model=training.model, optimizer=training.optimizer,
+        scheduler=training.scheduler, extra={"ema": training.model[0]}, rng=False, **how,
+    )  # fmt: skip
+    publish(prepared)
+    assert validate(path, Depth.CONTENT).valid
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "meta.json"}
+
+
+def laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is taken apart from here on."""
+    names: list[str] = []
+
+    def noting(function: str, name_of: Callable[..., str]) -> None:
+        place = f"smartcash_format.torch_io.collect.{function}"
+        real: Callable[..., Any] = pkgutil.resolve_name(place)
+
+        def noted(*arguments: Any) -> Any:
+            names.append(name_of(*arguments))
+            return real(*arguments)
+
+        monkeypatch.setattr(place, noted)
+
+    noting("encode", lambda _, where: str(where))
+    noting("weights_parts", lambda source, _: str(source.name))
+    return names
+
+
+def _more_betas(training: Training) -> None:
+    training.optimizer.param_groups[1]["betas"] = (0.7, 0.99)
+
+
+def _frozen(training: Training) -> None:
+    training.model[0].requires_grad_(False)
+    for parameter in training.model[0].parameters():
+        del training.optimizer.state[parameter]
+
+
+def _halved(training: Training) -> None:
+    for state in training.optimizer.state.values():
+        state["exp_avg"] = state["exp_avg"].to(torch.bfloat16)
+
+
+def _transposed(training: Training) -> None:
+    state = training.optimizer.state[training.model[0].weight]
+    state["exp_avg"] = state["exp_avg"].t().contiguous().t()
+
+
+def _in_one_memory(training: Training) -> None:
+    whole = torch.rand(2 * 400)
+    training.model[1].weight.data, training.model[1].bias.data = whole[:400], whole[400:]
+
+
+def _tied(training: Training) -> None:
+    training.model[1].bias = training.model[1].weight
+
+
+def _replaced(training: Training) -> None:
+    training.model[2] = nn.Linear(400, 2)
+
+
+def _widened(training: Training) -> None:
+    training.model[0].extra = nn.Parameter(torch.ones(3))
+    training.optimizer.add_param_group({"params": [training.model[0].extra]})
+
+
+def _rearranged(training: Training) -> None:
+    groups = training.optimizer.param_groups
+    groups[0]["params"] = groups[0]["params"][::-1]
+
+
+CHANGES = [
+    Training.step, _more_betas, _frozen, _halved, _transposed, _in_one_memory, _tied, _replaced,
+    _widened, _rearranged, lambda _: None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_files_are_those_of_a_layout_made_anew(
+    tmp_path: Path, change: Callable[[Training], None], background: bool
+) -> None:
+    training, recall, buffers = Training(), Recall(), Buffers() if background else None
+    for number in range(3):
+        again = saved(tmp_path / f"a{number}", training, recall=recall, buffers=buffers)
+        assert again == saved(tmp_path / f"b{number}", training)
+        change(training) if number == 0 else training.scheduler.step()
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_has_only_other_values_is_not_laid_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    training, recall, buffers = Training(), Recall(), Buffers() if background else None
+    saved(tmp_path / "0", training, recall=recall, buffers=buffers)
+    names = laid_out_anew(monkeypatch)
+    for number in range(1, 4):
+        training.step()
+        saved(tmp_path / str(number), training, recall=recall, buffers=buffers)
+    assert names == ["scheduler"] * 3
+    _widened(training)
+    saved(tmp_path / "wider", training, recall=recall, buffers=buffers)
+    assert sorted(names[3:]) == ["ema", "model", "optimizer", "scheduler"]
+
+
+def test_values_of_groups_are_looked_at_in_every_save(tmp_path: Path) -> None:
+    training, recall = Training(), Recall()
+    saved(tmp_path / "0", training, recall=recall)
+    training.optimizer.param_groups[1]["betas"] = (0.9, 7.0)
+    with pytest.raises(UnsavableStateError, match="betas"):
+        saved(tmp_path / "1", training, recall=recall)
+
+
+def test_nothing_live_is_held(tmp_path: Path) -> None:
+    training, recall = Training(), Recall()
+    saved(tmp_path / "0", training, recall=recall)
+    saved(tmp_path / "1", training, recall=recall)
+    state = training.optimizer.state.values()
+    gone = [weakref.ref(t.untyped_storage()) for t in training.model.state_dict().values()]
+    gone += [weakref.ref(tensor) for entries in state for tensor in entries.values()]
+    del training, state
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * len(gone)
+
+
+def test_what_stands_in_two_places_is_told_from_two_that_are_alike() -> None:
+    pair = [1, 2]
+    assert trace_state({"a": pair, "b": pair}) != trace_state({"a": pair, "b": [1, 2]})
+    assert trace_state([True]) != trace_state([1])
+    assert trace_state({1: 0}) != trace_state({True: 0})
+    assert trace_state([1.5, 2.5]) is not None
+    assert trace_state({"a": 1.5}) != trace_state({"a": 1})
+    tensor = torch.rand(3)
+    assert trace_state([tensor, tensor]) is None
+    assert trace_state([tensor, tensor[:2]]) is None
+    assert trace_state([object()]) is None
+
+
+def test_a_state_with_another_layout_is_not_told_by_its_floats() -> None:
+    one, other = trace_state({"a": [0.5, 1], "b": 2.5}), trace_state({"a": [1, 0.5], "b": 2.5})
+    assert one is not None
+    assert other is not None
+    assert one.floats == other.floats
+    assert one.tokens != other.tokens
