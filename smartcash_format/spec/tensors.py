@@ -222,8 +222,7 @@ def record_text(
 ) -> str:
     """A tensor's record as it stands in tensors.json."""
     # By hand, because a JSON encoder takes ten times as long for a record.
-    form = f'"dtype":{quoted(dtype)},"file":{quoted(file)}'
-    sizes = f'"shape":[{",".join(map(str, shape))}]'
+    form, sizes = _form_texts(dtype, file, tuple(shape))
     l2, absmax = statistics.get("l2"), statistics.get("absmax")
     if type(l2) is type(absmax) is float and l2 < math.inf > absmax and len(statistics) == 2:
         return f'{{"absmax":{absmax!r},"digest":"{tensor_digest}",{form},"l2":{l2!r},{sizes}}}'
@@ -231,6 +230,13 @@ def record_text(
     largest = f'"absmax":{known["absmax"]},' if "absmax" in known else ""
     norms = "".join(f'"{name}":{known[name]},' for name in ("inf", "l2", "nan") if name in known)
     return f'{{{largest}"digest":"{tensor_digest}",{form},{norms}{sizes}}}'
+
+
+# A model has a thousand tensors of a few forms.
+@lru_cache(maxsize=1 << 12)
+def _form_texts(dtype: str, file: str, shape: tuple[int, ...]) -> tuple[str, str]:
+    form = f'"dtype":{quoted(dtype)},"file":{quoted(file)}'
+    return form, f'"shape":[{",".join(map(str, shape))}]'
 
 
 def _number_text(value: int | float) -> str:
