@@ -34,9 +34,6 @@ BEGUN_BYTES: Final = 8 << 20
 FILES_AT_ONCE: Final = 4
 
 
-"""Called with (bytes done, bytes in all), from any thread, one call at a time."""
-
-
 class WrittenTensor(NamedTuple):
     """What the writing of a tensor found: the digest of its bytes, and its statistics."""
 
