@@ -45,33 +45,41 @@ def display(
         table.display(listing, best=best, root=root, metric=metric, mode=mode)
         return
     ipython = import_module("IPython.display")  # there, since it is what runs
-    ipython.display(ipython.HTML(listing_html(listing, best, title=str(root))))
+    ipython.display(ipython.HTML(listing_html(listing, best, title=str(root), metric=metric)))
 
 
-def listing_html(listing: Listing, best: Entry | None, *, title: str = "") -> str:
-    """The table of a listing in its order, `best` marked, the broken ones in their place."""
-    metrics = table.common_metrics(listing)
+def listing_html(
+    listing: Listing, best: Entry | None, *, title: str = "", metric: str | None = None
+) -> str:
+    """The table of a listing in its order, `best` marked, the broken ones in their place.
+
+    `metric` is the one that decides, and the first column of them.
+    """
+    metrics = table.common_metrics(listing, first=metric)
+    step = table.has_step(listing)
     now = datetime.now(UTC)
     piece = Piece()
     if title:
         piece.line(long(title))
     rows = []
-    for item in _in_place(listing):
+    for item in table.in_place(listing):
         if isinstance(item, Broken):
             row = [Cell("! " + short(item.path.name), style=BAD), *texts(item.reason, style=BAD)]
-            rows.append([*row, *[Cell("")] * (len(metrics) + 3)])
+            rows.append([*row, *[Cell("")] * (len(metrics) + step + 3)])
             continue
         rows.append(
             [
                 Cell(short(item.name), style=BEST if item == best else ""),
                 Cell(str(item.epoch)),
+                *([Cell("" if item.step is None else str(item.step))] if step else []),
                 *(_metric(item.metrics.get(name)) for name in metrics),
                 Cell(words.size(item.size_bytes), item.size_bytes),
                 Cell(table.parts(item)),
                 Cell(words.age(item.saved_at, now), -item.saved_at.timestamp()),
             ]
         )
-    headings = ["checkpoint", "epoch", *map(short, metrics), "size", "parts", "age"]
+    counters = ["epoch", "step"] if step else ["epoch"]
+    headings = ["checkpoint", *counters, *map(short, metrics), "size", "parts", "age"]
     chosen = _first_rows(rows)
     left = len(rows) - len(chosen) + piece.table(headings, chosen, first=_must_be_seen)
     more = f"; {left} more are not shown" if left else ""
@@ -88,22 +96,6 @@ def _first_rows(rows: Sequence[Row]) -> list[Row]:
     """ROWS of these, in their order, those that must be seen among them."""
     kept = sorted(range(len(rows)), key=lambda index: not _must_be_seen(rows[index]))[:ROWS]
     return [rows[index] for index in sorted(kept)]
-
-
-def _in_place(listing: Listing) -> list[Entry | Broken]:
-    """Each broken one before the first of its root whose name comes after it in the order."""
-    items: list[Entry | Broken] = list(listing)
-    for broken in sorted(listing.broken, key=lambda each: each.path.name):
-        place = next(
-            (
-                index
-                for index, item in enumerate(items)
-                if item.path.parent == broken.path.parent and item.path.name < broken.path.name
-            ),
-            len(items),
-        )
-        items.insert(place, broken)
-    return items
 
 
 def entry_html(entry: Entry) -> str:

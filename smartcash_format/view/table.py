@@ -166,7 +166,7 @@ def _table(
     table.add_column("", no_wrap=True)
     # The one column that may wrap: it alone gives way.
     table.add_column("checkpoint", overflow="ellipsis", min_width=12)
-    step = _has_step(listing)
+    step = has_step(listing)
     for heading in ("epoch", "step") if step else ("epoch",):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
@@ -208,7 +208,8 @@ def common_metrics(
     return sorted(kept, key=lambda name: (name != first, seen.index(name)))
 
 
-def _has_step(listing: Sequence[Entry]) -> bool:
+def has_step(listing: Sequence[Entry]) -> bool:
+    """Whether any of these says at which step it was saved."""
     return any(entry.step is not None for entry in listing)
 
 

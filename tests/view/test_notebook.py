@@ -81,9 +81,38 @@ def test_broken_ones_stand_in_their_place_however_many_there_are(tmp_path: Path)
     page = Page(html_of(scan(tmp_path)))
     names = [text[:12] for text in page.texts if "epoch-0" in text and ";" not in text]
     assert names == ["epoch-0004-0", "epoch-0003-0", "! epoch-0002", "epoch-0001-0"]
+    listing = scan(tmp_path)
+    oldest_first = html_of(listing.only(reversed(list(listing))))
+    names = [
+        text[:12] for text in Page(oldest_first).texts if "epoch-0" in text and ";" not in text
+    ]
+    assert names == ["epoch-0001-0", "! epoch-0002", "epoch-0003-0", "epoch-0004-0"]
     for number in range(5, 230):
         write_checkpoint(tmp_path, number)
     assert "! epoch-0002-" in html_of(scan(tmp_path))
+
+
+def test_a_broken_one_alone_in_its_root_stands_there(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path, 1, step=10) / "meta.json").write_bytes(b"{")
+    page = Page(html_of(scan(tmp_path)))
+    assert any(text.startswith("! epoch-0001-") for text in page.texts)
+
+
+def test_steps_have_a_column_where_there_are_any(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    assert "step" not in Page(html_of(scan(tmp_path))).texts
+    write_checkpoint(tmp_path, 2, step=4321)
+    (write_checkpoint(tmp_path, 3, step=5) / "meta.json").write_bytes(b"{")
+    html = html_of(scan(tmp_path))
+    assert {"step", "4321"} <= set(Page(html).texts)
+    # Every row has as many cells as there are headings.
+    assert html.count("<td") == 3 * html.count("<th ")
+
+
+def test_the_metric_that_decides_is_the_first_of_them(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, metrics={f"a{n}": 0.5 for n in range(20)} | {"wanted": 1.0})
+    page = Page(listing_html(scan(tmp_path), None, metric="wanted"))
+    assert page.texts[:3] == ["checkpoint", "epoch", "wanted"]
 
 
 def test_an_entry_says_what_the_terminal_says(tmp_path: Path) -> None:
@@ -230,8 +259,9 @@ def test_in_a_notebook_the_table_is_html(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(notebook, "Console", Console)
     write_checkpoint(tmp_path, 1)
     listing = scan(tmp_path)
-    display(listing, best=None, root=tmp_path)
+    display(listing, best=None, root=tmp_path, metric="val_loss", mode="min")
     assert "<table" in shown[0]
+    assert shown[0].index(">val_loss<") < shown[0].index(">val_map<")
     assert listing_html(listing, None).count("<tr>") == 2
     # The manager chose none: what is flagged is not marked either.
     assert "border-left" not in listing_html(scan(resumed_run(tmp_path / "root", 3)), None)
