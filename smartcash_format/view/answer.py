@@ -18,12 +18,14 @@ from smartcash_format.view import words
 AGREEMENT: Final = 0.9
 # Of one flagged checkpoint alone every metric could be the reason.
 FLAGS: Final = 2
+# How many metrics a sentence names.
+_NAMED: Final = 4
 _MODES: Final[tuple[Mode, Mode]] = ("max", "min")
 # What is better when it is smaller, told by its name; a short word only where it stands alone.
 _SMALLER: Final = re.compile(
     r"loss|error|perplexity|\b(?:err|mae|mape|r?mse|nll|ppl|[cw]er|fid)[0-9]*\b"
 )
-# What people choose by, the likeliest first, where nothing else says it.
+# What people choose by, the likeliest first, where nothing else says it: all that a name tells.
 _LIKELY: Final = tuple(
     re.compile(pattern)
     for pattern in (
@@ -34,8 +36,18 @@ _LIKELY: Final = tuple(
         r"\bauc\b|\bauroc\b",
         r"\bm?iou[0-9]*\b",
         r"\bdice\b",
+        r"\bap[0-9]*\b|\bfitness\b|\b(?:bleu|rouge|psnr|ssim|ndcg|mrr)[0-9]*\b",
+        r"\b(?:r2|score|reward)\b",
+        r"\bprecision\b|\brecall\b",
         r"loss",
+        _SMALLER.pattern,
     )
+)
+# What a training notes of itself: it falls or rises as a best metric does, and decides nothing.
+_BESIDE: Final = re.compile(
+    r"\b(?:lr[0-9]*|learning rate|momentum|weight decay|epochs?|steps?|iter|iterations?"
+    r"|e?time|seconds|secs?|hours?|minutes|eta|duration|norms?|memory|mem|bytes|gpu|vram"
+    r"|throughput|speed|samples|tokens|images|params|parameters|count)\b"
 )
 _HUMP: Final = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
 _GAP: Final = re.compile(r"[^a-z0-9]+")
@@ -110,13 +122,29 @@ def answer(entries: Sequence[Entry], metric: str | None = None, mode: Mode | Non
         chosen = _by(entries, likely, likely_mode(likely), why)
         if chosen is not None:
             return chosen
-    why = "The newest: none is flagged best, and none has a metric that could be ranked."
+    names = by_likelihood(
+        {n for entry in entries for n, value in entry.metrics.items() if math.isfinite(value)}
+    )
+    what = "and none has a metric with a number"
+    if names:
+        some = ", ".join(words.harmless(name, 40) for name in names[:_NAMED])
+        more = ", …" if len(names) > _NAMED else ""
+        what = f"and no metric's name says whether larger or smaller is better ({some}{more})"
+    why = f"The newest: none is flagged best, {what}."
     return Answer(entry=newest, last=newest, why=why)
 
 
-def likely_mode(metric: str) -> Mode:
-    """Whether a metric of this name is better when it is smaller, or when it is larger."""
-    return "min" if _SMALLER.search(_spelled(metric)) else "max"
+def likely_mode(metric: str) -> Mode | None:
+    """Which end of a metric of this name is good; None where the name does not say it."""
+    spelled = _spelled(metric)
+    if _SMALLER.search(spelled):
+        return "min"
+    return "max" if _place(metric) < len(_LIKELY) else None
+
+
+def by_likelihood(names: Iterable[str]) -> list[str]:
+    """The likeliest to decide first: validation before training, what decides nothing last."""
+    return sorted(names, key=lambda name: (*_likelihood(name), name))
 
 
 def is_same(one: Entry, other: Entry) -> bool:
@@ -160,7 +188,7 @@ def _by_flags(entries: Sequence[Entry], flagged: Entry, newest: Entry) -> Answer
 def _explains_flags(entries: Iterable[Entry]) -> tuple[tuple[str, Mode] | None, bool]:
     """The metric and mode by which the flagged were better than all before them in their root.
 
-    And whether that is more than a guess: FLAGS of them agree.
+    And whether that is more than a guess (`_is_certain`).
     """
     names = sorted({name for entry in entries for name in entry.metrics})
     roots: dict[str, list[Entry]] = defaultdict(list)
@@ -168,11 +196,13 @@ def _explains_flags(entries: Iterable[Entry]) -> tuple[tuple[str, Mode] | None, 
         roots[entry.parent].append(entry)
     found = {(name, mode): _judged(roots.values(), name, mode) for name in names for mode in _MODES}
     fitting = [key for key, each in found.items() if each.agreed >= AGREEMENT * each.judged]
-    certain = [key for key in fitting if found[key].flags >= FLAGS]
+    certain = [key for key in fitting if _is_certain(*key, found[key])]
     guessed = [
-        (name, mode) for name, mode in fitting if found[name, mode].flags and _is_likely(name, mode)
+        (name, mode)
+        for name, mode in fitting
+        if found[name, mode].flags and mode == likely_mode(name)
     ]
-    order = {name: i for i, name in enumerate(_by_likelihood(names))}
+    order = {name: i for i, name in enumerate(by_likelihood(names))}
 
     def rank(key: tuple[str, Mode]) -> tuple[float, bool, int, int]:
         name, mode = key
@@ -188,6 +218,17 @@ class _Judged(NamedTuple):
     agreed: int
     judged: int
     flags: int
+
+
+def _is_certain(name: str, mode: Mode, judged: _Judged) -> bool:
+    """Whether flags were given by this metric, not only in step with it.
+
+    Where its name does not say that this end is good, it has to tell the flagged from others too:
+    with every checkpoint flagged, whatever only rises or falls would explain them.
+    """
+    if judged.flags < FLAGS or _is_beside(name):
+        return False
+    return mode == likely_mode(name) or judged.judged > judged.flags
 
 
 def _judged(roots: Iterable[Sequence[Entry]], name: str, mode: Mode) -> _Judged:
@@ -213,18 +254,19 @@ def _likely(entries: Iterable[Entry]) -> str | None:
         name
         for entry in entries
         for name, value in entry.metrics.items()
-        if math.isfinite(value) and _place(name) < len(_LIKELY)
+        if math.isfinite(value) and likely_mode(name) is not None
     }
-    return next(iter(_by_likelihood(names)), None)
+    return next(iter(by_likelihood(names)), None)
 
 
-def _is_likely(name: str, mode: Mode) -> bool:
-    return mode == likely_mode(name) and _place(name) < len(_LIKELY)
+def _likelihood(name: str) -> tuple[bool, bool, int]:
+    spelled = _spelled(name)
+    return _is_beside(name), "train" in spelled, _place(name)
 
 
-def _by_likelihood(names: Iterable[str]) -> list[str]:
-    """The likeliest to decide first: validation before training, then as in `_LIKELY`."""
-    return sorted(names, key=lambda name: ("train" in _spelled(name), _place(name), name))
+def _is_beside(name: str) -> bool:
+    """Whether a metric only tells how the training went along."""
+    return likely_mode(name) is None and _BESIDE.search(_spelled(name)) is not None
 
 
 def _place(name: str) -> int:

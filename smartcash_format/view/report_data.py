@@ -20,7 +20,7 @@ from smartcash_format.spec.values import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import lineages
-from smartcash_format.view.answer import Answer, identity, likely_mode
+from smartcash_format.view.answer import Answer, by_likelihood, identity, likely_mode
 from smartcash_format.view.report_facts import Detail, Facts, Shears, algorithm_of, facts
 
 BROKEN_SHOWN: Final = 100
@@ -174,9 +174,9 @@ def _saves(entries: Iterable[Entry]) -> dict[Entry, int]:
 
 
 def _metrics(entries: Sequence[Entry], chosen: str | None, detail: Detail) -> list[str]:
-    """The names that are shown, the commonest, the one that decides first."""
+    """The names that are shown, the commonest: the one that decides first, the likeliest next."""
     counts = Counter(name for entry in entries for name in entry.metrics)
-    names = sorted(counts, key=lambda name: (name != chosen, -counts[name], name))
+    names = sorted(by_likelihood(counts), key=lambda name: (name != chosen, -counts[name]))
     return names[: detail.metrics]
 
 

@@ -127,8 +127,9 @@ def listing_table(
     """The table of a listing in its order; the best three numbers of each metric are coloured.
 
     `metric` is the one that decides, and the first column of them; `mode` is the end of it that is
-    good, which its name says where this does not. Of the others only those that fit into `width`
-    columns are shown: sizes, ages and numbers are never cut, and a name only where it is long.
+    good, which its name says where this does not; where neither does, nothing is coloured. Of the
+    others only those that fit into `width` columns are shown: sizes, ages and numbers are never
+    cut, and a name only where it is long.
     """
     is_endless = width >= PIPED_WIDTH
     names = common_metrics(listing, first=metric, most=None if is_endless else METRICS_SHOWN)
@@ -251,5 +252,8 @@ def _ranks(listing: Sequence[Entry], name: str, mode: Mode | None) -> dict[float
     values = {
         value for entry in listing if math.isfinite(value := entry.metrics.get(name, math.nan))
     }
-    ordered = sorted(values, reverse=(mode or likely_mode(name)) == "max")
+    good = mode or likely_mode(name)
+    if good is None:
+        return {}
+    ordered = sorted(values, reverse=good == "max")
     return dict(zip(ordered[:-1], (_FIRST, _NEXT, _NEXT), strict=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.view.answer import answer, likely_mode
+from smartcash_format.view.answer import answer, by_likelihood, likely_mode
 from tests.store.checkpoints import entry, identifier
 
 OTHER = identifier(77)
@@ -78,15 +78,62 @@ def test_what_is_better_when_smaller_is_told_by_the_name(name: str) -> None:
     "name",
     [
         "metrics/mAP50-95(B)", "flower_accuracy", "answer_accuracy", "AP/apple", "lower_bound_iou",
-        "power_f1", "certainty_auc", "terrain_iou", "mserank", "valMAP",
+        "power_f1", "certainty_auc", "terrain_iou", "valMAP", "val/recall", "bleu4",
     ],
 )  # fmt: skip
-def test_a_short_word_inside_another_says_nothing(name: str) -> None:
+def test_what_is_better_when_larger_is_told_by_the_name(name: str) -> None:
     assert likely_mode(name) == "max"
     entries = [entry(n, metrics={name: n}) for n in (1, 2)]
-    if name not in ("AP/apple", "mserank"):
-        assert answer(entries).metric == name
-    assert answer(entries).entry == entries[1]
+    found = answer(entries)
+    assert (found.metric, found.entry) == (name, entries[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["lr", "lr/pg0", "epoch_time", "grad_norm", "gpu_mem", "mserank", "quality"]
+)
+def test_a_name_that_says_nothing_has_no_better_end_and_decides_nothing(name: str) -> None:
+    assert likely_mode(name) is None
+    entries = [entry(n, metrics={name: -n}) for n in (1, 2)]
+    found = answer(entries)
+    assert (found.metric, found.entry) == (None, entries[1])
+    assert f"no metric's name says whether larger or smaller is better ({name})" in found.why
+
+
+def test_what_a_training_notes_of_itself_does_not_explain_its_flags() -> None:
+    def metrics(n: int) -> dict[str, float]:
+        # Every third epoch is no better; the time and the rate fall in step with the flags.
+        fallen = n - n // 3
+        loss = 5 - fallen + (0.5 if n % 3 == 0 else 0)
+        return {"epoch_time": 99 - fallen, "lr": 1 / (fallen + 1), "odd_loss_x": loss}
+
+    entries = [entry(n, is_best=n % 3 != 0, metrics=metrics(n)) for n in range(1, 9)]
+    assert answer(entries).metric == "odd_loss_x"
+    alone = [
+        entry(n, is_best=n % 3 != 0, metrics={"lr": metrics(n)["lr"], "val_map": 0.5})
+        for n in range(1, 9)
+    ]
+    found = answer(alone)
+    assert (found.metric, found.entry) == (None, alone[-1])
+    assert "flagged best when it was saved" in found.why
+
+
+def test_a_metric_without_a_telling_name_explains_flags_that_tell_it_apart() -> None:
+    entries = [
+        entry(n, is_best=best, metrics={"quality": value})
+        for n, value, best in ((1, 1.0, True), (2, 3.0, True), (3, 2.0, False))
+    ]
+    found = answer(entries)
+    assert (found.metric, found.mode, found.entry) == ("quality", "max", entries[1])
+    # Where every one is flagged, whatever only rises would explain it.
+    assert answer(entries[:2]).metric is None
+    assert answer(entries[:2]).entry == entries[1]
+
+
+def test_the_likeliest_come_first_and_what_decides_nothing_last() -> None:
+    names = ["epoch_time", "lr", "quality", "train_acc", "train_loss", "val_loss", "val_mAP50"]
+    assert by_likelihood(names) == [
+        "val_mAP50", "val_loss", "quality", "train_acc", "train_loss", "epoch_time", "lr"
+    ]  # fmt: skip
 
 
 def test_a_word_inside_another_is_no_likely_metric() -> None:

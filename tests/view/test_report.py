@@ -85,6 +85,16 @@ def test_values_that_are_no_numbers_and_absent_ones_are_told_apart(tmp_path: Pat
     assert values[0][late] == 8 / 12
 
 
+def test_what_people_choose_by_comes_before_what_decides_nothing(tmp_path: Path) -> None:
+    names = ("epoch_time", "grad_norm", "lr", "train_loss", "val_loss", "val_map")
+    write_checkpoint(tmp_path / "root", 1, metrics=dict.fromkeys(names, 0.5))
+    data = data_of(page_of(tmp_path / "root"))
+    assert data["metrics"] == [
+        "val_map", "val_loss", "train_loss", "epoch_time", "grad_norm", "lr"
+    ]  # fmt: skip
+    assert data["modes"] == ["max", "min", "min", None, None, None]
+
+
 def test_several_roots_are_told_apart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         resumed_run(tmp_path / name, 3)

@@ -92,11 +92,27 @@ def test_a_path_and_a_line_of_python_are_copied(opened: Browser) -> None:
 
 def test_another_metric_gives_another_answer(opened: Browser) -> None:
     opened.choose("#best-by", "val/late")
-    assert opened.texts("#answer-words")[0].startswith("val/late 0.6667; larger is better.")
+    assert opened.texts("#answer-words")[0].startswith("val/late 0.6667; larger is taken")
     assert opened.texts("#answer-name")[0].startswith("epoch-0008-")
     opened.choose("#answer-tools label:nth-child(2) select", "smaller")
     assert opened.texts("#answer-name")[0].startswith("epoch-0005-")
     assert opened.texts(f"{ROWS}.best td:first-child")[0].startswith("★ best: epoch-0005-")
+
+
+def test_a_metric_whose_name_says_nothing_is_ranked_as_the_reader_says(
+    quiet: Browser, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        write_checkpoint(tmp_path / "root", number, metrics={"grad_norm": 4.0 - number})
+    quiet.open(report_of(tmp_path / "root"))
+    (said,) = quiet.texts("#answer-words")
+    assert "no metric's name says whether larger or smaller is better (grad_norm)" in said
+    assert quiet.texts("#answer-name")[0].startswith("epoch-0003-")
+    quiet.choose("#best-by", "grad_norm")
+    (said,) = quiet.texts("#answer-words")
+    assert said.startswith("grad_norm 3; larger is taken as better: its name does not say.")
+    quiet.choose("#answer-tools label:nth-child(2) select", "smaller")
+    assert quiet.texts("#answer-words")[0].startswith("grad_norm 1; smaller is better.")
 
 
 def test_buttons_zoom_all_curves_move_them_and_go_back(opened: Browser) -> None:

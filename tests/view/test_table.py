@@ -153,6 +153,12 @@ def test_what_is_level_or_the_worst_is_no_winner(tmp_path: Path) -> None:
         assert "\x1b[32m" not in row
 
 
+def test_where_nothing_says_what_is_better_nothing_is_coloured(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_checkpoint(tmp_path, number, metrics={"grad_norm": number / 7})
+    assert not any("\x1b[" in row for row in coloured(tmp_path))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_metric_that_decides_comes_first_and_stays(root: Path, width: int) -> None:
     table = listing_table(scan(root), best=None, now=NOW, metric="val_map", width=width)

@@ -14,16 +14,19 @@ const answerBox = (() => {
     const [best] = order;
     // A copy of the best is neither the next best nor a newer one.
     const next = order.find(row => row.save !== best.save);
-    const said = [`${metricName(choice.metric)} ${formatValue(best.values[choice.metric])}; ${choice.mode === "max" ? "larger" : "smaller"} is better.`];
+    const end = choice.mode === "max" ? "larger" : "smaller";
+    const said = [`${metricName(choice.metric)} ${formatValue(best.values[choice.metric])}; ${end} is ${choice.taken ? "taken as better: its name does not say" : "better"}.`];
     if (next) said.push(ahead(best, next, "the next best"));
     said.push(best.save === rows[0].save ? "It is also the newest." : ahead(best, rows[0], "the newest"));
     return said.join(" ");
   };
-  const choose = (metric, mode) => {
+  // Where nothing says which end is good, larger is taken until the reader says it.
+  const choose = (metric, said) => {
+    const mode = said ?? "max";
     const order = ranked(metric, mode);
     if (!order.length) say("No checkpoint has a number in it.");
     else {
-      Object.assign(choice, { metric, mode, row: order[0].index });
+      Object.assign(choice, { metric, mode, taken: !said, row: order[0].index });
       document.getElementById("answer-name").textContent = shown(order[0].name);
       document.getElementById("answer-path").textContent = shown(order[0].path, 5000);
       document.getElementById("answer-words").textContent = sentences(order);
