@@ -58,7 +58,8 @@ class Answer:
     """The checkpoint to use, what decided, and those that it is compared with.
 
     `entry` is None when there is no checkpoint. `metric` is None when no metric decided; `why`
-    says what did. `next` is the second by the metric, `last` the newest.
+    says what did. `next` is the second by the metric, `last` the newest. `ranked` of the `of`
+    checkpoints have a number in the metric.
     """
 
     entry: Entry | None
@@ -67,6 +68,8 @@ class Answer:
     mode: Mode | None = None
     next: Entry | None = None
     last: Entry | None = None
+    ranked: int = 0
+    of: int = 0
 
     def sentences(self) -> tuple[str, ...]:
         """The answer in words, the checkpoint's name left to whoever shows it."""
@@ -83,7 +86,9 @@ class Answer:
             said.append("It is also the newest.")
         elif self.last is not None:
             said.append(self._ahead(self.last, "the newest"))
-        return (*said, self.why)
+        if self.ranked < self.of:
+            said.append(f"{self.ranked} of {self.of} checkpoints have a number in it.")
+        return (*said, self.why) if self.why else tuple(said)
 
     def _ahead(self, other: Entry, who: str) -> str:
         assert self.entry is not None
@@ -125,7 +130,8 @@ def answer(entries: Sequence[Entry], metric: str | None = None, mode: Mode | Non
     names = by_likelihood(
         {n for entry in entries for n, value in entry.metrics.items() if math.isfinite(value)}
     )
-    what = "and none has a metric with a number"
+    is_measured = any(entry.metrics for entry in entries)
+    what = f"and none has a metric{' that is a finite number' if is_measured else ''}"
     if names:
         some = ", ".join(words.harmless(name, 40) for name in names[:_NAMED])
         more = ", …" if len(names) > _NAMED else ""
@@ -167,6 +173,8 @@ def _by(entries: Sequence[Entry], metric: str, mode: Mode | None, why: str) -> A
         mode=mode,
         next=next((each for each in ranked if not is_same(each, ranked[0])), None),
         last=query.latest(entries),
+        ranked=len(ranked),
+        of=len(entries),
         why=why,
     )
 

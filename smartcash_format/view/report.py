@@ -87,8 +87,8 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
             found=found,
             name=words.harmless(found.entry.name) if found.entry else "",
             path=words.harmless(str(found.entry.path), 5_000) if found.entry else "",
+            said=_nothing(listing) if found.entry is None else " ".join(found.sentences()),
             count=len(listing),
-            size=words.size(sum(entry.size_bytes for entry in listing)),
             broken=len(listing.broken),
             legacy=len(listing.legacy),
             shown=shown,
@@ -105,6 +105,16 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
     allowed = int(PAGE_BYTES * max(1.0, len(listing) / CHECKPOINTS))
     room = allowed - len(page("").encode())
     return page(report_data.document(listing, found, now=now, allowed=room))
+
+
+def _nothing(listing: Listing) -> str:
+    """What there is instead of a checkpoint, in words."""
+    if listing.broken:
+        return f"{len(listing.broken)} that look like checkpoints cannot be read: see why below."
+    if listing.legacy:
+        old = f"{len(listing.legacy)} old .pt or .pth files"
+        return f"There is no checkpoint here, only {old}: smartcash-format convert reads them."
+    return "There is no checkpoint here."
 
 
 def _resource(name: str) -> str:

@@ -18,6 +18,7 @@ const answerBox = (() => {
     const said = [`${metricName(choice.metric)} ${formatValue(best.values[choice.metric])}; ${end} is ${choice.taken ? "taken as better: its name does not say" : "better"}.`];
     if (next) said.push(ahead(best, next, "the next best"));
     said.push(best.save === rows[0].save ? "It is also the newest." : ahead(best, rows[0], "the newest"));
+    if (order.length < rows.length) said.push(`${order.length} of ${rows.length} checkpoints have a number in it.`);
     return said.join(" ");
   };
   // Where nothing says which end is good, larger is taken until the reader says it.

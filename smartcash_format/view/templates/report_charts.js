@@ -102,7 +102,9 @@ const charts = (() => {
   };
   const whole = () => {
     const xs = state.plots.flatMap(plot => plot.data[0]);
-    return [xs.reduce((a, b) => Math.min(a, b)), xs.reduce((a, b) => Math.max(a, b))];
+    const first = xs.reduce((a, b) => Math.min(a, b)), last = xs.reduce((a, b) => Math.max(a, b));
+    // A point alone stands in the middle: a range without a width shows nothing.
+    return first < last ? [first, last] : [first - 1, last + 1];
   };
   const showRange = () => { if (state.plots.length) show(...(state.range ?? whole())); };
   const zoomed = (from, to) => {
@@ -208,7 +210,7 @@ const charts = (() => {
       button("Zoom in", () => move(0.5)), button("Zoom out", () => move(2)),
       button("←", () => move(1, -0.5), "Show what is before"), button("→", () => move(1, 0.5), "Show what comes after"),
       button("Show all", showAll),
-      make("span", { className: "quiet", textContent: "Drag over a curve to zoom, double-click to show all. ★ is the best." }),
+      make("span", { className: "quiet", textContent: "Drag over a curve to zoom, double-click to show all. ★ is what to use." }),
     );
     draw();
     dark.addEventListener("change", draw);

@@ -17,9 +17,9 @@ const compareTwo = (() => {
     say(state.picked.includes(null) ? "Choose another one to compare with." : "Compared above the table.");
   };
 
-  const sheet = (title, headings, lines) => {
+  const sheet = (title, headings, lines, none = "No difference.") => {
     const parts = [make("h3", { textContent: title })];
-    if (!lines.length) return [...parts, make("p", { className: "quiet", textContent: "No difference." })];
+    if (!lines.length) return [...parts, make("p", { className: "quiet", textContent: none })];
     parts.push(make("table", { className: "sheet" },
       make("thead", {}, make("tr", {}, ...headings.map(text => make("th", { scope: "col", textContent: text })))),
       make("tbody", {}, ...lines.map(cells => make("tr", {}, ...cells.map((text, i) =>
@@ -80,8 +80,8 @@ const compareTwo = (() => {
       return result.replaceChildren(
         make("p", {}, make("code", { textContent: shown(row.path, 5000) })),
         ...sheet("What it is", ["", "value"], facts(row).filter(([, value]) => value).map(([k, v]) => [shown(k, 200), shown(v, 300)])),
-        ...sheet("Metrics", ["metric", "value"], data.metrics.map((_, i) => [metricName(i), formatValue(row.values[i])]).filter(([, value]) => value)),
-        ...sheet("Config", ["setting", "value"], row.config.map(([k, v]) => [shown(k, 200), shown(v, 300)])));
+        ...sheet("Metrics", ["metric", "value"], data.metrics.map((_, i) => [metricName(i), formatValue(row.values[i])]).filter(([, value]) => value), "None was saved."),
+        ...sheet("Config", ["setting", "value"], row.config.map(([k, v]) => [shown(k, 200), shown(v, 300)]), "None was saved."));
     }
     const names = [shown(one.name, 80), shown(other.name, 80)];
     return result.replaceChildren(
@@ -97,7 +97,10 @@ const compareTwo = (() => {
       selects[i] = chooser(options, "", value => { state.picked[i] = value === "" ? null : Number(value); draw(); });
       document.getElementById("compare-tools").append(labelled(text, selects[i]));
     });
-    if (rows.length > 1 && report.choice.row !== null && report.choice.row !== 0) state.picked = [report.choice.row, 0];
+    // What to use beside the newest; one that is alone is shown whole.
+    const { row } = report.choice;
+    if (row) state.picked = [row, 0];
+    else if (rows.length === 1) state.picked = [0, null];
     document.getElementById("compare").hidden = false;
     draw();
   };

@@ -103,8 +103,8 @@ const python = row => `load_checkpoint(${JSON.stringify(row.path)}, model=model)
 // A word of a POSIX shell.
 const inShell = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const copyTools = row => [
-  button("Copy path", () => copy(row.path), "Copy the path of " + shown(row.name, 100)),
-  button("Copy Python", () => copy(python(row)), "Copy the line of Python that loads " + shown(row.name, 100)),
+  button("Path", () => copy(row.path), "Copy the path of " + shown(row.name, 100)),
+  button("Python", () => copy(python(row)), "Copy the line of Python that loads " + shown(row.name, 100)),
 ];
 
 // Best first by a metric; only finite values rank; ties go to the later, as rows are newest first.
@@ -164,7 +164,7 @@ const table = (() => {
     if (column.long) td.classList.add("long");
     if (column.metric !== undefined && value !== undefined && value !== null && !isNumber(value)) td.classList.add("not-finite");
     if (column.metric === report.choice.metric && row.index === best) td.classList.add("first");
-    if (column.key === "name" && row.index === best) td.prepend(make("strong", { textContent: "★ best: " }));
+    if (column.key === "name" && row.index === best) td.prepend(make("strong", { textContent: report.choice.metric === null && !row.flag ? "★ newest: " : "★ best: " }));
     return td;
   };
   const tools = row => {
@@ -192,7 +192,7 @@ const table = (() => {
     const best = report.choice.row;
     element.replaceChildren(
       make("caption", { className: "quiet", textContent: "Press a heading to sort by it." }),
-      make("thead", {}, make("tr", {}, ...on.map(heading), make("th", { scope: "col", textContent: "use" }))),
+      make("thead", {}, make("tr", {}, ...on.map(heading), make("th", { scope: "col", textContent: "compare, copy" }))),
       make("tbody", {}, ...found.map(row =>
         make("tr", { className: row.index === best ? "best" : "" }, ...on.map(column => cell(column, row, best)), tools(row)))),
     );

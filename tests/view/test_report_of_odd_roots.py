@@ -1,0 +1,171 @@
+"""The report of roots as they should not be: what each page still says, and says plainly."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from smartcash_format.store.catalog import scan
+from smartcash_format.view.report import write_report
+from tests.store.checkpoints import OTHER_RUN, identifier, write_checkpoint
+from tests.view.browser import Browser, report_of
+from tests.view.roots import weighed_run
+
+BOX_MAP = "metrics/mAP50-95(B)"
+ROWS = "#checkpoints tbody tr"
+LINES = "return charts.state.plots.map(plot => plot.series.slice(1).map(line => line.label))"
+# Whether a pixel of the first chart's inside is neither the page's nor a grid's grey.
+IS_DRAWN = """const {ctx, bbox} = charts.state.plots[0];
+const {data} = ctx.getImageData(bbox.left, bbox.top, bbox.width, bbox.height);
+for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255 && data[i] < 90) return true;
+return false;"""
+
+
+def text_of(root: Path) -> str:
+    return report_of(root).read_text(encoding="utf-8")
+
+
+def two_runs(root: Path) -> Path:
+    """One run measures losses, the other, saved later, a precision."""
+    for number in range(1, 11):
+        parent = identifier(number - 1) if number > 1 else None
+        write_checkpoint(root, number, metrics={"val_loss": 2 / number}, parent_id=parent)
+    for number in range(11, 15):
+        metrics = {BOX_MAP: number / 20, "metrics/recall(B)": number / 30}
+        parent = identifier(number - 1) if number > 11 else None
+        write_checkpoint(
+            root, number, epoch=number - 10, run_id=OTHER_RUN, metrics=metrics, parent_id=parent
+        )
+    return root
+
+
+def test_a_root_in_which_nothing_can_be_read_says_that_and_why(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path / "root", 1) / "meta.json").write_text("{")
+    assert "1 that look like checkpoints cannot be read: see why below." in text_of(
+        tmp_path / "root"
+    )
+
+
+def test_a_root_of_old_files_names_the_command_that_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "best.pt").write_bytes(b"old")
+    page = text_of(tmp_path / "root")
+    assert "only 1 old .pt or .pth files: smartcash-format convert reads them." in page
+
+
+def test_how_many_have_the_metric_that_decides_is_told(tmp_path: Path) -> None:
+    assert "4 of 14 checkpoints have a number in it." in text_of(two_runs(tmp_path / "root"))
+
+
+def test_metrics_that_are_all_nan_are_told_from_none(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "nan", 1, metrics={"val_loss": math.nan})
+    write_checkpoint(tmp_path / "none", 1, metrics={})
+    assert "none has a metric that is a finite number." in text_of(tmp_path / "nan")
+    assert "none has a metric." in text_of(tmp_path / "none")
+
+
+def gone(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def replaced_by_a_file(root: Path) -> None:
+    shutil.rmtree(root)
+    root.write_text("")
+
+
+def garbled(root: Path) -> None:
+    for path in root.iterdir():
+        (path / "tensors.json").write_text("{")
+        (path / "meta.json").write_text("[")
+
+
+def without_files(root: Path) -> None:
+    for path in root.glob("*/*"):
+        path.unlink()
+
+
+def grown(root: Path) -> None:
+    write_checkpoint(root, 99, is_best=True)
+
+
+@pytest.mark.parametrize("change", [gone, replaced_by_a_file, garbled, without_files, grown])
+def test_a_root_that_changes_after_it_was_listed_is_reported_as_it_was(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    listing = scan(weighed_run(tmp_path / "root"))
+    change(tmp_path / "root")
+    target = tmp_path / "report.html"
+    written = write_report(target, listing, now=datetime(2026, 2, 1, tzinfo=UTC), title="a root")
+    assert written.answer.entry == listing[0]
+    page = target.read_text(encoding="utf-8")
+    assert 'Use <span id="answer-name">epoch-0016-00000018' in page
+    assert "24 checkpoints" in page
+
+
+def test_the_size_above_is_the_one_below(tmp_path: Path) -> None:
+    page = text_of(two_runs(tmp_path / "root"))
+    size = page.partition("14 checkpoints, ")[2].partition(";")[0]
+    assert f"<p>{size}.</p>" in page
+
+
+@pytest.mark.browser
+def test_a_point_alone_is_drawn_and_shown_whole(quiet: Browser, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "root", 1, metrics={"val_loss": 0.5}, config={"lr": 0.25})
+    quiet.open(report_of(tmp_path / "root"))
+    assert quiet.run(IS_DRAWN)
+    (shown,) = quiet.texts("#compare-result")
+    assert "weights optimizer scheduler" in shown
+    assert "lr\t0.25" in shown
+    quiet.press("Zoom in")
+    assert quiet.run("return charts.state.plots[0].scales.x.min") == 0.5
+    quiet.picture("one")
+
+
+@pytest.mark.browser
+def test_the_newest_that_nothing_speaks_for_is_not_called_best(
+    quiet: Browser, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        write_checkpoint(tmp_path / "root", number, metrics={"val_loss": math.nan})
+    quiet.open(report_of(tmp_path / "root"))
+    assert quiet.texts(f"{ROWS}.best td:first-child")[0].startswith("★ newest: epoch-0002-")
+    assert quiet.texts(".chart li") == [
+        f"NaN at epoch {n} (run 11111111)" for n in (1, 2)
+    ]  # fmt: skip
+    quiet.picture("all-nan")
+
+
+@pytest.mark.browser
+def test_two_runs_with_different_metrics_have_each_its_curves(
+    quiet: Browser, tmp_path: Path
+) -> None:
+    quiet.open(report_of(two_runs(tmp_path / "root")))
+    assert quiet.texts(".chart h3") == ["metrics/mAP50-95(B)", "val_loss", "metrics/recall(B)"]
+    assert quiet.run(LINES) == [["run 22222222"], ["run 11111111"], ["run 22222222"]]
+    assert quiet.texts("#answer-words")[0].startswith("metrics/mAP50-95(B) 0.7000;")
+    # The same metric by name in the filter and in a heading.
+    quiet.choose("#table-tools select", BOX_MAP)
+    quiet.find("#table-tools input[type=number]").send_keys("0.6")
+    assert quiet.texts("#table-count") == ["3 of 14 shown"]
+    quiet.press(BOX_MAP)
+    assert quiet.texts(f"{ROWS} td:nth-child(2)") == ["4", "3", "2"]
+    quiet.picture("two-runs")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1280])
+def test_an_empty_root_and_a_broken_one_are_no_empty_page(
+    quiet: Browser, tmp_path: Path, width: int
+) -> None:
+    (write_checkpoint(tmp_path / "broken", 1) / "meta.json").write_text("{")
+    quiet.open(report_of(tmp_path / "broken"), width=width)
+    assert "cannot be read" in quiet.texts("#answer-words")[0]
+    assert "json-syntax" in quiet.texts("#broken-list li")[0]
+    quiet.picture(f"broken-{width}")
+    quiet.open(report_of(tmp_path / "empty"), width=width)
+    assert quiet.texts("#answer h2") == ["Nothing to choose from"]
