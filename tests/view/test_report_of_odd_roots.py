@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format.store.catalog import scan
+from smartcash_format.store.catalog import merge, scan
 from smartcash_format.view.report import write_report
-from tests.store.checkpoints import OTHER_RUN, identifier, write_checkpoint
+from tests.store.checkpoints import OTHER_RUN, build_meta, identifier, write_checkpoint
 from tests.view.browser import Browser, report_of
 from tests.view.roots import weighed_run
 
@@ -28,6 +28,14 @@ return false;"""
 
 def text_of(root: Path) -> str:
     return report_of(root).read_text(encoding="utf-8")
+
+
+def converted(root: Path, *epochs: int, start: int = 1) -> Path:
+    """Checkpoints that know of no other, each with a run of its own."""
+    for number, epoch in enumerate(epochs, start):
+        run = build_meta(1).run_id.replace("1", f"{number % 10}")
+        write_checkpoint(root, number, epoch=epoch, run_id=run, metrics={"val_loss": 1 / number})
+    return root
 
 
 def two_runs(root: Path) -> Path:
@@ -158,6 +166,18 @@ def test_two_runs_with_different_metrics_have_each_its_curves(
 
 
 @pytest.mark.browser
+def test_what_was_converted_one_by_one_is_a_line_and_not_a_run_for_each(
+    quiet: Browser, tmp_path: Path
+) -> None:
+    # A second series begins where the epochs begin anew.
+    quiet.open(report_of(converted(tmp_path / "root", 1, 2, 3, 2, 4)))
+    assert quiet.run(LINES) == [
+        ["saved one by one, from epoch 1", "saved one by one, from epoch 2"]
+    ]
+    quiet.picture("one-by-one")
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 1280])
 def test_an_empty_root_and_a_broken_one_are_no_empty_page(
     quiet: Browser, tmp_path: Path, width: int
@@ -169,3 +189,11 @@ def test_an_empty_root_and_a_broken_one_are_no_empty_page(
     quiet.picture(f"broken-{width}")
     quiet.open(report_of(tmp_path / "empty"), width=width)
     assert quiet.texts("#answer h2") == ["Nothing to choose from"]
+
+
+def test_what_knows_its_parent_stays_a_branch(tmp_path: Path) -> None:
+    listing = merge([scan(converted(two_runs(tmp_path / "root"), 20, 30, start=20))])
+    assert len(listing) == 16
+    page = text_of(tmp_path / "root")
+    for label in ("run 11111111", "run 22222222", "saved one by one, from epoch 20"):
+        assert page.count(f'{{"label":"{label}","fork":null}}') == 1
