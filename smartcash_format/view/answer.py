@@ -18,6 +18,8 @@ from smartcash_format.view import words
 AGREEMENT: Final = 0.9
 # Of one flagged checkpoint alone every metric could be the reason.
 FLAGS: Final = 2
+# A share below it would be shown as nothing.
+_LEAST_SHARE: Final = 0.001
 # How many metrics a sentence names.
 _NAMED: Final = 4
 _MODES: Final[tuple[Mode, Mode]] = ("max", "min")
@@ -100,8 +102,14 @@ class Answer:
         distance = abs(mine - its)
         if distance == 0:
             return f"Level with {where}."
-        share = f", {distance / abs(its):.1%}" if its and math.isfinite(its) else ""
-        return f"{words.number(distance)} ahead of {where}{share}."
+        return f"{words.number(distance)} ahead of {where}{_share(distance, its)}."
+
+
+def _share(distance: float, of: float) -> str:
+    if not of or not math.isfinite(of):
+        return ""
+    share = distance / abs(of)
+    return f", {share:.1%}" if share >= _LEAST_SHARE else f", less than {_LEAST_SHARE:.1%}"
 
 
 def answer(entries: Sequence[Entry], metric: str | None = None, mode: Mode | None = None) -> Answer:

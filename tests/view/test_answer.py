@@ -29,6 +29,13 @@ def test_the_metric_given_decides_and_the_distances_are_told() -> None:
     assert "0.2000 ahead of the newest (epoch 3)" in said
 
 
+def test_a_share_that_rounds_to_nothing_is_said_to_be_small() -> None:
+    entries = [entry(n, metrics={"acc": value}) for n, value in ((1, 0.72), (2, 0.72001))]
+    assert "ahead of the next best (epoch 1), less than 0.1%." in answer(
+        entries, "acc", "max"
+    ).sentences()[1]  # fmt: skip
+
+
 def test_without_a_metric_the_one_that_the_flags_go_by_decides() -> None:
     entries = [
         entry(n, is_best=n != 3, metrics={"acc": acc, "val_loss": loss})

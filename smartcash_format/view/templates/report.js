@@ -8,7 +8,9 @@ const answerBox = (() => {
     const where = `${who} (epoch ${other.epoch})`;
     if (!isNumber(value)) return `For ${where} it is ${formatValue(value) || "not known"}.`;
     const distance = Math.abs(best.values[choice.metric] - value);
-    return distance ? `${formatValue(distance)} ahead of ${where}${value ? `, ${(100 * distance / Math.abs(value)).toFixed(1)}%` : ""}.` : `Level with ${where}.`;
+    const percent = 100 * distance / Math.abs(value);
+    const share = !value ? "" : percent < 0.1 ? ", less than 0.1%" : `, ${percent.toFixed(1)}%`;
+    return distance ? `${formatValue(distance)} ahead of ${where}${share}.` : `Level with ${where}.`;
   };
   const sentences = order => {
     const [best] = order;
