@@ -40,8 +40,8 @@ _LIKELY: Final = tuple(
         r"\bdice\b",
         r"\bap[0-9]*\b|\bfitness\b|\b(?:bleu|rouge|psnr|ssim|ndcg|mrr)[0-9]*\b",
         r"\b(?:r2|score|reward)\b",
-        r"\bprecision\b|\brecall\b",
         r"loss",
+        r"\bprecision\b|\brecall\b",
         _SMALLER.pattern,
     )
 )

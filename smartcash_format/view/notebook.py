@@ -56,7 +56,7 @@ def listing_html(
     `metric` is the one that decides, and the first column of them.
     """
     metrics = table.common_metrics(listing, first=metric)
-    step = table.has_step(listing)
+    step = any(entry.step is not None for entry in listing)
     now = datetime.now(UTC)
     piece = Piece()
     if title:

@@ -24,7 +24,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.query import Mode
 from smartcash_format.view import terminal, words
-from smartcash_format.view.answer import likely_mode
+from smartcash_format.view.answer import by_likelihood, likely_mode
 from smartcash_format.view.terminal import PIPED_WIDTH
 
 # More are for `show`; a narrow terminal shows fewer.
@@ -136,7 +136,7 @@ def listing_table(
     columns = [
         _Column(
             name=name,
-            heading=words.harmless(name, None if is_endless else _NAME_WIDTH),
+            heading=words.harmless(name, None) if is_endless else _heading(name, names),
             styles=_ranks(listing, name, mode if name == metric else None),
         )
         for name in names
@@ -167,7 +167,7 @@ def _table(
     table.add_column("", no_wrap=True)
     # The one column that may wrap: it alone gives way.
     table.add_column("checkpoint", overflow="ellipsis", min_width=12)
-    step = has_step(listing)
+    step = _has_step(listing)
     for heading in ("epoch", "step") if step else ("epoch",):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
@@ -202,15 +202,22 @@ def reasons(listing: Listing) -> Text:
 def common_metrics(
     listing: Sequence[Entry], *, first: str | None = None, most: int | None = METRICS_SHOWN
 ) -> list[str]:
-    """The metrics that most entries have: `first` leads, the others as the newest names them."""
+    """The metrics that most entries have: `first` leads, then what people choose by."""
     counts = Counter(name for entry in listing for name in entry.metrics)
-    seen = list(dict.fromkeys(name for entry in listing for name in entry.metrics))
-    kept = sorted(seen, key=lambda name: (name != first, -counts[name]))[:most]
-    return sorted(kept, key=lambda name: (name != first, seen.index(name)))
+    likely = by_likelihood(counts)
+    kept = set(sorted(likely, key=lambda name: (name != first, -counts[name]))[:most])
+    return sorted(kept, key=lambda name: (name != first, likely.index(name)))
 
 
-def has_step(listing: Sequence[Entry]) -> bool:
-    """Whether any of these says at which step it was saved."""
+def _heading(name: str, names: Sequence[str]) -> str:
+    """A metric's name where there is little room: without the groups that it alone ends so in."""
+    last = name.rpartition("/")[2]
+    is_alone = sum(other.rpartition("/")[2] == last for other in names) == 1
+    short = f"…/{last}" if is_alone and last else name
+    return words.harmless(min(name, short, key=len), _NAME_WIDTH)
+
+
+def _has_step(listing: Sequence[Entry]) -> bool:
     return any(entry.step is not None for entry in listing)
 
 

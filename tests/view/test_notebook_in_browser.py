@@ -29,8 +29,8 @@ def test_a_listing_sorts_by_mouse_and_by_keyboard(
     page = tmp_path / "notebook.html"
     page.write_text(PAGE.format(listing_html(listing, None)), encoding="utf-8")
     quiet.open(page, width=900, height=700, dark=dark)
-    losses = "tbody td:nth-child(5)"
-    heading = quiet.find("th:nth-child(5)")
+    losses = "tbody td:nth-child(4)"
+    heading = quiet.find("th:nth-child(4)")
     assert heading.text == "val_loss"
     heading.click()
     found = quiet.texts(losses)

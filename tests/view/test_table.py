@@ -44,16 +44,16 @@ def rendered(root: Path, width: int) -> list[str]:
 
 SNAPSHOTS = {
     80: """
-   checkpoint                epoch  step  precision  recall     size  parts  age
+   checkpoint                epoch  step  val_map  val_loss     size  parts  age
 !  epoch-0003-torn
-★  epoch-0002-step-0000200…      2  2000          1  1.5000  16.0 kB   WOS·  5 h
-   epoch-0001-step-0000100…      1  1000     0.5000  0.7500  16.0 kB   WOS·  5 h
+★  epoch-0002-step-0000200…      2  2000   0.8642    2.5000  16.0 kB   WOS·  5 h
+   epoch-0001-step-0000100…      1  1000   0.4321    1.2500  16.0 kB   WOS·  5 h
 """,
     120: """
-   checkpoint                         epoch  step  precision  recall  val_loss  val_map     size  parts  age
+   checkpoint                         epoch  step  val_map  val_loss  precision  recall     size  parts  age
 !  epoch-0003-torn
-★  epoch-0002-step-00002000-00000002      2  2000          1  1.5000    2.5000   0.8642  16.0 kB   WOS·  5 h
-   epoch-0001-step-00001000-00000001      1  1000     0.5000  0.7500    1.2500   0.4321  16.0 kB   WOS·  5 h
+★  epoch-0002-step-00002000-00000002      2  2000   0.8642    2.5000          1  1.5000  16.0 kB   WOS·  5 h
+   epoch-0001-step-00001000-00000001      1  1000   0.4321    1.2500     0.5000  0.7500  16.0 kB   WOS·  5 h
 """,  # noqa: E501
 }
 
@@ -151,6 +151,34 @@ def test_what_is_level_or_the_worst_is_no_winner(tmp_path: Path) -> None:
     for row in coloured(tmp_path / "flat"):
         assert "\x1b[31m" in row  # NaN
         assert "\x1b[32m" not in row
+
+
+DETECTOR = ("epoch_time", "grad_norm", "lr", "metrics/mAP50-95(B)", "train_loss", "val_loss")
+
+
+@pytest.mark.parametrize(
+    ("width", "metrics"),
+    [
+        (80, ["…/mAP50-95(B)"]),
+        (120, ["…/mAP50-95(B)", "val_loss", "train_loss", "epoch_time"]),
+        (100_000, [DETECTOR[3], "val_loss", "train_loss", "epoch_time", "grad_norm", "lr"]),
+    ],
+)
+def test_a_narrow_terminal_shows_what_people_choose_by(
+    tmp_path: Path, width: int, metrics: list[str]
+) -> None:
+    values = dict.fromkeys(DETECTOR, 0.5)
+    write_checkpoint(tmp_path, 38, step=19_000, metrics=values)
+    line, row = rendered(tmp_path, width)
+    assert line.split() == ["checkpoint", "epoch", "step", *metrics, "size", "parts", "age"]
+    assert row.split()[1].startswith("epoch-0038-step-00019000")
+    assert len(row) <= width
+
+
+def test_groups_of_a_name_are_left_out_only_where_it_stays_itself(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, metrics={"train/loss": 1, "val/loss": 2, "a/b/c_of_d/": 3})
+    heading = rendered(tmp_path, 120)[0].split()
+    assert heading[2:5] == ["val/loss", "a/b/c_of_d/", "train/loss"]
 
 
 def test_where_nothing_says_what_is_better_nothing_is_coloured(tmp_path: Path) -> None:
