@@ -38,7 +38,7 @@ def test_it_was_executed_whole_and_shows_html_for_every_answer() -> None:
     outputs = [output for cell in cells() for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" for output in outputs)
     shown = [output for output in outputs if "text/html" in output.get("data", {})]
-    assert len(shown) == 5
+    assert len(shown) == 6
 
 
 def test_it_names_no_path_of_the_machine_that_ran_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.view.browser import Browser
 from tests.view.roots import resumed_run
 
 pytestmark = pytest.mark.browser
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "checkpoints.ipynb"
 
 # A notebook's colours; what is shown in it takes them over.
 PAGE = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">
@@ -47,3 +50,32 @@ def test_a_listing_sorts_by_mouse_and_by_keyboard(
     colours = "const s = getComputedStyle(document.querySelector('td')); return s.color"
     assert quiet.run(colours) == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
     quiet.picture(f"notebook-{'dark' if dark else 'light'}")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(900, False), (900, True), (360, False)])
+def test_the_executed_example_shows_all_its_answers(
+    quiet: Browser, tmp_path: Path, width: int, dark: bool
+) -> None:
+    cells = json.loads(EXAMPLE.read_text(encoding="utf-8"))["cells"]
+    shown = [
+        "".join(output["data"]["text/html"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+    page = tmp_path / "notebook.html"
+    # As notebooks do, each in a box that scrolls by itself.
+    boxes = "".join(f'<div style="overflow:auto">{html}</div>' for html in shown)
+    page.write_text(PAGE.format(boxes), encoding="utf-8")
+    quiet.open(page, width=width, height=700, dark=dark)
+    said = quiet.texts("body")[0]
+    # The list, an entry, a validation, a diff and the history.
+    for answer in ("6 checkpoints", "optimizer.pt", "valid and intact", "other weights", "resume"):
+        assert answer in said
+    assert quiet.run("return document.documentElement.scrollWidth <= innerWidth")
+    history = "//th[.='what']/ancestor::table[.//td='resume']"
+    table = quiet.driver.find_element("xpath", history)
+    table.find_element("xpath", ".//th[.='epoch']").click()
+    rows = table.find_elements("css selector", "tbody td:nth-child(4)")
+    assert [cell.text for cell in rows] == ["6", "6", "5", "4", "3", "2", "1"]
+    quiet.picture(f"example-{'dark' if dark else 'light'}-{width}")
