@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import exits, output
+from smartcash_format.cli.one_by_one import one_by_one
 from smartcash_format.errors import CheckpointError
 from smartcash_format.view import words
 
@@ -48,7 +49,7 @@ def convert(
 
     done = []
     failures = 0
-    for source in package.sources_in(sources):
+    for source in one_by_one("converting files", package.sources_in(sources)):
         try:
             done.append(package.convert(source, root, dry_run=dry_run, allow=tuple(allow or ())))
         # One source that cannot be read leaves the others.

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.cli.ci import github_lines, junit_xml, step_summary
+from smartcash_format.cli.one_by_one import one_by_one
 from smartcash_format.disk.observe import validate as look
 from smartcash_format.disk.signatures import SignedBy, verify_signature
 from smartcash_format.errors import SignatureError
@@ -107,7 +108,8 @@ def validate(
     most = None if max_size is None else asking.parse_size(max_size)
     signer = asking.parse_signed_by(signed_by)
     verdicts = [
-        _judge(path, Depth[depth.name], conditions, most, signer) for path in _checkpoints(paths)
+        _judge(path, Depth[depth.name], conditions, most, signer)
+        for path in one_by_one("validating checkpoints", [*_checkpoints(paths)])
     ]
     _print(verdicts, form)
     if not all(verdict.readable for verdict in verdicts):
