@@ -51,6 +51,8 @@ _BESIDE: Final = re.compile(
     r"|e?time|seconds|secs?|hours?|minutes|eta|duration|norms?|memory|mem|bytes|gpu|vram"
     r"|throughput|speed|samples|tokens|images|params|parameters|count)\b"
 )
+# Measured on what was not trained on; a bare "loss" most often is the training's.
+_HELD_OUT: Final = re.compile(r"\b(?:val|valid|validation|eval|test|dev)")
 _HUMP: Final = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
 _GAP: Final = re.compile(r"[^a-z0-9]+")
 
@@ -275,9 +277,10 @@ def _likely(entries: Iterable[Entry]) -> str | None:
     return next(iter(by_likelihood(names)), None)
 
 
-def _likelihood(name: str) -> tuple[bool, bool, int]:
+def _likelihood(name: str) -> tuple[bool, bool, int, bool]:
     spelled = _spelled(name)
-    return _is_beside(name), "train" in spelled, _place(name)
+    is_held_out = _HELD_OUT.search(spelled) is not None
+    return _is_beside(name), "train" in spelled, _place(name), not is_held_out
 
 
 def _is_beside(name: str) -> bool:

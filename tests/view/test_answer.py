@@ -60,6 +60,12 @@ def test_where_nothing_is_flagged_a_metric_is_guessed_and_that_is_said() -> None
     assert "guessed" in found.why
 
 
+def test_a_validation_is_guessed_before_what_may_be_the_training() -> None:
+    entries = [entry(n, metrics={"loss": 1 / n, "val_loss": n, "a_loss": n}) for n in (1, 2)]
+    found = answer(entries)
+    assert (found.metric, found.entry) == ("val_loss", entries[0])
+
+
 def test_without_metrics_or_with_nan_alone_it_is_the_newest() -> None:
     for metrics in ({}, {"val_loss": math.nan}, {"odd": 1.0}):
         entries = [entry(n, metrics=metrics) for n in (1, 2)]
