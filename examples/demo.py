@@ -25,6 +25,8 @@ from typing import IO, Any
 
 from smartcash_format import CheckpointManager, Depth, validate
 
+OUTPUT_DIR = Path("runs/demo")
+ALONE, KILLED = "left-alone", "killed"
 EPOCHS = 10
 KILLED_WHILE_SAVING = 6
 SEED = 0
@@ -47,7 +49,7 @@ class Wreck:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 when everything happened as promised, 1 with a sentence when not."""
     parser = argparse.ArgumentParser(description="Kill a training while it saves, and go on.")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--output-dir", type=Path, default=OUTPUT_DIR)
     output_dir = parser.parse_args(arguments).output_dir
     began = time.monotonic()
     try:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def demonstrate(output_dir: Path) -> None:
     """The whole story. Raises DemoError where it does not go as promised."""
-    alone, killed = output_dir / "left-alone", output_dir / "killed"
+    alone, killed = output_dir / ALONE, output_dir / KILLED
     for root in (alone, killed):
         shutil.rmtree(root, ignore_errors=True)
         record_of(root).unlink(missing_ok=True)
@@ -91,6 +93,11 @@ def demonstrate(output_dir: Path) -> None:
 def record_of(root: Path) -> Path:
     """Where the training notes the losses of the run that saves under `root`."""
     return root.with_suffix(".jsonl")
+
+
+def page_of(root: Path) -> Path:
+    """Where the report of the run that saves under `root` is, which the README links."""
+    return root.with_suffix(".html")
 
 
 @contextlib.contextmanager
@@ -217,7 +224,7 @@ def show(root: Path) -> None:
     if best is None:
         raise DemoError("no checkpoint is the best")
     print(f"The best: epoch {best.epoch}, mAP@0.5 {best.metrics['mAP50']:.3f}, in\n  {best}")
-    print(f"To look at, in any browser:\n  {manager.report(root.with_suffix('.html'))}")
+    print(f"To look at, in any browser:\n  {manager.report(page_of(root))}")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,15 @@ import pytest
 
 from examples import train_detector
 from examples.demo import (
+    KILLED,
+    OUTPUT_DIR,
     DemoError,
     Wreck,
     check_what_is_left,
     compare_runs,
     half_written,
     kill_in_a_save,
+    page_of,
     record_of,
     show,
 )
@@ -143,14 +146,22 @@ def test_a_wreck_that_has_gone_fails_the_demo(run: Path) -> None:
         check_what_is_left(run, Wreck(stage=run / ".staging-1", sizes={"model.safetensors": 10}))
 
 
+def test_the_report_is_where_the_readme_links_it_and_its_picture_is_taken() -> None:
+    page = page_of(OUTPUT_DIR / KILLED).as_posix()
+    checkout = Path(__file__).parents[2]
+    assert f"]({page})" in (checkout / "README.md").read_text(encoding="utf-8")
+    assert "](docs/report.png)" in (checkout / "README.md").read_text(encoding="utf-8")
+    script = (checkout / "scripts" / "report_screenshot.sh").read_text(encoding="utf-8")
+    assert (OUTPUT_DIR / KILLED).as_posix() in script
+    assert "docs/report.png" in script
+
+
 def test_a_damaged_checkpoint_fails_the_demo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(run)
     said = capsys.readouterr().out
     assert "All 3 are intact" in said
-    page = run.with_suffix(".html")
-    assert str(page) in said
-    # The README links it.
-    assert 'id="answer-name">epoch-' in page.read_text(encoding="utf-8")
+    assert str(page_of(run)) in said
+    assert 'id="answer-name">epoch-' in page_of(run).read_text(encoding="utf-8")
     weights = CheckpointManager(run).list_checkpoints()[1] / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
