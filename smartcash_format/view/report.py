@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from smartcash_format.disk.notes import place_of, replace_note
 from smartcash_format.store.catalog import Listing
+from smartcash_format.store.lineage import lineages
 from smartcash_format.store.query import Mode
 from smartcash_format.view import report_data, words
 from smartcash_format.view.answer import Answer, answer
@@ -78,7 +79,8 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = sections(listing, found.entry)
+    roots = lineages(listing)
+    shown = sections(listing, found.entry, roots)
 
     def page(data: str) -> str:
         return environment.get_template(_TEMPLATE).render(
@@ -104,7 +106,7 @@ def render(listing: Listing, found: Answer, *, now: datetime, title: str) -> str
 
     allowed = int(PAGE_BYTES * max(1.0, len(listing) / CHECKPOINTS))
     room = allowed - len(page("").encode())
-    return page(report_data.document(listing, found, now=now, allowed=room))
+    return page(report_data.document(listing, found, roots, now=now, allowed=room))
 
 
 def _nothing(listing: Listing) -> str:

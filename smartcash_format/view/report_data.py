@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from smartcash_format.spec.values import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import Branch, lineages
+from smartcash_format.store.lineage import Branch, Lineage
 from smartcash_format.view.answer import Answer, by_likelihood, identity, likely_mode
 from smartcash_format.view.report_facts import Detail, Facts, Shears, algorithm_of, facts
 
@@ -48,12 +48,19 @@ class _Pool:
         return self.numbers[value]
 
 
-def document(listing: Listing, found: Answer, *, now: datetime, allowed: int) -> str:
+def document(
+    listing: Listing,
+    found: Answer,
+    roots: Mapping[str, Lineage],
+    *,
+    now: datetime,
+    allowed: int,
+) -> str:
     """The JSON of a report, ASCII, safe inside a script, with the most detail that fits.
 
     Where even the least is larger than `allowed` characters, that is what there is.
     """
-    branches = _branches(list(listing))
+    branches = _branches(list(listing), roots)
     known = [facts(entry) for entry in listing]
     found_document: dict[str, Any] = {}
     for detail in _DETAILS:
@@ -207,9 +214,8 @@ class _Branches(NamedTuple):
     of: dict[Entry, int]
 
 
-def _branches(entries: Sequence[Entry]) -> _Branches:
+def _branches(entries: Sequence[Entry], roots: Mapping[str, Lineage]) -> _Branches:
     row_of = {entry: row for row, entry in enumerate(entries)}
-    roots = lineages(entries)
     short = _short_names(list(roots))
     branches: list[dict[str, Any]] = []
     branch_of: dict[Entry, int] = {}

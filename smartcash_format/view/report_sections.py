@@ -17,7 +17,7 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.store.compare import read_documents
 from smartcash_format.store.disk_use import DiskUse, beside, disk_use
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import lineages
+from smartcash_format.store.lineage import Lineage
 from smartcash_format.store.weight_changes import Layer, WeightChanges, weight_changes
 from smartcash_format.view import words
 from smartcash_format.view.treemap import squarified
@@ -97,10 +97,10 @@ class Sections:
     uncounted: str
 
 
-def sections(listing: Listing, chosen: Entry | None) -> Sections:
-    """The sections of a report whose answer is `chosen`."""
+def sections(listing: Listing, chosen: Entry | None, roots: Mapping[str, Lineage]) -> Sections:
+    """The sections of a report whose answer is `chosen`; `roots` has the lineage of each root."""
     entries = list(listing)
-    changes = _changes(entries, chosen)
+    changes = _changes(chosen, roots)
     tensors = _tensors(chosen)
     dtypes = tuple(sorted({record.dtype for record in tensors.values()}))
     rows = _tensor_rows(tensors)
@@ -139,11 +139,11 @@ def _uncounted(listing: Listing) -> str:
     return f"Not counted here: {', '.join(found)}." if found else ""
 
 
-def _changes(entries: Sequence[Entry], chosen: Entry | None) -> WeightChanges:
+def _changes(chosen: Entry | None, roots: Mapping[str, Lineage]) -> WeightChanges:
     """Along the branch of the answer, from its beginning."""
     if chosen is None:
         return weight_changes(())
-    root = lineages(entry for entry in entries if entry.parent == chosen.parent)[chosen.parent]
+    root = roots[chosen.parent]
     branch = next(each.entries for each in root.branches if chosen in each.entries)
     path = [*reversed(root.ancestors(branch[0])), *branch]
     return weight_changes(path, [chosen])

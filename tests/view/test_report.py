@@ -9,7 +9,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ import pytest
 from smartcash_format.disk.publish import remove
 from smartcash_format.manager.reader import CheckpointReader
 from smartcash_format.spec.tensors import TensorRecord
+from smartcash_format.store import lineage
 from smartcash_format.store.catalog import merge, scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
+from smartcash_format.store.entry import Entry
+from smartcash_format.store.history import History, read_history
 from smartcash_format.view import report
 from smartcash_format.view.report import PAGE_BYTES, write_report
 from tests.processes import run_python
@@ -362,6 +365,21 @@ def test_a_root_that_is_given_twice_is_there_once(tmp_path: Path) -> None:
     once = data_of(page_of(root))
     assert twice["branches"] == once["branches"]
     assert len(column(twice, "epoch")) == 2
+
+
+def test_the_history_of_a_root_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(root: Path, entries: Sequence[Entry]) -> History:
+        read.append(root)
+        return read_history(root, entries)
+
+    monkeypatch.setattr(lineage, "read_history", counted)
+    roots = [resumed_run(tmp_path / name, 3) for name in ("one", "two")]
+    page_of(*roots)
+    assert sorted(read) == roots
 
 
 def test_branches_are_bridged_where_checkpoints_were_removed(tmp_path: Path) -> None:
