@@ -98,7 +98,8 @@ class Answer:
         assert self.entry is not None
         assert self.metric is not None
         mine, its = self.entry.metrics[self.metric], other.metrics.get(self.metric)
-        where = f"{who} (epoch {other.epoch})"
+        is_near = other.epoch == self.entry.epoch and other.step is not None
+        where = f"{who} (epoch {other.epoch}{f', step {other.step}' if is_near else ''})"
         if its is None or math.isnan(its):
             return f"For {where} it is {'NaN' if its is not None else 'not known'}."
         distance = abs(mine - its)

@@ -106,7 +106,7 @@ def sections(listing: Listing, chosen: Entry | None, roots: Mapping[str, Lineage
     rows = _tensor_rows(tensors)
     use = disk_use(entries)
     return Sections(
-        columns=tuple(f"epoch {entry.epoch}" for entry in changes.entries),
+        columns=_columns(changes.entries),
         layers=tuple((words.harmless(n, 80), _cells(found)) for n, found in changes.layers.items()),
         sampled=f"{len(changes.entries)} of {changes.of} checkpoints"
         if changes.of > len(changes.entries)
@@ -147,6 +147,15 @@ def _changes(chosen: Entry | None, roots: Mapping[str, Lineage]) -> WeightChange
     branch = next(each.entries for each in root.branches if chosen in each.entries)
     path = [*reversed(root.ancestors(branch[0])), *branch]
     return weight_changes(path, [chosen])
+
+
+def _columns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """What the columns of the heat map are called: by epoch, or by step where that says more."""
+    epochs = {entry.epoch for entry in entries}
+    steps = {entry.step for entry in entries}
+    if None not in steps and len(steps) > len(epochs):
+        return tuple(f"step {entry.step}" for entry in entries)
+    return tuple(f"epoch {entry.epoch}" for entry in entries)
 
 
 def _comparable(entries: Sequence[Entry], changes: WeightChanges) -> dict[str, Any]:

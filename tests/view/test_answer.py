@@ -29,6 +29,14 @@ def test_the_metric_given_decides_and_the_distances_are_told() -> None:
     assert "0.2000 ahead of the newest (epoch 3)" in said
 
 
+def test_where_epochs_are_the_same_steps_tell_them_apart() -> None:
+    entries = [
+        entry(n, epoch=0, step=500 * n, metrics={"acc": v}) for n, v in ((1, 0.5), (2, 0.75))
+    ]
+    said = answer(entries, "acc", "max").sentences()[1]
+    assert said == "0.2500 ahead of the next best (epoch 0, step 500), 50.0%."
+
+
 def test_a_share_that_rounds_to_nothing_is_said_to_be_small() -> None:
     entries = [entry(n, metrics={"acc": value}) for n, value in ((1, 0.72), (2, 0.72001))]
     assert "ahead of the next best (epoch 1), less than 0.1%." in answer(

@@ -12,7 +12,13 @@ import pytest
 
 from smartcash_format.store.catalog import merge, scan
 from smartcash_format.view.report import write_report
-from tests.store.checkpoints import OTHER_RUN, build_meta, identifier, write_checkpoint
+from tests.store.checkpoints import (
+    OTHER_RUN,
+    build_meta,
+    identifier,
+    write_checkpoint,
+    write_weighed,
+)
 from tests.view.browser import Browser, report_of
 from tests.view.roots import weighed_run
 
@@ -198,3 +204,30 @@ def test_what_knows_its_parent_stays_a_branch(tmp_path: Path) -> None:
     page = text_of(tmp_path / "root")
     for label in ("run 11111111", "run 22222222", "saved one by one, from epoch 20"):
         assert page.count(f'{{"label":"{label}","fork":null}}') == 1
+
+
+@pytest.mark.browser
+def test_a_training_that_counts_steps_is_drawn_over_steps(quiet: Browser, tmp_path: Path) -> None:
+    for number in range(1, 9):
+        metrics = {"val_loss": math.nan if number == 3 else 2 / number}
+        parent = identifier(number - 1) if number > 1 else None
+        write_weighed(
+            tmp_path / "root", number, {"a.w": number}, epoch=number // 5, step=500 * number,
+            metrics=metrics, parent_id=parent,
+        )  # fmt: skip
+    quiet.open(report_of(tmp_path / "root"))
+    ranges = "return charts.state.plots.map(plot => [plot.scales.x.min, plot.scales.x.max])"
+    assert quiet.run(ranges) == [[500, 4000]]
+    assert quiet.texts(".chart li") == ["NaN at step 1500 (run 11111111)"]
+    assert quiet.texts(".heat thead th")[:3] == ["module", "step 500", "step 1000"]
+    words = "the next best (epoch 1, step 3500)"
+    assert words in quiet.texts("#answer-words")[0]
+    quiet.choose("#answer-tools label:nth-child(2) select", "larger")
+    quiet.choose("#answer-tools label:nth-child(2) select", "smaller")
+    assert words in quiet.texts("#answer-words")[0]
+    quiet.choose("#curve-tools select", "epoch")
+    assert quiet.run(ranges) == [[0, 1]]
+    quiet.choose("#curve-tools select", "order of saving")
+    assert quiet.run(ranges) == [[1, 8]]
+    quiet.choose("#curve-tools select", "step")
+    quiet.picture("steps")

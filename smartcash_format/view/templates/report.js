@@ -5,7 +5,8 @@ const answerBox = (() => {
   const { data, rows, choice } = report;
   const ahead = (best, other, who) => {
     const value = other.values[choice.metric];
-    const where = `${who} (epoch ${other.epoch})`;
+    const step = other.epoch === best.epoch && other.step !== null ? `, step ${other.step}` : "";
+    const where = `${who} (epoch ${other.epoch}${step})`;
     if (!isNumber(value)) return `For ${where} it is ${formatValue(value) || "not known"}.`;
     const distance = Math.abs(best.values[choice.metric] - value);
     const percent = 100 * distance / Math.abs(value);

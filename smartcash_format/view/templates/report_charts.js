@@ -14,7 +14,12 @@ const charts = (() => {
     step: ["step", row => row.step],
     saved: ["order of saving", row => rows.length - row.index],
   };
-  const state = { axis: "epoch", shown: new Set(data.metrics.map((_, i) => i).slice(0, MOST)), plots: [], hidden: new Set(), range: null, printing: false };
+  const told = key => rows.filter(row => AXES[key][1](row) !== null);
+  const axes = Object.keys(AXES).filter(key => told(key).length);
+  // Where several were saved in an epoch, steps tell them apart, or nothing but their order does.
+  const apart = key => new Set(told(key).map(row => `${row.branch} ${AXES[key][1](row)}`)).size;
+  const widest = axes.reduce((best, key) => (apart(key) > apart(best) ? key : best), axes[0]);
+  const state = { axis: widest, shown: new Set(data.metrics.map((_, i) => i).slice(0, MOST)), plots: [], hidden: new Set(), range: null, printing: false };
 
   const theme = () => {
     const isDark = dark.matches && !state.printing;
@@ -134,7 +139,7 @@ const charts = (() => {
   };
 
   const gapList = gaps => make("ul", { className: "quiet" }, ...gaps.slice(0, 5).map(([row, value]) =>
-    make("li", { textContent: `${formatValue(value)} at epoch ${row.epoch} (${shown(data.branches[row.branch].label, 60)})` })),
+    make("li", { textContent: `${formatValue(value)} at ${state.axis === "step" ? `step ${row.step}` : `epoch ${row.epoch}`} (${shown(data.branches[row.branch].label, 60)})` })),
     ...(gaps.length > 5 ? [make("li", { textContent: `and ${gaps.length - 5} more that are no numbers` })] : []));
 
   const one = metric => {
@@ -193,7 +198,6 @@ const charts = (() => {
   const start = () => {
     if (!data.metrics.length) return;
     document.getElementById("curves").hidden = false;
-    const axes = Object.entries(AXES).filter(([key]) => key !== "step" || rows.some(row => row.step !== null));
     const menu = make("details", {}, make("summary", { textContent: "Metrics" }),
       make("div", {}, ...data.metrics.map((_, i) => tick(metricName(i), state.shown.has(i), on => {
         if (on) state.shown.add(i); else state.shown.delete(i);
@@ -205,7 +209,7 @@ const charts = (() => {
         draw();
       }))));
     document.getElementById("curve-tools").append(
-      labelled("over", chooser(axes.map(([key, [text]]) => [key, text]), "epoch", key => { state.axis = key; state.range = null; draw(); })),
+      labelled("over", chooser(axes.map(key => [key, AXES[key][0]]), state.axis, key => { state.axis = key; state.range = null; draw(); })),
       menu, ...(data.branches.length > 1 ? [runs] : []),
       button("Zoom in", () => move(0.5)), button("Zoom out", () => move(2)),
       button("←", () => move(1, -0.5), "Show what is before"), button("→", () => move(1, 0.5), "Show what comes after"),
