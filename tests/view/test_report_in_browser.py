@@ -77,17 +77,47 @@ def test_two_ticked_checkpoints_are_compared(opened: Browser) -> None:
     assert "training.epochs" in opened.texts("#compare-result")[0]
 
 
-def test_a_path_and_a_line_of_python_are_copied(opened: Browser) -> None:
-    opened.driver.execute_cdp_cmd(
+def copied(page: Browser) -> str:
+    """What the page put on the clipboard."""
+    page.driver.execute_cdp_cmd(
         "Browser.grantPermissions",
         {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
     )
-    opened.press("Copy Python")
-    copied = opened.driver.execute_async_script(
+    found = page.driver.execute_async_script(
         "navigator.clipboard.readText().then(arguments[0], e => arguments[0](String(e)))"
     )
+    assert isinstance(found, str)
+    return found
+
+
+def test_a_path_and_a_line_of_python_are_copied(opened: Browser) -> None:
     path = opened.texts("#answer-path")[0]
-    assert copied == f'load_checkpoint("{path}", model=model)'
+    opened.press("Copy path")
+    assert copied(opened) == path
+    opened.press("Copy Python")
+    assert copied(opened).endswith(f'load_checkpoint("{path}", model=model)')
+
+
+@pytest.mark.torch
+def test_the_copied_line_of_python_loads_the_best_wherever_it_is_pasted(
+    quiet: Browser, tmp_path: Path
+) -> None:
+    import torch
+    from torch import nn
+
+    from smartcash_format import CheckpointManager
+
+    root = tmp_path / 'it\'s a "run" \u00fc \U0001f600'
+    manager = CheckpointManager(root, monitor="loss", mode="min")
+    best = nn.Linear(3, 3)
+    manager.save_checkpoint(best, epoch=1, metrics={"loss": 1.0})
+    manager.save_checkpoint(nn.Linear(3, 3), epoch=2, metrics={"loss": 2.0})
+    page = tmp_path / "report.html"
+    quiet.open(manager.report(page))
+    quiet.press("Copy Python")
+    model = nn.Linear(3, 3)
+    exec(copied(quiet), {"model": model})
+    assert torch.equal(model.weight, best.weight)
 
 
 def test_another_metric_gives_another_answer(opened: Browser) -> None:

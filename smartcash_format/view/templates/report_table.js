@@ -98,8 +98,8 @@ const copy = async text => {
   }
   say("Copied: " + shown(text, 120));
 };
-// JSON's text literals are Python's, escapes included.
-const python = row => `load_checkpoint(${JSON.stringify(row.path)}, model=model)`;
+// JSON's text literals are Python's, escapes included. Pasted anywhere, it runs as it stands.
+const python = row => `from smartcash_format import load_checkpoint; load_checkpoint(${JSON.stringify(row.path)}, model=model)`;
 // A word of a POSIX shell.
 const inShell = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const copyTools = row => [
