@@ -116,7 +116,14 @@ def test_on_paper_everything_is_opened_and_fits(quiet: Browser, tmp_path: Path) 
     assert (
         quiet.run("return document.querySelectorAll('main > section > details[open]').length") == 3
     )
+    # Nothing of the night, and no advice that only a screen can follow.
+    shown = "const s = getComputedStyle(document.querySelector(arguments[0])); return s"
+    assert quiet.run(f"{shown}.colorScheme", "meter") == "light"
+    assert quiet.run(f"{shown}.display", "#compare") == "none"
     # As wide as a page across, in the pixels of CSS.
     wide = "document.body.style.width = '1060px'; return document.querySelector('.heat')"
     assert quiet.run(f"{wide}.scrollWidth") <= 1060
+    boxes = "[...document.querySelectorAll('#checkpoints tbody input')]"
+    quiet.run(f"{boxes}.slice(0, 2).forEach(box => box.click())")
+    assert quiet.run(f"{shown}.display", "#compare") == "block"
     quiet.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
