@@ -144,6 +144,19 @@ class Browser:
         """What the console said since the last time."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
+    def violations(self) -> list[str]:
+        """What keeps somebody from using the page, as axe-core finds it: each rule, and where."""
+        package = pytest.importorskip("axe_core_python", reason="no axe-core: make browser")
+        script = Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+        # Through the debugger, because the page lets no script but its own run.
+        self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": script})
+        found = self.driver.execute_async_script(
+            "axe.run().then(found => arguments[0](found.violations.flatMap(rule =>"
+            "rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 200)}`))))"
+        )
+        assert isinstance(found, list)
+        return found
+
     def requests(self) -> set[str]:
         """The addresses that were asked for since the last time."""
         messages = [json.loads(line["message"]) for line in self.driver.get_log("performance")]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.view.browser import Browser
+from tests.store.checkpoints import write_checkpoint
+from tests.view.browser import Browser, report_of
+from tests.view.roots import weighed_run
 
 pytestmark = pytest.mark.browser
 
@@ -74,6 +78,22 @@ def test_rows_are_ticked_to_be_compared(opened: Browser) -> None:
         opened.tab_to(f"INPUT Compare {name}")
         opened.keys(space)
     assert "epoch-0007-0000000b" in opened.texts("#compare-result")[0]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, False)])
+def test_axe_finds_nothing_that_keeps_anybody_out(
+    quiet: Browser, tmp_path: Path, width: int, dark: bool
+) -> None:
+    root = weighed_run(tmp_path / "root")
+    (write_checkpoint(root, 99) / "meta.json").write_text("{")
+    quiet.open(report_of(root), width=width, dark=dark)
+    quiet.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    boxes = "[...document.querySelectorAll('#checkpoints tbody input')]"
+    quiet.run(f"{boxes}.slice(0, 2).forEach(box => box.click())")
+    assert quiet.violations() == []
+    # It would find something.
+    quiet.run("document.querySelector('#best-by').parentNode.firstChild.remove()")
+    assert [each.partition(":")[0] for each in quiet.violations()] == ["select-name"]
 
 
 def test_no_colour_of_the_heat_map_is_too_faint_to_read(opened: Browser) -> None:
