@@ -64,7 +64,7 @@ def listing_html(
     rows = []
     for item in table.in_place(listing):
         if isinstance(item, Broken):
-            row = [Cell("! " + short(item.path.name), style=BAD), *texts(item.reason, style=BAD)]
+            row = [Cell("! " + short(item.path.name), style=BAD), *texts(item.reason)]
             rows.append([*row, *[Cell("")] * (len(metrics) + step + 3)])
             continue
         rows.append(

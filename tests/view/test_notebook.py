@@ -23,6 +23,7 @@ from smartcash_format.store.catalog import scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.compare import diff
 from smartcash_format.view import notebook
+from smartcash_format.view.html import BAD, BEST
 from smartcash_format.view.notebook import display, listing_html
 from tests.store.checkpoints import write_checkpoint, write_weighed
 from tests.view.roots import SCRIPT, hostile, resumed_run
@@ -67,9 +68,9 @@ def test_a_listing_is_a_table_with_the_best_marked_and_values_to_sort_by(tmp_pat
     html = html_of(listing)
     page = Page(html)
     assert page.tags.count("tr") == 13
-    assert html.count("border-left") == 1
+    assert html.count(BEST) == 1
+    assert f'<td style="{BAD}">NaN</td>' in html
     assert 'data-v="0.24">0.2400</td>' in html
-    assert ">NaN</td>" in html
     assert ">WOS·</td>" in html
     assert "12 checkpoints" in page.texts[-1]
 
@@ -264,7 +265,7 @@ def test_in_a_notebook_the_table_is_html(tmp_path: Path, monkeypatch: pytest.Mon
     assert shown[0].index(">val_loss<") < shown[0].index(">val_map<")
     assert listing_html(listing, None).count("<tr>") == 2
     # The manager chose none: what is flagged is not marked either.
-    assert "border-left" not in listing_html(scan(resumed_run(tmp_path / "root", 3)), None)
+    assert BEST not in listing_html(scan(resumed_run(tmp_path / "root", 3)), None)
 
 
 def test_the_front_door_draws_where_a_notebook_may_be_and_loads_no_torch() -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.disk.observe import validate
+from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import scan
-from smartcash_format.view.notebook import listing_html
+from smartcash_format.view.notebook import listing_html, report_html
+from tests.store.checkpoints import write_checkpoint
 from tests.view.browser import Browser
 from tests.view.roots import resumed_run
 
@@ -79,3 +82,24 @@ def test_the_executed_example_shows_all_its_answers(
     rows = table.find_elements("css selector", "tbody td:nth-child(4)")
     assert [cell.text for cell in rows] == ["6", "6", "5", "4", "3", "2", "1"]
     quiet.picture(f"example-{'dark' if dark else 'light'}-{width}")
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink"), [("#ffffff", "#000000"), ("#111111", "#ffffff"), ("#383838", "#e3e3e3")]
+)
+def test_every_text_is_read_on_the_papers_of_jupyter_and_colab(
+    quiet: Browser, tmp_path: Path, paper: str, ink: str
+) -> None:
+    root = resumed_run(tmp_path / "root")
+    path = write_checkpoint(root, 99)
+    (path / "meta.json").write_text("{")
+    listing = scan(root)
+    shown = [listing_html(listing, listing[0]), report_html(validate(path, Depth.META))]
+    page = tmp_path / "notebook.html"
+    colours = f'<div style="background:{paper};color:{ink}">'
+    page.write_text(PAGE.format(colours + "".join(shown)), encoding="utf-8")
+    quiet.open(page)
+    said = quiet.texts("body")[0]
+    assert "! epoch-0099" in said
+    assert "✗ epoch-0099" in said
+    assert [each for each in quiet.violations() if each.startswith("color-contrast")] == []
