@@ -61,11 +61,12 @@ def listing_html(
     piece = Piece()
     if title:
         piece.line(long(title))
-    rows = []
+    rows, why = [], []
     for item in table.in_place(listing):
         if isinstance(item, Broken):
-            row = [Cell("! " + short(item.path.name), style=BAD), *texts(item.reason)]
-            rows.append([*row, *[Cell("")] * (len(metrics) + step + 3)])
+            row = [Cell("! " + short(item.path.name), style=BAD)]
+            rows.append([*row, *[Cell("")] * (len(metrics) + step + 4)])
+            why.append([Cell(short(item.path.name)), *texts(item.reason)])
             continue
         rows.append(
             [
@@ -84,6 +85,7 @@ def listing_html(
     left = len(rows) - len(chosen) + piece.table(headings, chosen, first=_must_be_seen)
     more = f"; {left} more are not shown" if left else ""
     piece.line(table.summary(listing, best=best) + more)
+    piece.named("cannot be read", ["checkpoint", "why"], why)
     return str(piece)
 
 
