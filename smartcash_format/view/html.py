@@ -17,7 +17,7 @@ TEXT_CHARACTERS: Final = 300
 # A bar beside the text, whose colour stays the notebook's: no other is read on white, on Jupyter's
 # black and on Colab's grey alike.
 BEST: Final = "font-weight:bold;border-left:3px solid #009e73"
-BAD: Final = "font-weight:bold;border-left:3px solid #d55e00"
+BAD: Final = "font-weight:bold;border-left:3px solid #d55e00;padding-left:.5em"
 _SORT: Final = """(()=>{const t=document.getElementById("ID"),b=t.tBodies[0];
 t.querySelectorAll("th").forEach((h,i)=>{h.style.cursor="pointer";h.tabIndex=0;
 const sort=()=>{const d=h.ariaSort==="descending"?1:-1;
