@@ -19,8 +19,9 @@ from typing import Any, Final, NamedTuple
 from smartcash_format.spec.values import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
-from smartcash_format.store.lineage import Branch, Lineage
+from smartcash_format.store.lineage import Lineage
 from smartcash_format.view.answer import Answer, by_likelihood, identity, likely_mode
+from smartcash_format.view.lines import drawn_lines
 from smartcash_format.view.report_facts import Detail, Facts, Shears, algorithm_of, facts
 
 BROKEN_SHOWN: Final = 100
@@ -220,7 +221,7 @@ def _branches(entries: Sequence[Entry], roots: Mapping[str, Lineage]) -> _Branch
     branches: list[dict[str, Any]] = []
     branch_of: dict[Entry, int] = {}
     for root in sorted(roots):
-        for line, fork in _lines(roots[root].branches):
+        for line, fork in drawn_lines(roots[root].branches):
             label = f"run {line[0].run_id[:8]}"
             if len({entry.run_id for entry in line if entry.parent_id is None}) > 1:
                 label = f"saved one by one, from epoch {line[0].epoch}"
@@ -231,27 +232,6 @@ def _branches(entries: Sequence[Entry], roots: Mapping[str, Lineage]) -> _Branch
             branch_of.update(dict.fromkeys(line, len(branches)))
             branches.append({"label": label, "fork": None if fork is None else row_of[fork]})
     return _Branches(branches, branch_of)
-
-
-def _lines(branches: Sequence[Branch]) -> list[tuple[tuple[Entry, ...], Entry | None]]:
-    """What is drawn as a line, with the checkpoint that it leaves.
-
-    Each branch is one. But checkpoints that were saved or converted one by one know of no other;
-    they are one line as long as their epochs grow.
-    """
-    forks = {branch.forked_from for branch in branches}
-    lines: list[tuple[tuple[Entry, ...], Entry | None]] = []
-    alone: int | None = None
-    for branch in branches:
-        (first, *more), fork = branch.entries, branch.forked_from
-        if more or first in forks or first.parent_id is not None:
-            lines.append((branch.entries, fork))
-        elif alone is not None and lines[alone][0][-1].epoch < first.epoch:
-            lines[alone] = ((*lines[alone][0], first), None)
-        else:
-            alone = len(lines)
-            lines.append((branch.entries, None))
-    return lines
 
 
 def _short_names(roots: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import Lineage
 from smartcash_format.store.weight_changes import Layer, WeightChanges, weight_changes
 from smartcash_format.view import words
+from smartcash_format.view.lines import drawn_lines
 from smartcash_format.view.treemap import squarified
 
 # Steps of the heat map: a change of the norm below each of these parts of itself.
@@ -140,12 +141,12 @@ def _uncounted(listing: Listing) -> str:
 
 
 def _changes(chosen: Entry | None, roots: Mapping[str, Lineage]) -> WeightChanges:
-    """Along the branch of the answer, from its beginning."""
+    """Along the line of the answer, from its beginning."""
     if chosen is None:
         return weight_changes(())
     root = roots[chosen.parent]
-    branch = next(each.entries for each in root.branches if chosen in each.entries)
-    path = [*reversed(root.ancestors(branch[0])), *branch]
+    line = next(each for each in drawn_lines(root.branches) if chosen in each.entries).entries
+    path = [*reversed(root.ancestors(line[0])), *line]
     return weight_changes(path, [chosen])
 
 

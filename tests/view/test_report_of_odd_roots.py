@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -196,6 +197,26 @@ def test_an_empty_root_and_a_broken_one_are_no_empty_page(
     quiet.picture(f"broken-{width}")
     quiet.open(report_of(tmp_path / "empty"), width=width)
     assert quiet.texts("#answer h2") == ["Nothing to choose from"]
+
+
+def headings(root: Path) -> list[tuple[str, str]]:
+    """What stands over the weights, table by table."""
+    weights = text_of(root).partition('id="weights"')[2].partition("</section>")[0]
+    return re.findall(r"<h2[^>]*>(.*?)</h2>|<th scope=\"col\">(epoch .*?)</th>", weights)
+
+
+def test_the_weights_of_what_was_converted_one_by_one_are_followed(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_weighed(tmp_path / "root", number, {"a.w": number}, metrics={"val_loss": 1.0})
+    moved = [title or column for title, column in headings(tmp_path / "root")]
+    assert moved == ["How the weights moved", *["epoch 1", "epoch 2", "epoch 3"] * 2]
+
+
+def test_one_alone_has_norms_and_nothing_to_have_moved_from(tmp_path: Path) -> None:
+    write_weighed(tmp_path / "root", 1, {"a.w": 4.0})
+    found = [title or column for title, column in headings(tmp_path / "root")]
+    assert found == ["How the weights are", "epoch 1"]
+    assert "<td>4 / 4</td>" in text_of(tmp_path / "root")
 
 
 def test_what_knows_its_parent_stays_a_branch(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ const answerBox = (() => {
   }
   // What the table below the heat map says stands over its cells too.
   const facts = document.querySelector(".facts");
-  document.querySelector(".heat")?.addEventListener("pointerover", event => {
+  document.querySelector(".heat:not(.facts)")?.addEventListener("pointerover", event => {
     const cell = event.target.closest("td");
     const [norm, most, bad] = cell ? facts.rows[cell.parentNode.rowIndex].cells[cell.cellIndex].textContent.split(" / ") : [];
     if (norm) cell.title = `norm ${norm}, largest ${most}${bad ? `, ${bad}` : ""}`;

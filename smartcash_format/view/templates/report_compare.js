@@ -49,7 +49,7 @@ const compareTwo = (() => {
     const [a, b] = [one, other].map(row => weights.rows.indexOf(row.index));
     if (one.weights === other.weights) return [title, said];
     if (a < 0 || b < 0) {
-      const there = weights.rows.map(index => rows[index].epoch).join(", ");
+      const there = weights.rows.length > 1 ? weights.rows.map(index => rows[index].epoch).join(", ") : "";
       return [title, said,
         make("p", { className: "quiet", textContent: there ? `Which layers changed is in this page for the checkpoints under “How the weights moved” (epochs ${there}). For these two, run:` : "Which layers changed says:" }),
         make("p", {}, make("code", { textContent: shown(command(one, other), 8000) }), " ", button("Copy command", () => copy(command(one, other))))];
