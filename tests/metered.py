@@ -78,8 +78,8 @@ def commands(root: Path, newest: Path, older: Path) -> Iterator[tuple[str, list[
     yield "doctor", ["doctor", root]
     yield "validate --depth content", ["validate", newest, "--depth", "content"]
     yield "storage-test", ["storage-test", root.parent]
-    for command in cli.app.registered_commands:
-        yield f"{command.name} --help", [command.name, "--help"]
+    for name in cli.COMMANDS:
+        yield f"{name} --help", [name, "--help"]
     yield "--help", ["--help"]
     yield "--show-completion", ["--show-completion", "bash"]
     yield "prune --apply", ["prune", root, "--keep-last", "2", "--apply"]

@@ -6,16 +6,18 @@ import errno
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smartcash_format.disk import signatures
 from smartcash_format.spec import layout
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing, merge, scan
 from smartcash_format.store.query import Mode
 from smartcash_format.store.tree import search
+
+if TYPE_CHECKING:
+    from smartcash_format.disk.signatures import SignedBy as Signer
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]i?)?B)", re.IGNORECASE)
 
@@ -45,14 +47,16 @@ SignedBy = Annotated[
 _SIGSTORE = "sigstore:"
 
 
-def parse_signed_by(text: str | None) -> signatures.SignedBy | None:
+def parse_signed_by(text: str | None) -> Signer | None:
     """The signer that `--signed-by` names. Raises ValueError that shows the form."""
     if text is None or not text.startswith(_SIGSTORE):
         return text
     identity, _, issuer = text.removeprefix(_SIGSTORE).partition(",")
     if not identity or not issuer:
         raise ValueError(f"{text!r} names no signer; it is sigstore:IDENTITY,ISSUER")
-    return signatures.SigstoreIdentity(identity=identity, issuer=issuer)
+    from smartcash_format.disk.signatures import SigstoreIdentity  # few commands need it
+
+    return SigstoreIdentity(identity=identity, issuer=issuer)
 
 
 def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:

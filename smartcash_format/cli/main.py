@@ -5,60 +5,63 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Annotated, Any, Final
 
 import typer
 
 from smartcash_format import __version__
 from smartcash_format.cli import exits, output
-from smartcash_format.cli.commands import (
-    best,
-    convert,
-    diff,
-    doctor,
-    export,
-    history,
-    ls,
-    prune,
-    report,
-    schema,
-    share,
-    show,
-    sign,
-    storage_test,
-    tensors,
-    validate,
-)
 from smartcash_format.errors import CheckpointError
 
-app = typer.Typer(
-    name="smartcash-format",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
-    epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; "
-    "3 cannot read, or cannot write.",
+NAME: Final = "smartcash-format"
+# Which module has a command, in the order of the help.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ls": "ls",
+        "show": "show",
+        "tensors": "tensors",
+        "best": "best",
+        "validate": "validate",
+        "diff": "diff",
+        "prune": "prune",
+        "convert": "convert",
+        "export": "export",
+        "share": "share",
+        "receive": "share",
+        "sign": "sign",
+        "verify": "sign",
+        "history": "history",
+        "report": "report",
+        "doctor": "doctor",
+        "storage-test": "storage_test",
+        "schema": "schema",
+    }
 )
-for command in (
-    ls,
-    show,
-    tensors,
-    best,
-    validate,
-    diff,
-    prune,
-    convert,
-    export,
-    share,
-    sign,
-    history,
-    report,
-    doctor,
-    storage_test,
-    schema,
-):
-    command.register(app)
+
+
+def app_of(arguments: Sequence[str]) -> typer.Typer:
+    """The parser of these arguments: it knows the command that they begin with, or else all.
+
+    All of them take longer to import than one takes to answer; help, completion and whoever
+    misspells a command need them.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
+        epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; "
+        "3 cannot read, or cannot write.",
+    )
+    app.callback()(_start)
+    first = next((text for text in arguments if text != "--debug"), "")
+    modules = [COMMANDS[first]] if first in COMMANDS else dict.fromkeys(COMMANDS.values())
+    for module in modules:
+        import_module(f"smartcash_format.cli.commands.{module}").register(app)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,8 +70,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
-def start(
+def _start(
     version: Annotated[
         bool,
         typer.Option(
@@ -90,7 +92,7 @@ def main() -> None:
     _open_streams()
     try:
         # Named, so that `python -m smartcash_format` completes and helps under the same name.
-        code = app(standalone_mode=False, prog_name=app.info.name)
+        code = app_of(sys.argv[1:])(standalone_mode=False, prog_name=NAME)
     except typer.Abort:
         exits.complain("stopped")
         sys.exit(exits.INTERRUPTED)

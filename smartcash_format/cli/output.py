@@ -9,14 +9,16 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import RenderableType
-
-from smartcash_format.spec.values import number_to_json
-from smartcash_format.store.catalog import Listing
-from smartcash_format.store.entry import Broken, Entry
+from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.view import terminal, words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from smartcash_format.store.catalog import Listing
+    from smartcash_format.store.entry import Broken, Entry
 
 # The version of the documents that --format json prints; see docs/cli.md.
 JSON_VERSION: Final = 1

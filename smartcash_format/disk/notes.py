@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from smartcash_format.disk.durable import sync_directory
+from smartcash_format.disk.kinds import kind_of
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.owner import this_process
-from smartcash_format.disk.read import kind_of
 from smartcash_format.spec import layout
 
 _SAFELY: Final = (

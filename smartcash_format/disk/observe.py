@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from smartcash_format.disk.read import NotPlainFileError, Opened, try_open
+from smartcash_format.disk.kinds import NotPlainFileError
+from smartcash_format.disk.read import Opened, try_open
 from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.documents import parse_json
 from smartcash_format.spec.header import Header, read_header

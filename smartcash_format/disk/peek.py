@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from smartcash_format.disk.read import NotPlainFileError, kind_of
+from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.spec import layout, limits
 
 _FLAGS: Final = (

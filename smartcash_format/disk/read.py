@@ -14,11 +14,12 @@ import mmap
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
 
+from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.disk.mounts import file_system, is_mapped
 from smartcash_format.disk.positioned import DescriptorStream, read_chunks, read_into
 from smartcash_format.errors import (
@@ -41,18 +42,6 @@ _READ_ONLY: Final = (
 )
 # Names are opened relative to a descriptor of their directory, where the system can.
 _RELATIVE: Final = os.open in os.supports_dir_fd
-_KINDS: Final[Mapping[int, str]] = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-class NotPlainFileError(OSError):
-    """What stands under a listed name is no plain file."""
 
 
 class Opened:
@@ -241,11 +230,6 @@ class _Directory:
 
     def _name(self, name: str) -> str:
         return name if self._descriptor is not None else str(self._path / name)
-
-
-def kind_of(mode: int) -> str:
-    """What a file of this mode is, for a sentence."""
-    return _KINDS.get(stat.S_IFMT(mode), "a special file")
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Opened:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import torch
 
 from smartcash_format.disk.durable import make_root
-from smartcash_format.disk.read import kind_of
+from smartcash_format.disk.kinds import kind_of
 from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
 from smartcash_format.integrations.comparison import compare
 from smartcash_format.integrations.found import Field, Found, Known

@@ -53,7 +53,7 @@ from pydantic import BaseModel, JsonValue, RootModel
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.documents import dump_json
-from smartcash_format.spec.values import number_to_json
+from smartcash_format.spec.spelling import number_to_json
 
 # limits.JSON_DEPTH less what a document puts around a value: a sixth of it is never needed.
 DEPTH: Final = 48

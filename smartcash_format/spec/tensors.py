@@ -25,6 +25,7 @@ from smartcash_format.spec.documents import (
 from smartcash_format.spec.meta import PROBLEMS, validate_document
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import shown
+from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.spec.tensor_faults import name_fault
 from smartcash_format.spec.values import (
     Count,
@@ -36,7 +37,6 @@ from smartcash_format.spec.values import (
     SetName,
     ShortText,
     Table,
-    number_to_json,
 )
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 

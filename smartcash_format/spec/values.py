@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -19,12 +17,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from smartcash_format.spec import digest, layout, limits
-
-NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
-_TIME_PATTERN = re.compile(_TIME)
-_UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+from smartcash_format.spec import digest, layout, limits, spelling
+from smartcash_format.spec.spelling import NON_FINITE, format_time, number_to_json, parse_time
 
 
 class Frozen(BaseModel):
@@ -35,19 +29,6 @@ class Frozen(BaseModel):
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow", ser_json_inf_nan="constants")
-
-
-def parse_time(text: str) -> datetime:
-    """The instant that a timestamp of the format names. Raises ValueError for any other form."""
-    if _TIME_PATTERN.fullmatch(text) is None:
-        raise ValueError("is not a UTC time of the form 2026-01-31T12:00:00.000000Z")
-    return datetime.fromisoformat(text)
-
-
-def format_time(moment: datetime) -> str:
-    """An aware instant as the format writes it: UTC, microseconds; sorts as text as in time."""
-    # Not strftime: its %Y has no leading zeros on Linux.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _time(value: Any) -> datetime:
@@ -80,13 +61,6 @@ class _NumberSchema:
         )
 
 
-def number_to_json(value: int | float) -> int | float | str:
-    """A number as the format writes it: the three that JSON lacks go by name."""
-    if isinstance(value, int) or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
 class _FirstFault:
     """Checking stops at the first wrong element: a hostile document holds a million of them."""
 
@@ -105,7 +79,7 @@ Time = Annotated[
     datetime,
     BeforeValidator(_time),
     PlainSerializer(format_time),
-    WithJsonSchema({"type": "string", "pattern": _TIME}),
+    WithJsonSchema({"type": "string", "pattern": spelling.TIME}),
 ]
 Number = Annotated[
     int | float,
@@ -116,7 +90,7 @@ Number = Annotated[
     ),
 ]
 Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
-Uuid = Annotated[str, StringConstraints(pattern=_UUID)]
+Uuid = Annotated[str, StringConstraints(pattern=spelling.UUID)]
 # The shape only: an unknown algorithm is a finding at CONTENT and a refusal under verify.
 Digest = Annotated[str, StringConstraints(pattern=rf"^{digest.SHAPE.pattern}$")]
 ShortText = Annotated[str, StringConstraints(max_length=limits.SHORT_TEXT)]

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
 
 from smartcash_format.disk import peek
-from smartcash_format.disk.read import NotPlainFileError
+from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.spec import layout
 from smartcash_format.spec.displaying import Displayed
-from smartcash_format.spec.meta import parse_meta
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.store import query
 from smartcash_format.store.entry import Broken, Entry
@@ -237,7 +236,9 @@ def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int |
 
 def _problems(directory: str, data: bytes) -> tuple[Problem, ...]:
     """All that a validation at META would find."""
-    from smartcash_format.spec.rules import Observed, check  # only what is broken needs the rules
+    # Only what is broken needs the models and the rules.
+    from smartcash_format.spec.meta import parse_meta
+    from smartcash_format.spec.rules import Observed, check
 
     meta, problems = parse_meta(data)
     if meta is None:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.displaying import Displayed
-from smartcash_format.spec.meta import Meta, parse_meta
 from smartcash_format.spec.problems import Code, Problem
-from smartcash_format.spec.values import parse_time
+from smartcash_format.spec.spelling import parse_time
 from smartcash_format.store.glance import Glance
+
+if TYPE_CHECKING:
+    from smartcash_format.spec.meta import Meta
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -41,6 +44,8 @@ class Entry(Displayed):
 
         Raises InvalidCheckpointError where a field that a listing does not look at is wrong.
         """
+        from smartcash_format.spec.meta import parse_meta  # a listing starts without its models
+
         meta, problems = parse_meta(self.meta_bytes)
         if meta is None:
             raise InvalidCheckpointError(

@@ -32,7 +32,7 @@ from smartcash_format.spec.history import (
     parse_line,
     printable,
 )
-from smartcash_format.spec.values import format_time, number_to_json
+from smartcash_format.spec.spelling import format_time, number_to_json
 from smartcash_format.store.entry import Entry
 
 _FIRST_BYTES: Final = 4_096

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypedDict
 
-from smartcash_format.spec.values import format_time
+from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.entry import Entry
 
 Mode = Literal["min", "max"]

@@ -11,7 +11,7 @@ from smartcash_format.spec import layout, limits
 from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.meta import OptimizerRecord
 from smartcash_format.spec.plain import keys_of
-from smartcash_format.spec.values import number_to_json
+from smartcash_format.spec.spelling import number_to_json
 
 # Less than this is no part's fault.
 _LEAST_BYTES: Final = 1 << 10

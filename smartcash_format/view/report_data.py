@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from smartcash_format.spec.values import format_time
+from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import Lineage

@@ -15,9 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.store.catalog import Listing
@@ -25,6 +22,8 @@ from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.query import Mode
 from smartcash_format.view import terminal, words
 from smartcash_format.view.answer import by_likelihood, likely_mode
+from smartcash_format.view.grid import Cell, Column, Grid
+from smartcash_format.view.grid import needed as grid_width
 from smartcash_format.view.terminal import PIPED_WIDTH
 
 # More are for `show`; a narrow terminal shows fewer.
@@ -32,6 +31,9 @@ METRICS_SHOWN: Final = 4
 # Names that are given by this package have 19 characters or a few more; a longer one is cut before
 # a metric gives way to it.
 _NAME_WIDTH: Final = 24
+# Where the name stands, and how many columns stand after the metrics.
+_NAME: Final = 1
+_AFTER: Final = 3
 _PARTS: Final = (("weights", "W"), ("optimizer", "O"), ("scheduler", "S"), ("extra", "X"))
 _FIRST, _NEXT, _BAD = "bold green", "green", "red"
 
@@ -123,7 +125,7 @@ def listing_table(
     metric: str | None = None,
     mode: Mode | None = None,
     width: int = PIPED_WIDTH,
-) -> Table:
+) -> Grid:
     """The table of a listing in its order; the best three numbers of each metric are coloured.
 
     `metric` is the one that decides, and the first column of them; `mode` is the end of it that is
@@ -141,12 +143,20 @@ def listing_table(
         )
         for name in names
     ]
-    least = 1 if metric in names else 0
-    table = _table(listing, columns, best=best, now=now, title=title)
-    while len(columns) > least and _needed(table) > width:
-        columns.pop()
-        table = _table(listing, columns, best=best, now=now, title=title)
-    return table
+    grid = _grid(listing, columns, best=best, now=now, title=title)
+    if is_endless:
+        return grid
+    widths = grid.widths()
+    widths[_NAME] = min(widths[_NAME], _NAME_WIDTH)
+    first = len(widths) - _AFTER - len(columns)
+    shown = [*range(len(widths))]
+    while len(shown) > first + _AFTER + (metric in names) and _needed(widths, shown) > width:
+        del shown[-_AFTER - 1]
+    return grid.only(shown)
+
+
+def _needed(widths: Sequence[int], shown: Sequence[int]) -> int:
+    return grid_width([widths[index] for index in shown])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,35 +168,32 @@ class _Column:
     styles: Mapping[float, str]
 
 
-def _table(
+def _grid(
     listing: Listing, columns: Sequence[_Column], *, best: Entry | None, now: datetime, title: str
-) -> Table:
-    # A path is never broken to the width of the table below it.
-    where = Text(words.harmless(title, None), no_wrap=True, overflow="ignore") if title else None
-    table = Table(title=where, title_justify="left", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    # The one column that may wrap: it alone gives way.
-    table.add_column("checkpoint", overflow="ellipsis", min_width=12)
+) -> Grid:
     step = _has_step(listing)
-    for heading in ("epoch", "step") if step else ("epoch",):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for column in columns:
-        table.add_column(Text(column.heading), justify="right", no_wrap=True)
-    for heading in ("size", "parts", "age"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for item in in_place(listing):
-        if isinstance(item, Entry):
-            table.add_row(*_row(item, columns, best=best, now=now, step=step))
-        else:
-            table.add_row(Text("!", style=_BAD), _name(item))
-    return table
-
-
-def _needed(table: Table) -> int:
-    """The columns of a terminal in which nothing is cut but a long name."""
-    console = Console(width=PIPED_WIDTH)
-    name = max(cell_len(str(cell)) for cell in [table.columns[1].header, *table.columns[1].cells])
-    return console.measure(table).maximum - max(0, name - _NAME_WIDTH)
+    return Grid(
+        title=words.harmless(title, None),
+        columns=[
+            Column(heading=""),
+            # The one column that gives way.
+            Column(heading="checkpoint", least=12),
+            *(
+                Column(heading=heading, is_right=True)
+                for heading in (
+                    *(("epoch", "step") if step else ("epoch",)),
+                    *(column.heading for column in columns),
+                    *("size", "parts", "age"),
+                )
+            ),
+        ],
+        rows=[
+            _row(item, columns, best=best, now=now, step=step)
+            if isinstance(item, Entry)
+            else [Cell("!", _BAD), Cell(words.harmless(item.path.name, None), _BAD)]
+            for item in in_place(listing)
+        ],
+    )
 
 
 def reasons(listing: Listing) -> Text:
@@ -221,37 +228,32 @@ def _has_step(listing: Sequence[Entry]) -> bool:
     return any(entry.step is not None for entry in listing)
 
 
-def _name(item: Entry | Broken) -> Text:
-    name = item.name if isinstance(item, Entry) else item.path.name
-    style = "" if isinstance(item, Entry) else _BAD
-    return Text(words.harmless(name, None), style=style)
-
-
 def _row(
     entry: Entry, columns: Sequence[_Column], *, best: Entry | None, now: datetime, step: bool
-) -> list[Text]:
+) -> list[Cell]:
     star = best is not None and entry == best
-    cells = [Text("★" if star else "", style=_FIRST), _name(entry), Text(str(entry.epoch))]
+    cells = [
+        Cell("★" if star else "", _FIRST if star else ""),
+        Cell(words.harmless(entry.name, None)),
+        Cell(str(entry.epoch)),
+    ]
     if step:
-        cells.append(Text("" if entry.step is None else str(entry.step)))
+        cells.append(Cell("" if entry.step is None else str(entry.step)))
     cells += [_metric(entry.metrics.get(column.name), column.styles) for column in columns]
     cells += [
-        Text(words.size(entry.size_bytes)),
-        Text(parts(entry)),
-        Text(words.age(entry.saved_at, now)),
+        Cell(words.size(entry.size_bytes)),
+        Cell(parts(entry)),
+        Cell(words.age(entry.saved_at, now)),
     ]
-    if star:
-        for cell in cells:
-            cell.stylize("bold")
-    return cells
+    return [Cell(cell.text, f"bold {cell.style}") for cell in cells] if star else cells
 
 
-def _metric(value: float | None, styles: Mapping[float, str]) -> Text:
+def _metric(value: float | None, styles: Mapping[float, str]) -> Cell:
     if value is None:
-        return Text("")
+        return Cell("")
     if not math.isfinite(value):
-        return Text(words.number(value), style=_BAD)
-    return Text(words.number(value), style=styles.get(value, ""))
+        return Cell(words.number(value), _BAD)
+    return Cell(words.number(value), styles.get(value, ""))
 
 
 def _ranks(listing: Sequence[Entry], name: str, mode: Mode | None) -> dict[float, str]:

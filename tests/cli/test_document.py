@@ -20,7 +20,7 @@ import pytest
 import typer
 
 from smartcash_format.cli import exits, output
-from smartcash_format.cli.main import app
+from smartcash_format.cli.main import app_of
 from smartcash_format.disk.read import read_meta
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import encode_meta
@@ -72,7 +72,7 @@ def sample_root() -> list[Path]:
     return paths
 
 
-GROUP: Any = typer.main.get_command(app)
+GROUP: Any = typer.main.get_command(app_of([]))
 
 
 def options() -> dict[str, set[str]]:
@@ -92,7 +92,7 @@ def formats() -> dict[str, list[str]]:
     """The choices of `--format` of each command that has it."""
     hints = {
         command.name or "": typing.get_type_hints(command.callback)
-        for command in app.registered_commands
+        for command in app_of([]).registered_commands
     }
     return {name: [*hint["form"]] for name, hint in hints.items() if "form" in hint}
 

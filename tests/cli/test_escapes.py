@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format.cli.main import app
+from smartcash_format.cli.main import app_of
 from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine, encode_line
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -90,7 +90,7 @@ ALL = [
 
 
 def test_every_command_is_asked() -> None:
-    assert ASKED.keys() == {command.name for command in app.registered_commands}
+    assert ASKED.keys() == {command.name for command in app_of([]).registered_commands}
 
 
 def obeyed(text: str) -> set[str]:

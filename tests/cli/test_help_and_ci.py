@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from smartcash_format.cli.main import app, main
+from smartcash_format.cli.main import COMMANDS as MODULES
+from smartcash_format.cli.main import main
 from smartcash_format.testing.sample import write_sample
 from tests.store.checkpoints import write_checkpoint
 
 PROJECT = Path(__file__).parents[2]
-COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+COMMANDS = sorted(MODULES)
 
 
 def run(

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk import read
-from smartcash_format.disk.read import NotPlainFileError, open_checkpoint, read_meta, try_open
+from smartcash_format.disk.kinds import NotPlainFileError
+from smartcash_format.disk.read import open_checkpoint, read_meta, try_open
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,

@@ -8,15 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from smartcash_format.spec.spelling import format_time, number_to_json, parse_time
 from smartcash_format.spec.values import (
     Digest,
     Frozen,
     Number,
     Time,
     Uuid,
-    format_time,
-    number_to_json,
-    parse_time,
 )
 
 

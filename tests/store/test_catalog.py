@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from smartcash_format.disk import peek
 from smartcash_format.disk.observe import validate
-from smartcash_format.spec import layout, limits
+from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.digest import seal
 from smartcash_format.spec.meta import encode_meta, parse_meta
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store import catalog
 from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken
-from smartcash_format.store.glance import glance
+from smartcash_format.store.glance import Head, glance
 from tests.store.checkpoints import START, build_meta, codes, write_checkpoint
 
 _opened: list[str] | None = None
@@ -344,6 +344,35 @@ def test_what_a_glance_refuses_is_refused_by_the_whole_parse_or_names_a_bad_file
     meta, _ = parse_meta(data)
     if glance([data]) == [None]:
         assert meta is None or not all(map(layout.is_plain_name, meta.files))
+
+
+LOOKED_AT = sorted({*get_type_hints(Head), "metrics", "files"})
+WRONG: list[Any] = [
+    None, True, -1, 2**63, 1.5, 1, "", "a", "1.0", "x" * 257,
+    "ABCDEF01-1111-4111-8111-111111111111", "blake3:" + "G" * 64, "blake3:" + "a" * 31,
+    "2026-02-30T00:00:00.000000Z", "2026-01-31T12:00:00Z",
+    [], ["x" * 257], [1], ["a"] * 101, {}, {"a": "x"}, {"a": None}, {"a": True},
+    {"x" * 257: 1}, {str(number): 1 for number in range(1001)},
+    {"a": {"role": "aux", "digest": "blake3:" + "ab" * 32, "size_bytes": -1}},
+    {"a": {"role": "aux", "digest": "blake3:" + "ab" * 32, "size_bytes": 1.0}},
+    {"a": {"role": "aux", "digest": "blake3:" + "ab" * 32}}, {"a": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", LOOKED_AT)
+def test_a_glance_refuses_what_is_wrong_in_a_field_that_it_looks_at(field: str) -> None:
+    document = build_meta(1).model_dump(mode="json")
+    refused = 0
+    for value in WRONG:
+        changed = document | {field: value}
+        raw = json.dumps(changed).encode() if field == digest.SEAL_KEY else seal(changed)
+        meta, problems = parse_meta(raw)
+        (seen,) = glance([raw])
+        assert (seen is None) is (meta is None), (value, problems)
+        refused += meta is None
+    assert refused > 5
+    without = seal({key: value for key, value in document.items() if key != field})
+    assert (glance([without]) == [None]) is (parse_meta(without)[0] is None)
 
 
 @given(flip=st.integers(0, len(encode_meta(build_meta(1))) * 8 - 1))

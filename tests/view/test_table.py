@@ -190,7 +190,7 @@ def test_where_nothing_says_what_is_better_nothing_is_coloured(tmp_path: Path) -
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_metric_that_decides_comes_first_and_stays(root: Path, width: int) -> None:
     table = listing_table(scan(root), best=None, now=NOW, metric="val_map", width=width)
-    headings = [str(column.header) for column in table.columns]
+    headings = [column.heading for column in table.columns]
     assert headings[4] == "val_map"
 
 
@@ -199,7 +199,7 @@ def test_a_metric_that_few_have_is_shown_when_it_decides(tmp_path: Path) -> None
         write_checkpoint(tmp_path, number, metrics=METRICS)
     write_checkpoint(tmp_path, 9, metrics=METRICS | {"rare": 1.0})
     table = listing_table(scan(tmp_path), best=None, now=NOW, metric="rare", width=120)
-    assert [str(column.header) for column in table.columns][3] == "rare"
+    assert [column.heading for column in table.columns][3] == "rare"
 
 
 def test_the_table_of_a_manager_shows_the_metric_that_it_monitors(

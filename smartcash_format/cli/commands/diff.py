@@ -9,7 +9,7 @@ import typer
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.spec.diff import Diff
-from smartcash_format.spec.values import number_to_json
+from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.store.compare import diff as compare
 from smartcash_format.view import terminal
 from smartcash_format.view.comparison import comparison

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, output
+from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.spec.tensors import TensorRecord
-from smartcash_format.spec.values import number_to_json
 from smartcash_format.store.compare import read_documents
 from smartcash_format.view import words
 from smartcash_format.view.layers import layer_tree
