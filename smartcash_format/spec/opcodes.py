@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from smartcash_format.spec import limits
+from smartcash_format.spec.entries import EntryMachine as Machine
 from smartcash_format.spec.pickle_machine import NAMES, PART, REBUILD
-from smartcash_format.spec.rebuilds import TensorMachine as Machine
 from smartcash_format.spec.refusal import Refused, shown
 
 _PROTOCOL: Final = b"\x80\x02"
@@ -119,13 +119,19 @@ def _constant(make: Callable[[], Any]) -> _Step:
     return step
 
 
-def _container(make: Callable[[], Any]) -> _Step:
-    def step(machine: Machine, at: int) -> int:
-        machine.count_containers(1)
-        machine.stack.append(make())
-        return at
+def _list(machine: Machine, at: int) -> int:
+    machine.count_containers(1)
+    machine.stack.append([])
+    return at
 
-    return step
+
+def _dict(machine: Machine, at: int) -> int:
+    # An optimizer's state is a thousand dicts of tensors.
+    if end := machine.read_entry(at):
+        return end
+    machine.count_containers(1)
+    machine.stack.append({})
+    return at
 
 
 def _int1(machine: Machine, at: int) -> int:
@@ -254,8 +260,8 @@ _STEP_BY_OPCODE: Final[Mapping[int, _Step]] = {
     0x88: _constant(lambda: True),
     0x89: _constant(lambda: False),
     ord(")"): _constant(tuple),
-    ord("]"): _container(list),
-    ord("}"): _container(dict),
+    ord("]"): _list,
+    ord("}"): _dict,
     ord("K"): _int1,
     ord("M"): _int2,
     ord("J"): _int4,

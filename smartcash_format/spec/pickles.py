@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, Final
 from smartcash_format.spec import limits
 from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.archive_layout import PROGRAM
+from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.keys import TYPE, Keys
 from smartcash_format.spec.opcodes import run
 from smartcash_format.spec.pickle_machine import Name
 from smartcash_format.spec.problems import Problem
-from smartcash_format.spec.rebuilds import TensorMachine
 from smartcash_format.spec.refusal import Refused, shown
 from smartcash_format.spec.stored_zip import Record, read_at
 from smartcash_format.spec.tensor_refs import Storages, TensorRef
@@ -113,7 +113,7 @@ def _check_length(size_bytes: int) -> None:
 def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     _check_length(len(data))
     named = Storages(storages)
-    machine = TensorMachine(data, named)
+    machine = EntryMachine(data, named)
     value = run(machine)
     _check(value, machine.keys)
     named.check_all_named()

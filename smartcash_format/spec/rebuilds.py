@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from itertools import count as count_from
 from operator import add
@@ -27,34 +27,34 @@ from smartcash_format.spec.tensor_refs import (
     storage_form,
 )
 
-_GET: Final = rb"(?:h.|j.{4})"
+GET: Final = rb"(?:h.|j.{4})"
 # From the 256th memo on; before it a file is small.
-_PUT: Final = rb"(r.{4})"
+PUT: Final = rb"(r.{4})"
 _INT: Final = rb"(?:K.|M..|J.{4})"
 # A tuple of none, of one to three, of more.
 _SIZES: Final = rb"(?:\)|I(?:\x85|I(?:\x86|I\x87))|\(I{4,64}t)".replace(b"I", _INT)
-_TENSOR: Final = re.compile(
+TENSOR: Final = (
     # the persistent id: word, storage type, key, location, numel
-    rb"\(\((%b%b)X(.)\0\0\0([0-9]{1,10})%b(%b%b)t%bQ" % (_GET, _GET, _PUT, _GET, _INT, _PUT)
+    rb"\(\((%b%b)X(.)\0\0\0([0-9]{1,10})%b(%b%b)t%bQ" % (GET, GET, PUT, GET, _INT, PUT)
     # offset and shape, stride, requires_grad and an empty OrderedDict of hooks
-    + rb"(%b%b)%b?(%b)%b?\x89(%b)\)R%b" % (_INT, _SIZES, _PUT, _SIZES, _PUT, _GET, _PUT)
+    + rb"(%b%b)%b?(%b)%b?\x89(%b)\)R%b" % (_INT, _SIZES, PUT, _SIZES, PUT, GET, PUT)
     # the tuple of these, the tensor
-    + rb"t%bR%b" % (_PUT, _PUT),
-    re.DOTALL,
+    + rb"t%bR%b" % (PUT, PUT)
 )
+_TENSOR: Final = re.compile(TENSOR, re.DOTALL)
 _PUT_BYTES: Final = 5
 # Tensors found together: enough that each costs little, and few enough for the nearest cache.
 _TOGETHER: Final = 256
 _KINDS: Final = {dtype: Name("torch", kind) for kind, (dtype, _) in STORAGE_TYPES.items()}
-_GETS: Final = re.compile(_GET, re.DOTALL)
+_GETS: Final = re.compile(GET, re.DOTALL)
 _INTS: Final = re.compile(_INT, re.DOTALL)
 # The opcodes that are the same for all tensors of one dtype, shape and place.
-_Opcodes = tuple[bytes, ...]
+Opcodes = tuple[bytes, ...]
 # Where a tensor ends, the number of its first memo, how many memos it has, the key of its storage.
-_Found = tuple[int, int, int, str, _Opcodes]
+_Found = tuple[int, int, int, str, Opcodes]
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """What is the same for all tensors of one dtype, shape and place."""
 
     storage: StorageForm
@@ -73,13 +73,13 @@ class TensorMachine(Machine):
     def __init__(self, data: bytes, storages: Storages) -> None:
         super().__init__(data, storages)
         # By the opcodes that give them: a number in the memo is never given twice.
-        self._forms: dict[_Opcodes, _Form] = {}
+        self._forms: dict[Opcodes, Form] = {}
         self._matches: Iterator[re.Match[bytes]] | None = None
         # By where they begin, those before `_found_to` only.
         self._found: dict[int, _Found] = {}
         self._found_to = 0
         # The storages of the tensors taken since the last look.
-        self._taken: list[tuple[str, StorageForm]] = []
+        self.taken: list[tuple[str, StorageForm]] = []
 
     def read_tensor(self, at: int) -> int:
         """Pushes the tensor whose opcodes begin at `at`, after its function was fetched.
@@ -92,7 +92,7 @@ class TensorMachine(Machine):
         if found is None:
             return 0
         end, first, count, key, opcodes = found
-        form = self._forms.get(opcodes) or self._form(opcodes)
+        form = self.form(opcodes)
         if form is None or first != len(self.memo) or count != len(form.parts) + 1:
             return 0
         storage, dtype, shape, stride, offset, numel, parts = form
@@ -100,7 +100,7 @@ class TensorMachine(Machine):
         self.memo += parts
         self.memo.append(tensor)
         self.stack.append(tensor)
-        self._taken.append((key, storage))
+        self.taken.append((key, storage))
         return end
 
     def fetch_part(self, index: int) -> Any:
@@ -135,12 +135,14 @@ class TensorMachine(Machine):
 
     def _look(self) -> None:
         """Looks at the storages of the tensors that were taken."""
-        self.count_tensors(len(self._taken))
-        self.storages.name_all(self._taken)
-        self._taken.clear()
+        self.count_tensors(len(self.taken))
+        self.storages.name_all(self.taken)
+        self.taken.clear()
 
-    def _form(self, opcodes: _Opcodes) -> _Form | None:
+    def form(self, opcodes: Opcodes) -> Form | None:
         """What these opcodes say of a tensor. Raises Refused when it reaches out of its storage."""
+        if (known := self._forms.get(opcodes)) is not None:
+            return known
         gets, place, window, stride, hooks = opcodes
         (location, numel), (offset, shape) = _cut(_GETS, place), _cut(_INTS, window)
         fetched = self._fetched(*_GETS.findall(gets), location, hooks)
@@ -152,13 +154,13 @@ class TensorMachine(Machine):
         elements = check_window(storage.numel, begin, sizes, strides)
         # An empty tuple is not memoised.
         parts = (PART,) * (6 if sizes else 4)
-        form = _Form(storage, storage.dtype, sizes, strides, begin, elements, parts)
+        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts)
         self._forms[opcodes] = form
         return form
 
     def _fetched(self, *gets: bytes) -> tuple[Name, str] | None:
         """The storage type and the location around a key, if all that is fetched there is due."""
-        numbers = [int.from_bytes(get[1:], "little") for get in gets]
+        numbers = list(map(memo_number, gets))
         if max(numbers) >= len(self.memo):
             return None
         word, kind, location, hooks = (self.memo[number] for number in numbers)
@@ -184,9 +186,10 @@ def _sound(matches: Sequence[re.Match[bytes]]) -> dict[int, _Found]:
     counts = [
         5 + bool(shape) + bool(step) for shape, step in zip(shape_puts, stride_puts, strict=True)
     ]
-    firsts = _numbers(key_puts)
+    firsts = memo_numbers(b"".join(key_puts))
     due = map(range, firsts, map(add, firsts, counts))
-    if _numbers(chain.from_iterable(zip(*columns, strict=True))) != tuple(chain.from_iterable(due)):
+    puts = b"".join(chain.from_iterable(zip(*columns, strict=True)))
+    if memo_numbers(puts) != tuple(chain.from_iterable(due)):
         return {}
     keys = b" ".join(digits).decode().split(" ")
     opcodes = zip(gets, place, window, stride, hooks, strict=True)
@@ -195,9 +198,13 @@ def _sound(matches: Sequence[re.Match[bytes]]) -> dict[int, _Found]:
     return dict(zip([match.start() for match in matches], found, strict=True))
 
 
-def _numbers(puts: Iterable[bytes]) -> tuple[int, ...]:
+def memo_number(get: bytes) -> int:
+    """Which memo this opcode fetches."""
+    return int.from_bytes(get[1:], "little")
+
+
+def memo_numbers(opcodes: bytes) -> tuple[int, ...]:
     """The numbers that these opcodes give in the memo."""
-    opcodes = b"".join(puts)
     return struct.unpack("<" + "xL" * (len(opcodes) // _PUT_BYTES), opcodes)
 
 

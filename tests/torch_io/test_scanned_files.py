@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.pickles import TensorRef, TorchFile, read_program
-from smartcash_format.spec.rebuilds import TensorMachine
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.dtypes import DTYPES
 from smartcash_format.torch_io.state import CLASSIC, encode
@@ -71,10 +72,13 @@ def check(file: bytes) -> TorchFile:
     return found
 
 
-@pytest.fixture
-def opcodes_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it to have every tensor made opcode by opcode."""
-    return lambda: monkeypatch.setattr(TensorMachine, "read_tensor", lambda self, at: 0)
+ROADS = ("read_entry", "read_tensor")
+
+
+def close(patch: pytest.MonkeyPatch, *roads: str) -> None:
+    """From now on nothing is read in one go: every tensor is made opcode by opcode."""
+    for road in roads or ROADS:
+        patch.setattr(EntryMachine, road, lambda self, at: 0)
 
 
 @pytest.mark.parametrize("write", [saved, written])
@@ -108,28 +112,65 @@ def large_state(parameters: int = 40) -> dict[str, Any]:
     return optimizer.state_dict()
 
 
-def count_shortcuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def count_shortcuts(monkeypatch: pytest.MonkeyPatch, road: str) -> list[int]:
     taken: list[int] = []
-    usual = TensorMachine.read_tensor
+    usual = getattr(EntryMachine, road)
 
-    def counted(machine: TensorMachine, at: int) -> int:
-        end = usual(machine, at)
+    def counted(machine: EntryMachine, at: int) -> int:
+        end: int = usual(machine, at)
         taken.extend([end] if end else [])
         return end
 
-    monkeypatch.setattr(TensorMachine, "read_tensor", counted)
+    monkeypatch.setattr(EntryMachine, road, counted)
     return taken
 
 
 @pytest.mark.parametrize("write", [saved, written])
 def test_tensors_read_in_one_go_are_those_of_their_opcodes(
-    write: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch, opcodes_only: Callable[[], None]
+    write: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(large_state())
-    taken = count_shortcuts(monkeypatch)
+    entries = count_shortcuts(monkeypatch, "read_entry")
     quick = check(file)
-    assert len(taken) > 120
-    opcodes_only()
+    assert len(entries) == 30
+    close(monkeypatch, "read_entry")
+    tensors = count_shortcuts(monkeypatch, "read_tensor")
+    assert check(file) == quick
+    assert len(tensors) > 120
+    close(monkeypatch)
+    assert check(file) == quick
+
+
+KEPT = [f"kept_{number}" for number in range(9)]
+
+
+def entries_of(counts: list[int]) -> dict[int, dict[str, torch.Tensor]]:
+    """The entries of an optimizer that keeps so many tensors of each parameter."""
+    return {
+        number: {name: torch.ones(number % 5, 2) for name in KEPT[:count]}
+        for number, count in enumerate(counts)
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "taken"),
+    [
+        ([1] * 300, range(250, 300)),
+        ([8] * 60, range(50, 60)),
+        ([9] * 60, range(1)),
+        ([3] * 60 + [2] * 60, range(40, 60)),
+        ([3, 2, 0, 1] * 30, range(15, 31)),
+        ([0] * 400, range(1)),
+    ],
+)
+def test_entries_of_few_or_many_tensors_are_those_of_their_opcodes(
+    counts: list[int], taken: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(entries_of(counts))
+    entries = count_shortcuts(monkeypatch, "read_entry")
+    quick = check(file)
+    assert len(entries) in taken
+    close(monkeypatch)
     assert check(file) == quick
 
 
@@ -254,7 +295,7 @@ def test_bytes_copied_over_others_are_refused_or_loaded_alike(
     quick, problems = scan(file)
     assert (quick is None) == bool(problems)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TensorMachine, "read_tensor", lambda self, at: 0)
+        close(patch)
         slow, _ = scan(file)
     assert quick == slow
     if quick is not None:
@@ -273,7 +314,7 @@ def both_roads(program: bytes) -> tuple[Any, Any]:
     """What is read in one go, and opcode by opcode; None for what is refused."""
     quick, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TensorMachine, "read_tensor", lambda self, at: 0)
+        close(patch)
         slow, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
     return quick and (quick.value, quick.globals), slow and (slow.value, slow.globals)
 
@@ -290,10 +331,10 @@ def fetch(number: int) -> bytes:
 def test_parts_of_a_tensor_that_are_fetched_later_are_what_opcodes_make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken = count_shortcuts(monkeypatch)
+    taken = count_shortcuts(monkeypatch, "read_entry")
     quick, slow = both_roads(LARGE)
     assert quick == slow
-    assert len(taken) > 40
+    assert len(taken) > 10
     values = []
     for number in range(300, 328):
         quick, slow = both_roads(with_behind(fetch(number) + fetch(number)))
@@ -331,3 +372,23 @@ def test_damage_in_what_is_read_in_one_go_is_found_as_it_is_opcode_by_opcode() -
             program[at + near] = chance.choice((program[at - 51], chance.randrange(256)))
         quick, slow = both_roads(bytes(program))
         assert quick == slow, at
+
+
+def renamed(program: bytes, at: int, name: bytes) -> bytes:
+    """The program with another fetch of a name, behind `at`, where an entry names a tensor."""
+    found = next(
+        place
+        for place in range(at, len(program))
+        if program[place : place + 1] == b"h" and program[place + 2 : place + 6] == _REBUILT
+    )
+    return program[:found] + name + program[found + 2 :]
+
+
+_REBUILT = re.findall(rb"h(?:.h.\(\()", LARGE, re.DOTALL)[-1][2:6]
+
+
+@pytest.mark.parametrize("number", [*range(0, 256, 3)])
+def test_a_name_in_an_entry_may_be_whatever_was_given_before_or_nothing(number: int) -> None:
+    program = renamed(LARGE, len(LARGE) * 2 // 3, b"h" + bytes([number]))
+    quick, slow = both_roads(program)
+    assert quick == slow
