@@ -374,21 +374,45 @@ def test_damage_in_what_is_read_in_one_go_is_found_as_it_is_opcode_by_opcode() -
         assert quick == slow, at
 
 
-def renamed(program: bytes, at: int, name: bytes) -> bytes:
-    """The program with another fetch of a name, behind `at`, where an entry names a tensor."""
-    found = next(
-        place
-        for place in range(at, len(program))
-        if program[place : place + 1] == b"h" and program[place + 2 : place + 6] == _REBUILT
-    )
-    return program[:found] + name + program[found + 2 :]
+# Behind the number of a parameter: an empty dict, its memo, and the tensors that are set in it.
+ENTRY = re.compile(rb"K.}(r(....)\()h(.)h(.)\(\(", re.DOTALL)
 
 
-_REBUILT = re.findall(rb"h(?:.h.\(\()", LARGE, re.DOTALL)[-1][2:6]
+def entry_at(program: bytes) -> re.Match[bytes]:
+    """An entry that is read in one go."""
+    return [*ENTRY.finditer(program)][-5]
 
 
-@pytest.mark.parametrize("number", [*range(0, 256, 3)])
-def test_a_name_in_an_entry_may_be_whatever_was_given_before_or_nothing(number: int) -> None:
-    program = renamed(LARGE, len(LARGE) * 2 // 3, b"h" + bytes([number]))
-    quick, slow = both_roads(program)
-    assert quick == slow
+def with_other(program: bytes, begin: int, end: int, other: bytes) -> tuple[Any, Any]:
+    """Both roads through a program with other bytes in one place."""
+    return both_roads(program[:begin] + other + program[end:])
+
+
+def test_what_an_entry_fetches_may_be_whatever_was_given_before_where_opcodes_may() -> None:
+    entry = entry_at(LARGE)
+    taken: dict[int, list[int]] = {3: [], 4: []}
+    for group, numbers in taken.items():
+        begin = entry.start(group)
+        for number in range(256):
+            quick, slow = with_other(LARGE, begin, begin + 1, bytes([number]))
+            assert quick == slow
+            numbers.extend([number] if quick is not None else [])
+    names, functions = taken.values()
+    # Any text is a name, and one function makes tensors.
+    assert entry[3][0] in names
+    assert functions == [entry[4][0]]
+
+
+def test_a_key_of_a_storage_in_an_entry_is_as_long_as_it_says() -> None:
+    begin = LARGE.index(b"X", entry_at(LARGE).end()) + 1
+    for length in range(1, 5):
+        quick, slow = with_other(LARGE, begin, begin + 1, bytes([length]))
+        assert quick == slow
+        assert (quick is not None) is (LARGE[begin] == length)
+
+
+def test_an_entry_whose_memos_are_numbered_as_those_before_it_is_refused() -> None:
+    entry = entry_at(LARGE)
+    # The number of the parameter is memoised too, which takes the number that the dict has.
+    begin = entry.start() + 2
+    assert with_other(LARGE, begin, begin, b"r" + entry[2]) == (None, None)
