@@ -113,7 +113,7 @@ class DescriptorStream(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence != io.SEEK_SET:
+        if whence:
             end = whence == io.SEEK_END
             offset = max(0, offset + (os.fstat(self._file).st_size if end else self._position))
         self._position = offset

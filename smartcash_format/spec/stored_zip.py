@@ -64,6 +64,7 @@ class Record(NamedTuple):
     size_bytes: int
 
 
+_new: Final = tuple.__new__
 # An entry of the directory: name, common, crc, size, offset.
 _Entry = tuple[bytes, bytes, int, int, int]
 
@@ -231,6 +232,7 @@ def _all_aligned(
     """What _one_by_one gives, at half of its cost, if all are as this package writes them."""
     records: dict[bytes, Record] = {}
     seek, read = stream.seek, stream.read
+    known_bytes, form = -1, _LOCAL
     for (name, common, crc, size_bytes, offset), after in zip(entries, afters, strict=True):
         begin, name_bytes = after - size_bytes, len(name)
         extra = begin - offset - _LOCAL.size - name_bytes
@@ -241,14 +243,17 @@ def _all_aligned(
             or common[2] & _DESCRIBED
         ):
             return None
-        due = _aligned(name_bytes).pack(
+        if name_bytes != known_bytes:  # storages are counted: most are as long as the one before
+            known_bytes, form = name_bytes, _aligned(name_bytes)
+        due = form.pack(
             _LOCAL_MARK, common, crc, size_bytes, size_bytes, name_bytes, extra, name, _FILLER,
             extra - _EXTRA.size,
         )  # fmt: skip
         seek(offset)
         if read(len(due)) != due:
             return None
-        records[name] = Record(begin, size_bytes)
+        # What Record(...) gives, in half of its time.
+        records[name] = _new(Record, (begin, size_bytes))
     return records
 
 
