@@ -97,7 +97,10 @@ class CheckpointManager(CheckpointSaver):
         )
 
     def protect(self, path: PathLike, reason: str) -> None:
-        """Keeps a checkpoint from every cleanup, until `unprotect`."""
+        """Keeps a checkpoint from every cleanup, until `unprotect`.
+
+        Raises as `CheckpointStore.protect`, ValueError for more than 256 characters among it.
+        """
         self._background.raise_error(f"{path} was not protected for it; the next call does so")
         self._store.protect(path, reason)
 

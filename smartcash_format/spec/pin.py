@@ -7,6 +7,7 @@ read of a pin protects all the same: every pruner of every version honours every
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +26,28 @@ class Pin(Frozen):
 
     reason: ShortText = Field(description="for people")
     until: Time | None = Field(default=None, description="UTC; null is for ever")
+
+
+def pin_for(reason: str, until: datetime | None) -> Pin:
+    """The pin for this reason, as a person gave it.
+
+    Raises TypeError for what is no text or no time, ValueError for a reason that is too long or
+    that UTF-8 cannot write, or a time without a zone.
+    """
+    if not isinstance(reason, str):
+        raise TypeError(f"reason is a text, not {type(reason).__name__}")
+    if len(reason) > limits.SHORT_TEXT:
+        message = f"reason has {len(reason):,} characters; at most {limits.SHORT_TEXT} are allowed"
+        raise ValueError(message)
+    try:
+        reason.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"reason is no text that UTF-8 can write: {reason!a}") from None
+    if not isinstance(until, datetime | None):
+        raise TypeError(f"until is a datetime, not {type(until).__name__}")
+    if until is not None and until.tzinfo is None:
+        raise ValueError("until has no time zone; give datetime(..., tzinfo=UTC)")
+    return Pin(reason=reason, until=until)
 
 
 def pinned_id(name: str) -> str | None:

@@ -27,7 +27,7 @@ from smartcash_format.errors import (
 from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine, printable
 from smartcash_format.spec.meta import Meta
-from smartcash_format.spec.pin import Pin
+from smartcash_format.spec.pin import pin_for
 from smartcash_format.store import pruning, retention
 from smartcash_format.store.catalog import Listing, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
@@ -87,11 +87,13 @@ class CheckpointStore:
 
         The pin lies in the root that the checkpoint is in, whatever root this store has. Raises
         CheckpointNotFoundError or InvalidCheckpointError when there is none at `path` (tried as
-        given, then under the root), CheckpointWriteError when the system refuses.
+        given, then under the root), CheckpointWriteError when the system refuses, ValueError for a
+        reason of more than 256 characters or a time without a zone.
         """
+        pin = pin_for(reason, until)
         found = self._find(path)
         home = pins.root_of(found)
-        pins.write_pin(home, found.checkpoint_id, Pin(reason=reason, until=until))
+        pins.write_pin(home, found.checkpoint_id, pin)
         if not os.path.lexists(found / layout.META):
             pins.lift_pin(home, found.checkpoint_id)
             raise CheckpointNotFoundError(

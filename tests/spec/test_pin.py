@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.layout import pin_file
-from smartcash_format.spec.pin import Pin, encode_pin, parse_pin, pinned_id
+from smartcash_format.spec.pin import Pin, encode_pin, parse_pin, pin_for, pinned_id
 
 ID = "abcdef01-1111-4111-8111-111111111111"
 
@@ -55,3 +56,28 @@ def test_a_pin_of_a_newer_version_keeps_its_end() -> None:
 )
 def test_a_pin_is_known_by_the_id_in_its_name(name: str, expected: str | None) -> None:
     assert pinned_id(name) == (ID if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "until", "error", "message"),
+    [
+        ("x" * 257, None, ValueError, "reason has 257 characters; at most 256 are allowed"),
+        (5, None, TypeError, "reason is a text, not int"),
+        ("\ud800", None, ValueError, r"reason is no text that UTF-8 can write: '\ud800'"),
+        ("why", datetime(2026, 1, 1), ValueError, "until has no time zone"),  # noqa: DTZ001
+        ("why", "2026-01-01", TypeError, "until is a datetime, not str"),
+    ],
+)
+def test_what_is_no_pin_is_refused_in_a_sentence(
+    reason: Any, until: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        pin_for(reason, until)
+    assert type(caught.value) is error
+    assert message in str(caught.value)
+
+
+def test_the_longest_reason_in_the_widest_characters_is_a_pin_that_is_read_again() -> None:
+    for character in ("x", "\0", "\U0001f600", '"'):
+        pin = pin_for(character * 256, datetime(2026, 1, 1, tzinfo=UTC))
+        assert parse_pin(encode_pin(pin)) == pin

@@ -88,6 +88,17 @@ def test_what_is_protected_survives_every_plan_until_it_is_unprotected(tmp_path:
     assert [found.epoch for found in store.list()] == [3]
 
 
+def test_a_reason_that_is_too_long_protects_nothing_and_says_how_long_it_may_be(
+    tmp_path: Path,
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(ValueError, match="257 characters; at most 256") as caught:
+        store.protect(path, "x" * 257)
+    assert type(caught.value) is ValueError
+    assert store.protected() == {}
+
+
 def test_what_was_protected_or_changed_after_the_plan_stays_with_a_warning(tmp_path: Path) -> None:
     first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
     store = CheckpointStore(tmp_path)
