@@ -157,8 +157,8 @@ class CheckpointReader:
     def get_training_history(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume, from the root's history."""
         history = self._store.events()
-        if history.skipped:
-            self._log.warning(f"{history.skipped} lines of {HISTORY} could not be read")
+        for sentence in history.unread():
+            self._log.warning(sentence)
         if history.rebuilt and history.lines:
             self._log.warning(f"{self._root} has no {HISTORY}; made anew from its checkpoints")
         summary = history.summary()

@@ -42,16 +42,26 @@ _FIRST_BYTES: Final = 4_096
 class History(Displayed):
     """The events of a root, oldest first.
 
-    `skipped` lines could not be read; `rebuilt` when there was no file of ours and the events were
-    made from the checkpoints.
+    `skipped` lines could not be read, of which `torn` are no events of any version; `rebuilt` when
+    there was no file of ours and the events were made from the checkpoints.
     """
 
     lines: tuple[HistoryLine, ...]
     skipped: int = 0
+    torn: int = 0
     rebuilt: bool = False
 
     def __repr__(self) -> str:
         return f"History({len(self.lines)} events)"
+
+    def unread(self) -> Iterator[str]:
+        """A sentence for each kind of lines that could not be read, with what helps."""
+        if self.torn:
+            fix = "smartcash-format doctor ROOT --fix makes comments of them"
+            yield f"{_lines(self.torn)} torn: {fix}"
+        if unknown := self.skipped - self.torn:
+            fix = "a newer smartcash-format may read them"
+            yield f"{_lines(unknown)} unknown to this version: {fix}"
 
     def summary(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume, as JSON takes them."""
@@ -95,6 +105,10 @@ class History(Displayed):
         ]
 
 
+def _lines(count: int) -> str:
+    return "1 line of the history is" if count == 1 else f"{count} lines of the history are"
+
+
 def read_history(root: Path, entries: Iterable[Entry]) -> History:
     """The history of a root; made from its checkpoints where there is no file of ours.
 
@@ -104,10 +118,12 @@ def read_history(root: Path, entries: Iterable[Entry]) -> History:
     try:
         if not _is_ours(read_note(path, _FIRST_BYTES)):
             return rebuilt_history(entries)
-        data = read_note(path, limits.HISTORY_BYTES, from_end=True)
+        data = read_note(path, limits.HISTORY_BYTES + 1, from_end=True)
     except FileNotFoundError:
         return rebuilt_history(entries)
-    lines, skipped = [], 0
+    if len(data) > limits.HISTORY_BYTES:
+        data = data[data.find(b"\n") + 1 :]  # a line that was cut by reading from the end
+    lines, skipped, torn = [], 0, 0
     for raw in data[_last_lines(data) :].split(b"\n"):
         text = raw.decode("utf-8", "replace")
         if text.startswith("#") or not text.strip():
@@ -115,9 +131,10 @@ def read_history(root: Path, entries: Iterable[Entry]) -> History:
         line = parse_line(text)
         if line is None:
             skipped += 1
+            torn += is_torn(raw, len(raw))
         else:
             lines.append(line)
-    return History(lines=tuple(_once(lines)), skipped=skipped)
+    return History(lines=tuple(_once(lines)), skipped=skipped, torn=torn)
 
 
 def _last_lines(data: bytes) -> int:

@@ -11,6 +11,7 @@ from smartcash_format.disk.strip import strip
 from smartcash_format.spec.digest import seal
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
+from tests.store.checkpoints import write_checkpoint
 
 
 def test_doctor_tells_whether_the_newest_can_be_resumed(run: Run, tmp_path: Path) -> None:
@@ -108,3 +109,16 @@ def test_doctor_keeps_events_of_a_newer_version(run: Run, tmp_path: Path) -> Non
     history.write_text('- {"event": "merge", "what": 1}\n')
     assert run("doctor", tmp_path, "--fix").code == 0
     assert history.read_text() == '- {"event": "merge", "what": 1}\n'
+
+
+def test_a_history_says_what_helps_against_each_line_that_it_cannot_read(
+    run: Run, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    line = '- {"event": "merge", "at": "2026-01-31T12:00:00.000000Z"}\n'
+    (tmp_path / "training_history.yaml").write_text(line)
+    err = run("history", tmp_path).err
+    assert "1 line of the history is unknown to this version: a newer smartcash-format" in err
+    assert "doctor" not in err
+    (tmp_path / "training_history.yaml").write_text(line + "- {torn\n")
+    assert "1 line of the history is torn: smartcash-format doctor" in run("history", tmp_path).err

@@ -249,7 +249,8 @@ def test_a_history_over_its_bound_is_read_from_its_end(
     history = read_history(tmp_path, ())
     assert 0 < len(history.lines) < 5
     assert history.lines[-1] == line(29)
-    assert history.skipped == 1
+    # What was cut by reading from the end is neither torn nor new.
+    assert history.skipped == 0
 
 
 def test_of_a_history_of_too_many_lines_the_last_are_read(
@@ -260,6 +261,23 @@ def test_of_a_history_of_too_many_lines_the_last_are_read(
     for count in (1, 3, 10, 11):
         monkeypatch.setattr(limits, "HISTORY_LINES", count)
         assert read_history(tmp_path, ()).lines == whole.lines[-count:]
+
+
+def test_a_line_that_is_torn_and_one_of_a_newer_version_are_told_apart(tmp_path: Path) -> None:
+    append(tmp_path, [line(1)], ())
+    newer = '- {"event": "merge", "at": "2026-01-31T12:00:00.000000Z", "of": [1, 2]}\n'
+    with (tmp_path / layout.HISTORY).open("a") as file:
+        file.write(newer * 2 + '- {"event": "sa\n')
+    history = read_history(tmp_path, ())
+    assert (history.skipped, history.torn) == (3, 1)
+    torn, unknown = history.unread()
+    assert torn.startswith("1 line of the history is torn: smartcash-format doctor ROOT --fix")
+    assert unknown.startswith("2 lines of the history are unknown to this version: a newer")
+    # What is said of the torn one is true, and the others are left to who knows them.
+    assert mend_history(tmp_path) == 1
+    history = read_history(tmp_path, ())
+    assert (history.skipped, history.torn) == (2, 0)
+    assert [*history.unread()] == [unknown]
 
 
 def test_millions_of_torn_lines_are_not_all_looked_at(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def history(
             output.show(_table(summary["runs"]))
     if form is output.Format.PATHS and (odd := len(found.rows()) - len(_names(found))):
         exits.complain(f"{odd} names are no names of checkpoints: --format json shows them")
-    if found.skipped:
-        exits.complain(f"{found.skipped} lines could not be read: smartcash-format doctor --fix")
+    for sentence in found.unread():
+        exits.complain(sentence)
     if not summary["runs"]:
         raise typer.Exit(exits.FOUND)
 
