@@ -92,7 +92,7 @@ def show(*parts: RenderableType) -> None:
     target = terminal.console()
     with target.capture() as captured:
         for part in parts:
-            target.print(part)
+            target.print(part, crop=False)  # a long path goes on in the next line, whole
     text = captured.get()
     if not terminal.is_terminal():
         text = "\n".join(line.rstrip() for line in text.split("\n"))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
+from rich.text import Text
 
 _GAP: Final = "  "
 _TITLE, _HEADING = "italic", "bold"
@@ -26,12 +28,15 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A heading, the side that its cells stand at, and how few columns it may be cut to."""
+    """A heading, the side that its cells stand at, and how narrow it may become.
+
+    None: it stays as it is. What then is too long ends in "…", or goes on below where it `folds`.
+    """
 
     heading: str
     is_right: bool = False
-    # None: nothing of it is cut.
     least: int | None = None
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,9 @@ class Grid:
             yield Segment.line()
         widths = _fitted(self.columns, self.widths(), options.max_width)
         headings = [Cell(column.heading, _HEADING) for column in self.columns]
-        for row in (headings, *self.rows):
+        for row in chain.from_iterable(
+            self._lines(row, widths, console) for row in (headings, *self.rows)
+        ):
             plain = ""
             for index, cell in enumerate(row):
                 before, text, after = _padded(cell.text, widths[index], self.columns[index])
@@ -75,6 +82,28 @@ class Grid:
                     plain += text + after
             yield Segment(plain.rstrip() + "\n")
 
+    def _lines(
+        self, row: Sequence[Cell], widths: Sequence[int], console: Console
+    ) -> Iterator[Sequence[Cell]]:
+        """A row as lines: one, or as many as the longest of its cells that fold."""
+        long = {
+            index: [line.plain for line in Text(cell.text).wrap(console, widths[index])]
+            for index, cell in enumerate(row)
+            if self.columns[index].folds and _width(cell.text) > widths[index]
+        }
+        if not long:
+            yield row
+            return
+        for number in range(max(map(len, long.values()))):
+            yield [
+                Cell(
+                    cell.text if index not in long and not number
+                    else "".join(long.get(index, [])[number : number + 1]).rstrip(),
+                    cell.style,
+                )
+                for index, cell in enumerate(row)
+            ]  # fmt: skip
+
 
 def needed(widths: Sequence[int]) -> int:
     """How wide columns of these widths are side by side."""
@@ -82,14 +111,14 @@ def needed(widths: Sequence[int]) -> int:
 
 
 def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """The widths, those of the columns that may be cut smaller by what is too much, in turn."""
-    excess = needed(widths) - width
-    fitted = []
-    for column, natural in zip(columns, widths, strict=True):
-        least = natural if column.least is None else min(natural, column.least)
-        cut = max(0, min(excess, natural - least))
-        excess -= cut
-        fitted.append(natural - cut)
+    """The widths, less what is too much: the widest of the columns that may gives way first."""
+    fitted = [*widths]
+    least = [column.least or natural for column, natural in zip(columns, widths, strict=True)]
+    for _ in range(needed(widths) - width):
+        wide = [index for index, each in enumerate(fitted) if each > least[index]]
+        if not wide:
+            break
+        fitted[max(wide, key=fitted.__getitem__)] -= 1
     return fitted
 
 

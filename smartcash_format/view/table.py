@@ -60,7 +60,7 @@ def display(
         mode=mode,
         width=console.width,
     )
-    console.print(table)
+    console.print(table, crop=False)
     if listing.broken:
         console.print(reasons(listing))
     console.print(Text(summary(listing, best=best)))

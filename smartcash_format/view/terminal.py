@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 # Wide enough that nothing is cut or folded where no person looks.
 PIPED_WIDTH: Final = 100_000
@@ -34,6 +36,20 @@ def is_terminal() -> bool:
 def room() -> Room:
     """How much is shown on standard output."""
     return SCREEN if is_terminal() else ENDLESS
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """A text whose further lines stand in a little from its first one."""
+
+    text: Text
+    indent: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        first, *others = self.text.wrap(console, options.max_width - self.indent)
+        yield first
+        for line in others:
+            yield Text(" " * self.indent) + line
 
 
 def console() -> Console:

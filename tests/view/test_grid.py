@@ -40,12 +40,30 @@ def test_columns_stand_below_each_other_and_nothing_trails() -> None:
 
 
 @pytest.mark.parametrize("width", [36, 34, 31, 30, 24, 20])
-def test_what_may_be_cut_gives_way_from_the_left_and_what_may_not_is_whole(width: int) -> None:
+def test_the_widest_gives_way_first_and_what_may_not_is_whole(width: int) -> None:
     lines = printed(GRID, width)
     assert max(map(cell_len, lines)) <= width
-    assert any("測試" in line and "…" in line and "12 kB" in line for line in lines)
-    # The second gives way when the first can no more.
-    assert ("it was asked for" in lines[1]) is (width > 29)
+    assert "1 kB  it" in lines[1]
+    assert "…" in lines[1]
+    assert "12 kB" in lines[2]
+    # The names are as wide as the reasons then.
+    assert ("測試測試測試" in lines[2]) is (width > 31)
+
+
+def test_what_folds_goes_on_below_its_beginning_and_nothing_of_it_is_lost() -> None:
+    columns = [
+        Column(heading="name", least=4, folds=True),
+        Column(heading="why", least=9, folds=True),
+        Column(heading="n"),
+    ]
+    rows = [[Cell("abcdefgh"), Cell("it was asked for"), Cell("1")], [Cell("b"), Cell("c")]]
+    assert printed(Grid(columns=columns, rows=rows), 18) == [
+        "name  why        n",
+        "abcd  it was     1",
+        "efgh  asked for",
+        "b     c",
+    ]
+    assert printed(Grid(columns=columns, rows=rows), 40)[1] == "abcdefgh  it was asked for  1"
 
 
 def test_only_some_columns_stay_with_rows_that_end_early() -> None:

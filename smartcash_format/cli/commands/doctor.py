@@ -20,6 +20,7 @@ from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import mend_history, torn_lines
 from smartcash_format.view import words
+from smartcash_format.view.terminal import Hanging
 
 EXAMPLES = """Examples:
 
@@ -102,6 +103,9 @@ def doctor(
     newest = _newest(listing)
     findings = list(_findings(store, listing, newest))
     _print(newest, findings, form)
+    mended = sum(finding.fixable for finding in findings)
+    if mended and not fix and form is output.Document.TABLE:
+        exits.complain(f"nothing was changed; --fix mends {mended} of these")
     if fix or named:
         _mend(root, named, fix=fix)
         findings = list(_findings(store, store.list(), newest))
@@ -122,10 +126,10 @@ def _print(newest: Newest, findings: list[Finding], form: output.Document) -> No
         }
         output.write_json("doctor", newest=about, findings=documents)
         return
-    output.show(Text(output.harmless(newest.message)))
+    output.show(Hanging(Text(output.harmless(newest.message)), 2))
     for finding in findings:
         line = f"{finding.kind}  {finding.path.name}: {finding.message}"
-        output.show(Text(output.harmless(line)))
+        output.show(Hanging(Text(output.harmless(line)), 2))
 
 
 def _newest(listing: Listing) -> Newest:

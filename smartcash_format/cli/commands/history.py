@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.history import History
+from smartcash_format.view.grid import Cell, Column, Grid
 
 EXAMPLES = """Examples:
 
@@ -61,27 +60,30 @@ def _names(found: History) -> list[str]:
     ]
 
 
-def _table(runs: list[dict[str, object]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "started", "ended"):
-        table.add_column(heading, no_wrap=True)
-    # What a person compares stays whole; long names give way.
-    table.add_column("epochs", justify="right", no_wrap=True)
-    table.add_column("saves", justify="right", no_wrap=True)
-    table.add_column("best", overflow="ellipsis", no_wrap=True)
-    table.add_column("resumed from", overflow="ellipsis", no_wrap=True)
-    for run in runs:
-        best = run["best"]
-        table.add_row(
-            Text(output.harmless(str(run["run_id"])[:8])),
-            Text(_minute(run["started_at"])),
-            Text(_minute(run["ended_at"])),
-            Text(f"{run['first_epoch']}-{run['last_epoch']}"),
-            Text(str(run["saves"])),
-            Text(output.harmless(str(best["checkpoint"])) if isinstance(best, dict) else "-"),
-            Text(output.harmless(str(run["resumed_from"] or "-"))),
-        )
-    return table
+def _table(runs: list[dict[str, object]]) -> Grid:
+    return Grid(
+        columns=[
+            Column(heading="run"),
+            *(Column(heading=heading, least=10, folds=True) for heading in ("started", "ended")),
+            *(Column(heading=heading, is_right=True) for heading in ("epochs", "saves")),
+            # What a person compares stays whole; long names give way.
+            *(Column(heading=heading, least=8) for heading in ("best", "resumed from")),
+        ],
+        rows=[[Cell(output.harmless(text)) for text in _row(run)] for run in runs],
+    )
+
+
+def _row(run: dict[str, object]) -> list[str]:
+    best = run["best"]
+    return [
+        str(run["run_id"])[:8],
+        _minute(run["started_at"]),
+        _minute(run["ended_at"]),
+        f"{run['first_epoch']}-{run['last_epoch']}",
+        str(run["saves"]),
+        str(best["checkpoint"]) if isinstance(best, dict) else "-",
+        str(run["resumed_from"] or "-"),
+    ]
 
 
 def _minute(time: object) -> str:

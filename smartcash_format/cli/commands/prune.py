@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -30,6 +28,7 @@ from smartcash_format.store.retention import (
     Policy,
 )
 from smartcash_format.view import words
+from smartcash_format.view.grid import Cell, Column, Grid
 
 EXAMPLES = """Examples:
 
@@ -227,16 +226,23 @@ def _document(applied: Applied) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[_Row]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "checkpoint", "epoch", "size", "because"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(
-            Text(row.action, style=_STYLES[row.action]),
-            Text(output.harmless(row.path.name)),
-            Text("-" if row.epoch is None else str(row.epoch)),
-            Text(words.size(row.size_bytes)),
-            Text(output.harmless(", ".join(row.reasons))),
-        )
-    return table
+def _table(rows: Sequence[_Row]) -> Grid:
+    return Grid(
+        columns=[
+            Column(heading=""),
+            Column(heading="checkpoint", least=12, folds=True),
+            Column(heading="epoch", is_right=True),
+            Column(heading="size", is_right=True),
+            Column(heading="because", least=20, folds=True),
+        ],
+        rows=[
+            [
+                Cell(row.action, _STYLES[row.action]),
+                Cell(output.harmless(row.path.name)),
+                Cell("-" if row.epoch is None else str(row.epoch)),
+                Cell(words.size(row.size_bytes)),
+                Cell(output.harmless(", ".join(row.reasons))),
+            ]
+            for row in rows
+        ],
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, output
@@ -13,6 +12,7 @@ from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.spec.tensors import TensorRecord
 from smartcash_format.store.compare import read_documents
 from smartcash_format.view import words
+from smartcash_format.view.grid import Cell, Column, Grid
 from smartcash_format.view.layers import layer_tree
 
 EXAMPLES = """Examples:
@@ -72,19 +72,27 @@ def _shape(row: dict[str, Any]) -> str:
     return "x".join(map(str, row["shape"])) or "scalar"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading, justify in (("name", "left"), ("dtype", "left"), ("shape", "right")):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for heading in ("l2", "absmax"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        numbers = [row["l2"], row["absmax"]]
-        shown = [
-            words.number(value) if isinstance(value, int | float) else str(value or "")
-            for value in numbers
-        ]
-        table.add_row(
-            Text(output.harmless(row["name"])), Text(row["dtype"]), Text(_shape(row)), *shown
-        )
-    return table
+def _table(rows: list[dict[str, Any]]) -> Grid:
+    return Grid(
+        columns=[
+            Column(heading="name", least=20, folds=True),
+            Column(heading="dtype"),
+            *(
+                Column(heading=heading, is_right=True, least=least, folds=least is not None)
+                for heading, least in (("shape", 12), ("l2", None), ("absmax", None))
+            ),
+        ],
+        rows=[
+            [
+                Cell(output.harmless(row["name"])),
+                Cell(output.harmless(row["dtype"])),
+                Cell(_shape(row)),
+                *(Cell(_number(row[name])) for name in ("l2", "absmax")),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _number(value: object) -> str:
+    return words.number(value) if isinstance(value, int | float) else str(value or "")

@@ -24,6 +24,7 @@ from smartcash_format.store import query
 from smartcash_format.store.catalog import read_entry, scan
 from smartcash_format.store.entry import Entry
 from smartcash_format.view import words
+from smartcash_format.view.terminal import Hanging
 
 EXAMPLES = """Examples:
 
@@ -197,13 +198,14 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
 def _show(verdict: Verdict) -> None:
     name = output.harmless(str(verdict.path))
     if verdict.passed:
-        output.show(Text.assemble(("ok  ", "green"), name, f": {verdict.report.message}"))
+        passed = Text.assemble(("ok  ", "green"), name, f": {verdict.report.message}")
+        output.show(Hanging(passed, 4))
     else:
         output.show(Text.assemble(("BAD ", "bold red"), name))
         for line in verdict.lines():
-            output.show(Text(f"    {output.harmless(line)}"))
+            output.show(Hanging(Text(f"    {output.harmless(line)}"), 6))
     for notice in verdict.report.notices:
-        output.show(Text(f"    note: {output.harmless(notice)}", style="dim"))
+        output.show(Hanging(Text(f"    note: {output.harmless(notice)}", style="dim"), 6))
 
 
 def _document(verdict: Verdict) -> dict[str, object]:
