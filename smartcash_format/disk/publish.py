@@ -25,6 +25,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -256,6 +257,8 @@ def remove(path: Path, *, unless: Callable[[], bool] = lambda: False) -> int:
     the link goes. One that another process removed meanwhile is no error. When `unless` says so
     after that, or anything fails, it comes back: whoever pins it and then still finds it, keeps it.
 
+    Its signature beside it goes after it, in the same way: over nothing it is worth nothing.
+
     Raises CheckpointWriteError when it is protected or the system refuses; the checkpoint is whole
     then, or gone. Where it could not even be put back the error says where it lies.
     """
@@ -281,7 +284,25 @@ def remove(path: Path, *, unless: Callable[[], bool] = lambda: False) -> int:
             path=path,
             errno=error.errno,
         ) from error
-    return discard(where)
+    signature = _set_signature_apart(path)
+    freed = discard(where)
+    if signature is not None:
+        discard(signature)
+    return freed
+
+
+def _set_signature_apart(path: Path) -> Path | None:
+    """The trash that the signature of what is gone now lies in; None where it has none."""
+    signature = path.parent / (path.name + layout.SIGNATURE_SUFFIX)
+    trash = path.parent / (layout.TRASH_PREFIX + this_process().name())
+    if os.path.lexists(path / layout.META):
+        return None  # of another, that was saved here this moment
+    # The checkpoint is gone, and so its removal has not failed: what cannot be moved stays.
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.lstat(signature).st_mode):
+            os.rename(signature, trash)
+            return trash
+    return None
 
 
 def _left(path: Path, trash: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.transfer import transfer
+from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.retention import DropResumeState, KeepLast
 from smartcash_format.testing.crash import (
@@ -85,7 +86,9 @@ def _operation(
 
 def _prepare(root: Path) -> None:
     for epoch in EARLIER:
-        _save_sample(root, epoch)
+        path = _save_sample(root, epoch)
+        # Whatever stands for a signature goes with its checkpoint.
+        path.with_name(path.name + layout.SIGNATURE_SUFFIX).write_bytes(b"{}")
 
 
 def _save_sample(root: Path, epoch: int) -> Path:

@@ -353,6 +353,82 @@ def test_a_removed_checkpoint_is_gone_and_its_bytes_are_counted(tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
+SIGNATURE = "epoch-0001-aa.sig"
+
+
+def test_the_signature_beside_a_checkpoint_goes_with_it_and_with_it_alone(tmp_path: Path) -> None:
+    first, second = save(tmp_path / "epoch-0001-aa"), save(tmp_path / "epoch-0001-aab")
+    for path in (first, second):
+        path.with_name(f"{path.name}.sig").write_bytes(b"signed")
+    remove(first)
+    assert sorted(os.listdir(tmp_path)) == ["epoch-0001-aab", "epoch-0001-aab.sig"]
+    # What bears such a name and is no file is no signature.
+    (tmp_path / SIGNATURE).mkdir()
+    remove(save(first))
+    assert (tmp_path / SIGNATURE).is_dir()
+
+
+def test_a_signature_goes_after_its_checkpoint_and_by_way_of_the_trash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    (tmp_path / SIGNATURE).write_bytes(b"signed")
+    seen = []
+    usual = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        seen.append((source.name, target.name.startswith(layout.TRASH_PREFIX), final.exists()))
+        usual(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    remove(final)
+    assert seen == [(final.name, True, True), (SIGNATURE, True, False)]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_where_a_directory_cannot_be_renamed_its_signature_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    (tmp_path / SIGNATURE).write_bytes(b"signed")
+    failing(monkeypatch, "rename", getattr(errno, refusal), lambda path, *_: Path(path) == final)
+    remove(final)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_stays_keeps_its_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    (tmp_path / SIGNATURE).write_bytes(b"signed")
+    with pytest.raises(CheckpointWriteError):
+        remove(final, unless=lambda: True)
+    assert contents(final) == WHOLE
+    assert (tmp_path / SIGNATURE).read_bytes() == b"signed"
+    # One that another process saves under this name meanwhile has a signature of its own.
+    usual = durable.sync_directory
+
+    def save_another(directory: Path) -> None:
+        usual(directory)
+        if directory == tmp_path and not final.exists():
+            monkeypatch.setattr(publish, "sync_directory", usual)
+            save(final)
+
+    monkeypatch.setattr(publish, "sync_directory", save_another)
+    remove(final)
+    assert contents(final) == WHOLE
+    assert (tmp_path / SIGNATURE).read_bytes() == b"signed"
+
+
+def test_a_signature_that_cannot_be_moved_fails_no_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = save(tmp_path / "epoch-0001-aa")
+    (tmp_path / SIGNATURE).write_bytes(b"signed")
+    failing(monkeypatch, "rename", errno.EACCES, lambda path, *_: Path(path).suffix == ".sig")
+    assert remove(final) == sum(map(len, WHOLE.values()))
+    assert os.listdir(tmp_path) == [SIGNATURE]
+
+
 def test_removing_what_another_process_removed_is_no_error(tmp_path: Path) -> None:
     assert remove(tmp_path / "epoch-0001-aa") == 0
 
