@@ -6,13 +6,22 @@ programs of torch files, as data; CONTENT also hashes every byte, once. None of 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from smartcash_format.disk.hashing import (
+    Digests,
+    Meter,
+    Span,
+    cores,
+    digests_of,
+    threads_for,
+)
 from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.disk.read import Opened, try_open
 from smartcash_format.spec import digest, layout, limits
@@ -25,10 +34,6 @@ from smartcash_format.spec.tensors import Tensors, parse_tensors
 from smartcash_format.spec.watching import Progress, watched
 
 Unreadable = Callable[[str, OSError], Problem]
-# Hashed at a time: large enough that blake3 uses its widest path, small enough to show progress.
-CHUNK_BYTES: Final = 16 << 20
-# blake3 is bound by memory beyond this; more threads only take cores from a training.
-HASHING_THREADS: Final = 8
 
 
 def validate(
@@ -40,7 +45,8 @@ def validate(
     """A report of every breach found as deep as asked; it never raises for what it finds.
 
     What the system does not let be read is found too, as `file-unreadable`; everything else is
-    looked at all the same. `progress` is called with (bytes hashed, bytes to hash) at CONTENT.
+    looked at all the same. `progress` is called with (bytes hashed, bytes to hash) at CONTENT, from
+    any thread.
     """
     try:
         opened, problems = try_open(path)
@@ -202,43 +208,43 @@ class _Look:
 
     def content(self, progress: Progress | None) -> None:
         names = list(self._whole())
-        total = sum(self.sizes[name] for name in names)
-        done = 0
-        with ThreadPoolExecutor(_threads()) as pool:
-            for name in names:
-                with self._reading(name):
-                    self._hash(name, pool, done, total, progress)
-                done += self.sizes[name]
+        known = [name for name in names if digest.is_known(self.opened.meta.files[name].digest)]
+        spans = {name: self._spans(name) for name in known}
+        # What the hashing of a file takes: its tensors are hashed once more.
+        work = {name: self.sizes[name] * (2 if spans[name] else 1) for name in known}
+        meter = Meter(sum(self.sizes[name] for name in known), progress)
 
-    def _hash(
-        self, name: str, pool: ThreadPoolExecutor, done: int, total: int, progress: Progress | None
-    ) -> None:
-        data = self.opened.buffer(name)
-        algorithm = digest.algorithm_of(self.opened.meta.files[name].digest)
-        if not digest.is_known(self.opened.meta.files[name].digest):
-            return
-        futures = {}
-        if (header := self.headers.get(name)) is not None:
-            start = header.data_start
-            stated = self._stated(name)
-            futures = {
-                tensor: pool.submit(
-                    digest.digest_of,
-                    data[start + info.begin : start + info.end],
-                    stated.get(tensor, digest.ALGORITHM),
-                )
-                for tensor, info in header.tensors.items()
-            }
-        # All cores, unlike saving: nothing trains in a process that looks at every byte.
-        running = digest.hasher(algorithm, threads=_threads())
-        for begin in range(0, len(data), CHUNK_BYTES):
-            chunk = data[begin : begin + CHUNK_BYTES]
-            running.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, total)
-        self.digests[name] = digest.named(running, algorithm)
-        self.tensor_digests[name] = {tensor: f.result() for tensor, f in futures.items()}
+        def hashed(name: str) -> Digests:
+            threads = threads_for(work[name], sum(work.values()), cores())
+            algorithm = digest.algorithm_of(self.opened.meta.files[name].digest)
+            pieces = self._pieces(name, threads)
+            return digests_of(pieces, algorithm, spans[name], meter=meter, threads=threads)
+
+        with ThreadPoolExecutor(cores()) as pool:
+            largest_first = sorted(known, key=lambda name: work[name], reverse=True)
+            futures = {name: pool.submit(hashed, name) for name in largest_first}
+            for name in known:
+                with self._reading(name):
+                    self.digests[name], self.tensor_digests[name] = futures[name].result()
+
+    def _pieces(self, name: str, threads: int) -> Iterator[memoryview]:
+        if self.opened.size(name) != self.sizes[name]:
+            raise OSError(errno.EIO, "the file changed its size while it was looked at")
+        return self.opened.pieces(name, threads=threads)
+
+    def _spans(self, name: str) -> list[Span]:
+        if (header := self.headers.get(name)) is None:
+            return []
+        start, stated = header.data_start, self._stated(name)
+        return [
+            Span(
+                begin=start + info.begin,
+                end=start + info.end,
+                name=tensor,
+                algorithm=stated.get(tensor, digest.ALGORITHM),
+            )
+            for tensor, info in header.tensors.items()
+        ]
 
     def _stated(self, file: str) -> dict[str, str]:
         """Tensor name to the algorithm that tensors.json digests it with, where it is known."""
@@ -249,10 +255,6 @@ class _Look:
             for name, record in weight_set.tensors.items()
             if record.file == file and digest.is_known(record.digest)
         }
-
-
-def _threads() -> int:
-    return min(HASHING_THREADS, os.cpu_count() or 1)
 
 
 def _unreadable(where: str, error: OSError) -> Problem:

@@ -109,12 +109,22 @@ class Opened:
         if (held := self.held(name)) is not None:
             yield held
             return
+        if self._map(name) is not None:
+            yield from self.pieces(name, threads=threads)
+            return
         descriptor = self._descriptor(name)
         size_bytes = os.fstat(descriptor).st_size
-        into = None if self._map(name) is not None else memoryview(bytearray(size_bytes))
+        into = memoryview(bytearray(size_bytes))
         yield from read_chunks(descriptor, size_bytes, into=into, threads=threads)
-        if into is not None:
-            self._buffers[name] = into
+        self._buffers[name] = into
+
+    def pieces(self, name: str, *, threads: int = 1) -> Iterator[memoryview]:
+        """The same, for who only looks: nothing is mapped, nothing held afterwards."""
+        if (held := self.held(name)) is not None:
+            yield held
+            return
+        descriptor = self._descriptor(name)
+        yield from read_chunks(descriptor, os.fstat(descriptor).st_size, threads=threads)
 
     def held(self, name: str) -> memoryview | None:
         """The bytes of a file that are in memory of this process, once they were read as a whole.

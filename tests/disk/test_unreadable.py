@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk.observe import validate
-from smartcash_format.disk.read import open_checkpoint
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
@@ -68,24 +67,6 @@ def test_a_file_that_the_disk_does_not_give_is_found_beside_the_others(
         assert found[FILE].fix
         assert found["model.safetensors"].code == "file-size"
         assert len(found) == 2
-
-
-def test_bytes_that_cannot_be_mapped_or_read_are_found_at_content(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refuse(monkeypatch, "open", lambda first: first == "aux")
-    assert validate(path, Depth.META).problems[0].code == "file-size"
-    real = type(open_checkpoint(path)).buffer
-
-    def buffer(self: Any, name: str) -> memoryview:
-        if name == FILE:
-            raise OSError(errno.EIO, "Input/output error")
-        return real(self, name)
-
-    monkeypatch.setattr("smartcash_format.disk.read.Opened.buffer", buffer)
-    report = validate(path, Depth.CONTENT)
-    assert {problem.code for problem in report.problems} == {"file-size", "file-unreadable"}
-    assert report.bytes_hashed > 0
 
 
 @pytest.mark.parametrize("name", [layout.META, None])

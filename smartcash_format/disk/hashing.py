@@ -1,0 +1,142 @@
+"""Digests of what is read: of a whole file and of the tensors in it, each byte read once.
+
+Nothing is hashed from a mapping: a bad sector, or a file that becomes shorter, is an OSError of the
+reading thread, and not the end of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Final, NamedTuple
+
+from smartcash_format.spec import digest
+from smartcash_format.spec.watching import Progress
+
+# More threads than this gain nothing: the memory's bandwidth is the limit.
+HASHING_THREADS: Final = 8
+# For less than this more threads cost more than they gain.
+LARGE_BYTES: Final = 64 << 20
+
+
+class Span(NamedTuple):
+    """A tensor's bytes in its file, and what they are digested with."""
+
+    begin: int
+    end: int
+    name: str
+    algorithm: str
+
+
+class Digests(NamedTuple):
+    """The digest of a file, and those of the tensors in it by name."""
+
+    of_file: str
+    of_tensors: dict[str, str]
+
+
+class Meter:
+    """Counts bytes from several threads and says how many are done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, size_bytes: int) -> None:
+        if self._progress is not None:
+            with self._lock:
+                self._done += size_bytes
+                self._progress(self._done, self._total)
+
+
+def cores() -> int:
+    """How many threads hash at once: all cores, as nothing trains meanwhile."""
+    return min(HASHING_THREADS, os.cpu_count() or 1)
+
+
+def threads_for(size_bytes: int, total_bytes: int, cores: int) -> int:
+    """As many of the cores as it has of the bytes, where it is large."""
+    return max(1, round(cores * size_bytes / total_bytes)) if size_bytes >= LARGE_BYTES else 1
+
+
+def digests_of(
+    pieces: Iterable[memoryview],
+    algorithm: str,
+    spans: Iterable[Span] = (),
+    *,
+    meter: Meter,
+    threads: int = 1,
+) -> Digests:
+    """The digests of a file that comes in pieces, and of the spans of it.
+
+    Each piece is hashed for both before the next one is read: it is in the caches once. Spans that
+    the pieces do not reach have no digest. Raises what reading the pieces raises.
+    """
+    each = max(1, threads // 2)
+    tensors = _Tensors(spans, each)
+    both = tensors.any_left()
+    running = digest.hasher(algorithm, threads=each if both else threads)
+    pool = ThreadPoolExecutor(threads) if both and threads > 1 else None
+    with pool or nullcontext():
+        for piece in pieces:
+            updates = [(running, piece), *tensors.updates(piece)]
+            if pool is None:
+                for hasher, data in updates:
+                    hasher.update(data)
+            else:
+                list(pool.map(_update, updates))
+            meter.add(len(piece))
+    return Digests(digest.named(running, algorithm), tensors.digests())
+
+
+def _update(update: tuple[digest.Hasher, memoryview]) -> None:
+    hasher, data = update
+    hasher.update(data)
+
+
+class _Tensors:
+    """The running digests of the tensors of a file whose bytes come in order."""
+
+    def __init__(self, spans: Iterable[Span], threads: int) -> None:
+        self._threads = threads
+        self._next = deque(sorted(spans))
+        self._running: list[tuple[Span, digest.Hasher]] = []
+        self._done: list[tuple[Span, digest.Hasher]] = []
+        self._at = 0
+
+    def any_left(self) -> bool:
+        return bool(self._next)
+
+    def updates(self, piece: memoryview) -> list[tuple[digest.Hasher, memoryview]]:
+        """What of the next bytes goes to which tensor's digest."""
+        begin, end = self._at, self._at + len(piece)
+        while self._next and self._next[0].begin < end:
+            span = self._next.popleft()
+            threads = self._threads if span.end - span.begin >= LARGE_BYTES else 1
+            self._running.append((span, digest.hasher(span.algorithm, threads=threads)))
+        found = [
+            (hasher, piece[max(0, span.begin - begin) : span.end - begin])
+            for span, hasher in self._running
+        ]
+        self._done += [each for each in self._running if each[0].end <= end]
+        self._running = [each for each in self._running if each[0].end > end]
+        self._at = end
+        return found
+
+    def digests(self) -> dict[str, str]:
+        # A tensor without bytes may stand behind the last one.
+        empty = [
+            (span, digest.hasher(span.algorithm))
+            for span in self._next
+            if span.begin == span.end == self._at
+        ]
+        return {
+            span.name: digest.named(hasher, span.algorithm)
+            for span, hasher in (*self._done, *empty)
+        }
