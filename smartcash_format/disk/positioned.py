@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Final
@@ -14,6 +14,8 @@ from typing import Final
 _POSITIONED: Final = hasattr(os, "pread")
 # What one thread reads at a time: it stays in the cache of its core until it is hashed.
 CHUNK_BYTES: Final = 1 << 20
+# Positions and the bytes that were read there.
+Parsed = list[tuple[int, bytes]]
 
 
 def read_into(descriptor: int, target: memoryview, position: int) -> None:
@@ -56,6 +58,33 @@ def read_chunks(
             yield piece
 
 
+def read_scattered(
+    descriptor: int, size_bytes: int, places: Iterable[tuple[int, memoryview]]
+) -> Iterator[memoryview]:
+    """All bytes in order, each read once: those of the places into their memory, the rest passing.
+
+    A place is a position and the memory for what lies there; no two overlap. Pieces have at most
+    CHUNK_BYTES. Raises OSError for what cannot be read.
+    """
+    scratch = memoryview(bytearray(min(CHUNK_BYTES, size_bytes)))
+
+    def passing(begin: int, end: int) -> Iterator[memoryview]:
+        for at in range(begin, end, CHUNK_BYTES):
+            piece = scratch[: min(CHUNK_BYTES, end - at)]
+            read_into(descriptor, piece, at)
+            yield piece
+
+    position = 0
+    for begin, target in sorted(places, key=lambda place: place[0]):
+        yield from passing(position, begin)
+        for at in range(0, len(target), CHUNK_BYTES):
+            piece = target[at : at + CHUNK_BYTES]
+            read_into(descriptor, piece, begin + at)
+            yield piece
+        position = begin + len(target)
+    yield from passing(position, size_bytes)
+
+
 def _read_some(descriptor: int, target: memoryview, position: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [target], position)
@@ -72,10 +101,14 @@ def _read_at(descriptor: int, count: int, position: int) -> bytes:
 
 
 class DescriptorStream(io.RawIOBase):
-    """Reads a descriptor at its own position: the descriptor itself stays where it is."""
+    """Reads a descriptor at its own position: the descriptor itself stays where it is.
 
-    def __init__(self, descriptor: int) -> None:
+    `parsed`, where it is given, gets a position and its bytes for all that is read.
+    """
+
+    def __init__(self, descriptor: int, parsed: Parsed | None = None) -> None:
         self._file = descriptor
+        self._parsed = parsed
         self._position = 0
 
     def readable(self) -> bool:
@@ -93,8 +126,13 @@ class DescriptorStream(io.RawIOBase):
             if _POSITIONED
             else _read_at(self._file, count, self._position)
         )
+        begin = self._position
         self._position += len(data)
-        return data if len(data) == count or not data else data + self._rest(count - len(data))
+        if len(data) != count and data:
+            data += self._rest(count - len(data))
+        if self._parsed is not None:
+            self._parsed.append((begin, data))
+        return data
 
     def _rest(self, count: int) -> bytes:
         """What a signal or a mount with small reads left out, up to the end."""
@@ -109,6 +147,8 @@ class DescriptorStream(io.RawIOBase):
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         count = _read_some(self._file, target, self._position)
+        if self._parsed is not None:
+            self._parsed.append((self._position, bytes(target[:count])))
         self._position += count
         return count
 

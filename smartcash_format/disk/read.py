@@ -14,14 +14,20 @@ import mmap
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
 
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.disk.mounts import file_system, is_mapped
-from smartcash_format.disk.positioned import DescriptorStream, read_chunks, read_into
+from smartcash_format.disk.positioned import (
+    DescriptorStream,
+    Parsed,
+    read_chunks,
+    read_into,
+    read_scattered,
+)
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -57,6 +63,8 @@ class Opened:
         self._buffers: dict[str, memoryview] = {}
         self._mapped: dict[str, mmap.mmap] = {}
         self._devices: dict[int, bool] = {}
+        self._is_holding = False
+        self._parsed: dict[str, Parsed] | None = None
         self.meta_bytes = b""
         self.meta: Meta
 
@@ -89,7 +97,20 @@ class Opened:
 
     def raw(self, name: str) -> BinaryIO:
         """A stream that reads from the file itself and not a byte ahead: for headers."""
-        return cast(BinaryIO, DescriptorStream(self._descriptor(name)))
+        parsed = None if self._parsed is None else self._parsed.setdefault(name, [])
+        return cast(BinaryIO, DescriptorStream(self._descriptor(name), parsed))
+
+    def remember(self) -> None:
+        """From now on `parsed` knows what `read` and `raw` gave, to be compared."""
+        self._parsed = {}
+
+    def parsed(self, name: str) -> Parsed:
+        """The positions of a file that were read as data, and the bytes that were there."""
+        return [] if self._parsed is None else self._parsed.get(name, [])
+
+    def hold(self) -> None:
+        """From now on nothing is mapped: what is hashed of a file is the memory that is used."""
+        self._is_holding = True
 
     def buffer(self, name: str) -> memoryview:
         """All bytes of a file, mapped, or read where that is not done."""
@@ -125,6 +146,13 @@ class Opened:
             return
         descriptor = self._descriptor(name)
         yield from read_chunks(descriptor, os.fstat(descriptor).st_size, threads=threads)
+
+    def scattered(
+        self, name: str, places: Iterable[tuple[int, memoryview]]
+    ) -> Iterator[memoryview]:
+        """The same, read into the memory of these places; between them nothing is held."""
+        descriptor = self._descriptor(name)
+        yield from read_scattered(descriptor, os.fstat(descriptor).st_size, places)
 
     def held(self, name: str) -> memoryview | None:
         """The bytes of a file that are in memory of this process, once they were read as a whole.
@@ -179,7 +207,7 @@ class Opened:
             return self._buffers[name] if name in self._mapped else None
         descriptor = self._descriptor(name)
         facts = os.fstat(descriptor)
-        if facts.st_size == 0 or not self._is_mapped(facts.st_dev):
+        if self._is_holding or facts.st_size == 0 or not self._is_mapped(facts.st_dev):
             return None
         try:
             # Private and writable: a user's hook that changes a tensor in place while it is loaded

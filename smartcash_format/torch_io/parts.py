@@ -1,14 +1,15 @@
 """The parts of an opened checkpoint that a load needs: found sound, then read from one place.
 
 Headers, digests, the static reading of torch files and the values come from one descriptor of each
-file. Where files are mapped, that a file changes between its hashing and its use is told by its
-time of writing (`confirm`); elsewhere what is used is the very memory that was hashed.
+file. What was parsed is compared with what is hashed. Of torch files, and of all where nothing is
+mapped, what is used is the very memory that was hashed; that mapped weights change between their
+hashing and their use is told by their time of writing (`confirm`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property, partial
 from typing import Any, Final, NoReturn
 
@@ -16,7 +17,7 @@ import torch
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.read import Opened
-from smartcash_format.disk.stated import Stated, compare
+from smartcash_format.disk.stated import Stated, compare, rewritten
 from smartcash_format.errors import InvalidCheckpointError, UnsafeCheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.spec.header import TensorInfo
@@ -56,12 +57,15 @@ class Parts:
     def __init__(self, opened: Opened, files: Collection[str]) -> None:
         self.opened = opened
         self.meta = opened.meta
+        opened.remember()
         self._observed = observe(opened, Depth.STRUCTURE, names=files)
         _raise_for(opened, check(opened.meta, self._observed))
         self._files = frozenset(files)
         self._verified: dict[str, tuple[int, int]] = {}
         self._data: dict[str, Any] = {}
         self._decoded: dict[str, Any] = {}
+        # The storages of torch files that are verified and not decoded yet, by their places.
+        self._storages: dict[str, dict[int, torch.Tensor]] = {}
 
     @cached_property
     def manifest(self) -> Tensors:
@@ -164,6 +168,10 @@ class Parts:
             problems=(Problem(code=code, where=where, message=message),),
         ) from cause
 
+    def beside_weights(self) -> frozenset[str]:
+        """The files that hold no weights: those may be verified tensor by tensor (`owned`)."""
+        return self._files - self._observed.headers.keys()
+
     def verify(
         self, files: Iterable[str] | None = None, *, progress: Progress | None = None
     ) -> None:
@@ -181,7 +189,8 @@ class Parts:
                     where=name,
                     digest=self.meta.files[name].digest,
                     size_bytes=self.meta.files[name].size_bytes,
-                    read=partial(_chunks, self.opened, name),
+                    read=self._reader(name),
+                    parsed=self.opened.parsed(name),
                 )
                 for name in wanted
             ),
@@ -197,20 +206,29 @@ class Parts:
         changed = (
             name
             for name, written in self._verified.items()
-            if self.opened.held(name) is None and self._written(name) != written
+            if not self._is_own(name) and self._written(name) != written
         )
         _raise_for(
             self.opened,
-            tuple(
-                Problem(
-                    code="digest-mismatch",
-                    where=name,
-                    message="was written to while it was loaded",
-                    fix="load again once nothing writes there; a published file never changes",
-                )
-                for name in changed
-            ),
+            tuple(map(rewritten, changed)),
         )
+
+    def _is_own(self, name: str) -> bool:
+        return name in self._storages or self.opened.held(name) is not None
+
+    def _reader(self, name: str) -> Callable[[int], Iterable[memoryview]]:
+        """All bytes of a file; those of a torch file's storages go where they will be used."""
+        scanned = self._observed.torch_files.get(name)
+        if scanned is None or name in self._decoded:
+            return lambda threads: self.opened.chunks(name, threads=threads)
+        # Here and not in the thread that reads: its allocator would have no memory to use again.
+        self._storages[name] = memory = {
+            begin: torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
+            for begin, size_bytes in scanned.storages.values()
+            if size_bytes
+        }
+        places = [(begin, bytes_of(found)) for begin, found in memory.items()]
+        return lambda threads: self.opened.scattered(name, places)
 
     def _written(self, name: str) -> tuple[int, int]:
         # Not the time of the inode's change: a link that another save makes is no writing.
@@ -253,10 +271,13 @@ class Parts:
 
     def _memory(self, file: str, begin: int, size_bytes: int) -> torch.Tensor:
         """These bytes of a file in memory that no file backs: the memory that was hashed, where
-        that is held.
+        that is there.
 
         Else read, not copied from a mapping: a copy takes twice as long for the faults of both.
         """
+        own = self._storages.get(file, {}).get(begin)
+        if own is not None:
+            return own
         held = self.opened.held(file)
         if held is not None and size_bytes:
             found = torch.frombuffer(held, dtype=torch.uint8, count=size_bytes, offset=begin)
@@ -265,10 +286,6 @@ class Parts:
         memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
         self.opened.read_into(file, bytes_of(memory), begin)
         return memory
-
-
-def _chunks(opened: Opened, name: str, threads: int) -> Iterable[memoryview]:
-    return opened.chunks(name, threads=threads)
 
 
 def _whole(memory: torch.Tensor, threads: int) -> Iterable[memoryview]:

@@ -46,9 +46,9 @@ class StateReader:
             is_model = key == MODEL_STATE
             parts = self._parts(opened) if is_model else self._parts(opened, _FILES[key])
             if self._verify:
-                parts.verify()
+                parts.verify(parts.beside_weights())
             state = (
-                model_state(parts, layout.MODEL, self._device)
+                model_state(parts, layout.MODEL, self._device, verify=self._verify)
                 if is_model
                 else _moved(parts.value(_FILES[key]), self._device)
             )
@@ -65,12 +65,14 @@ class StateReader:
         return parts
 
 
-def model_state(parts: Parts, weight_set: str, device: torch.device) -> OrderedDict[str, Any]:
+def model_state(
+    parts: Parts, weight_set: str, device: torch.device, *, verify: bool
+) -> OrderedDict[str, Any]:
     """A weight set as a module's state dict: in memory of its own, tied tensors one object.
 
     The versions of modules are where torch's load_state_dict looks for them.
     """
-    owned = parts.owned(weight_set, parts.stored_names(weight_set), verify=False)
+    owned = parts.owned(weight_set, parts.stored_names(weight_set), verify=verify)
     state: Any = OrderedDict(_on(device, owned))
     stored = WeightSetInFile(parts, weight_set)
     if stored.states():

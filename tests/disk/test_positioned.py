@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from smartcash_format.disk import positioned
-from smartcash_format.disk.positioned import read_chunks, read_into
+from smartcash_format.disk.positioned import (
+    DescriptorStream,
+    read_chunks,
+    read_into,
+    read_scattered,
+)
 
 DATA = bytes(range(256)) * 40 + b"end"
 
@@ -55,3 +60,28 @@ def test_a_file_that_became_shorter_is_an_error(descriptor: int, threads: int) -
 
 def test_nothing_has_no_pieces(descriptor: int) -> None:
     assert list(read_chunks(descriptor, 0)) == []
+
+
+def test_what_is_read_into_places_passes_in_order_too(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(positioned, "CHUNK_BYTES", 1000)
+    sizes = {700: 2500, 0: 10, 3200: 100, 9000: 0, len(DATA) - 40: 40}
+    places = [(begin, memoryview(bytearray(size))) for begin, size in sizes.items()]
+    pieces = [bytes(piece) for piece in read_scattered(descriptor, len(DATA), places)]
+    assert b"".join(pieces) == DATA
+    assert max(map(len, pieces)) == 1000
+    for begin, memory in places:
+        assert memory == DATA[begin : begin + len(memory)]
+    with pytest.raises(OSError, match="became shorter"):
+        list(read_scattered(descriptor, len(DATA) + 1, places))
+
+
+def test_a_stream_tells_what_it_gave(descriptor: int) -> None:
+    parsed: list[tuple[int, bytes]] = []
+    stream = DescriptorStream(descriptor, parsed)
+    stream.seek(5)
+    first = stream.read(10)
+    target = bytearray(3)
+    stream.readinto(memoryview(target))
+    assert parsed == [(5, first), (15, bytes(target))]

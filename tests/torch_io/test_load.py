@@ -128,7 +128,8 @@ def test_a_byte_of_two_in_a_boolean_tensor_is_true(tmp_path: Path) -> None:
     data[-3:] = b"\x02\x00\xff"
     file.write_bytes(data)
     handmade.reseal(path)
-    flags = load_checkpoint(path)["model_state_dict"]["flags"]
+    # tensors.json still has the digest of what was there.
+    flags = load_checkpoint(path, verify=False)["model_state_dict"]["flags"]
     assert bits(flags) == b"\x01\x00\x01"
 
 

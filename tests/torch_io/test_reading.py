@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from smartcash_format.disk import read
 from smartcash_format.disk.positioned import read_chunks, read_into
 from smartcash_format.errors import CheckpointError, InvalidCheckpointError
-from smartcash_format.torch_io import parts
+from smartcash_format.torch_io import load, parts
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
 from tests.torch_io import handmade
@@ -40,12 +41,17 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "file_system", lambda device: "nfs4")
 
 
-def zero(path: Path) -> None:
-    """Writes into a published file, in place: its bytes are gone, its size stays."""
+def zero(path: Path, *, is_hidden: bool = False) -> None:
+    """Writes into a published file, in place: its bytes are gone, its size stays.
+
+    Who hides it restores the time of writing.
+    """
     for name in NAMES:
-        size_bytes = (path / name).stat().st_size
+        facts = (path / name).stat()
         with open(path / name, "r+b") as file:
-            file.write(bytes(size_bytes))
+            file.write(bytes(facts.st_size))
+        if is_hidden:
+            os.utime(path / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def after(monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[[], None]) -> None:
@@ -163,19 +169,82 @@ def test_single_tensors_are_read_alone(
     assert sum(ranges) == sum(tensor.nbytes for tensor in expected.values())
 
 
-@pytest.mark.usefixtures("network")
-def test_a_state_dict_is_the_memory_that_was_verified(
+@pytest.mark.parametrize("kind", ["ext4", "nfs4"])
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_the_state_of_a_torch_file_is_the_memory_that_was_verified(
+    path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch, kind: str, is_hidden: bool
+) -> None:
+    monkeypatch.setattr(read, "file_system", lambda device: kind)
+    result = load_checkpoint(path)
+    after(monkeypatch, "verify", lambda: zero(path, is_hidden=is_hidden))
+    assert_same(result["optimizer_state_dict"], saved.optimizer.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["ext4", "nfs4"])
+def test_an_optimizer_gets_the_memory_that_was_verified(
+    path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(read, "file_system", lambda device: kind)
+    live = stepped("AdamW", steps=1)
+    after(monkeypatch, "verify", lambda: zero(path, is_hidden=True))
+    load_checkpoint(path, model=None, optimizer=live.optimizer, components={"optimizer"})
+    assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
+
+
+def test_the_tensors_of_a_state_dict_are_the_memory_that_was_verified(
     path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = load_checkpoint(path)
-    after(monkeypatch, "verify", lambda: zero(path))
+    real = parts._made
+
+    def made(*args: Any) -> torch.Tensor:
+        zero(path, is_hidden=True)
+        return real(*args)
+
+    monkeypatch.setattr(parts, "_made", made)
     assert_same(dict(result["model_state_dict"]), dict(saved.model.state_dict()))
 
 
-def test_a_state_dict_of_a_file_that_is_written_to_meanwhile_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [*NAMES, "tensors.json"])
+def test_what_was_parsed_is_compared_with_what_was_hashed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    result = load_checkpoint(path)
-    after(monkeypatch, "verify", lambda: zero(path))
-    with pytest.raises(InvalidCheckpointError, match="was written to while it was loaded"):
-        result["optimizer_state_dict"]
+    """Another file stands there while it is parsed, and the right one again while it is hashed."""
+    right = (path / name).read_bytes()
+    facts = (path / name).stat()
+    # A file that is sound too: two parameters or two tensors that change places, another filling.
+    changed = {
+        "tensors.json": {b'["a","b",': b'["b","a",'},
+        NAMES[0]: {b'"a":{': b'"x":{', b'"b":{': b'"a":{', b'"x":{': b'"b":{'},
+        NAMES[1]: {b"ZZZZZ": b"YZZZZ"},
+    }[name]
+    wrong = right
+    for old, new in changed.items():
+        wrong = wrong.replace(old, new, 1)
+    assert wrong != right
+    with open(path / name, "r+b") as file:
+        file.write(wrong)
+
+    def restore() -> None:
+        with open(path / name, "r+b") as file:
+            file.write(right)
+        os.utime(path / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    after(monkeypatch, "__init__", restore)
+    live = stepped("AdamW", steps=1)
+    before = snapshot(live.model, live.optimizer)
+    with pytest.raises(InvalidCheckpointError, match="was written to while it was loaded") as error:
+        load_checkpoint(path, model=live.model, optimizer=live.optimizer)
+    assert [problem.where for problem in error.value.problems] == [name]
+    assert_same(snapshot(live.model, live.optimizer), before)
+
+
+def test_who_asks_for_a_signature_gets_the_memory_that_was_hashed(
+    path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "require_signed", lambda opened, signed_by: None)
+    after(monkeypatch, "verify", lambda: zero(path, is_hidden=True))
+    live = stepped("AdamW", steps=1)
+    load_checkpoint(path, model=live.model, optimizer=live.optimizer, signed_by="team.pub")
+    assert_same(live.model.state_dict(), saved.model.state_dict())
+    assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
