@@ -33,6 +33,7 @@ from smartcash_format.errors import (
     InvalidCheckpointError,
 )
 from smartcash_format.spec import layout
+from smartcash_format.spec.header import read_header
 from smartcash_format.spec.history import HistoryLine
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.personal import Finding, curate, find
@@ -50,7 +51,8 @@ CARD: Final = "README.md"
 class Shared:
     """A checkpoint for others, and what was found in it that tells more than the model.
 
-    `removed` says whether that is gone; `kept` is what no removal reaches, inside torch files.
+    `removed` says whether that is gone; `kept` is what no removal reaches: in torch files and
+    weights files, names of tensors and classes.
     `left_out` are the files of the source that stayed behind.
     """
 
@@ -111,7 +113,7 @@ def share(
         card=target / CARD,
         findings=tuple(findings),
         removed=clean,
-        kept=_in_torch_files(derived.path, told),
+        kept=_in_files(derived.path, told),
         left_out=derived.left_out,
     )
 
@@ -180,14 +182,27 @@ def _checkpoints_in(directory: Path) -> list[Path]:
     return sorted(found)
 
 
-def _in_torch_files(path: Path, names: Collection[str]) -> tuple[Finding, ...]:
+def _in_files(path: Path, names: Collection[str]) -> tuple[Finding, ...]:
+    """What stands where nothing is changed: in weights and torch files, and in what meta.json
+    says of them.
+    """
     found: list[Finding] = []
     with open_checkpoint(path) as opened:
         for file in sorted(opened.meta.files):
-            if layout.role_of(file)[0] in layout.TORCH_ROLES:
-                read, _ = scan_torch_file(opened.raw(file), opened.size(file), where=file)
+            role, _ = layout.role_of(file)
+            stream, size_bytes = opened.raw(file), opened.size(file)
+            if role in layout.TORCH_ROLES:
+                read, _ = scan_torch_file(stream, size_bytes, where=file)
                 assert read is not None  # it was validated before it was published
                 found += find(read.value, file, names)
+            elif role == "weights":
+                header, _ = read_header(stream, size_bytes, where=file)
+                assert header is not None  # so was this
+                found += find(header.metadata, f"{file}: __metadata__", names)
+                found += find(dict.fromkeys(header.tensors), f"{file}: tensors", names)
+        described = opened.meta.model_dump(include={"weights", "optimizer", "scheduler", "extra"})
+        for field, value in described.items():
+            found += find(value, field, names)
     return tuple(found)
 
 

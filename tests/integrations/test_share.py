@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from smartcash_format.disk.derive import derive
@@ -22,6 +23,8 @@ from smartcash_format.errors import (
 )
 from smartcash_format.integrations.share import receive, share
 from smartcash_format.manager.functions import save_checkpoint
+from smartcash_format.spec.digest import digest_of
+from smartcash_format.spec.meta import encode_meta
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.history import read_history
@@ -126,6 +129,64 @@ def test_what_lies_in_a_torch_file_is_listed_and_stays(tmp_path: Path) -> None:
     assert "extra.pt" in read_meta(done.path).files
     assert [(found.kind, found.text) for found in done.kept] == [("path", "/home/someone/cache")]
     load_checkpoint(done.path, model=_Counting())
+
+
+def _with_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Weights as another program writes them, listed with their new size and digest."""
+    file = path / "model.safetensors"
+    save_file(load_file(file), file, metadata=metadata)
+    meta = read_meta(path)
+    data = file.read_bytes()
+    record = meta.files[file.name].model_copy(
+        update={"size_bytes": len(data), "digest": digest_of(data)}
+    )
+    meta = meta.model_copy(update={"files": {**meta.files, file.name: record}})
+    (path / "meta.json").write_bytes(encode_meta(meta))
+
+
+def test_what_another_program_wrote_into_a_header_is_listed_and_stays(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path, config={})
+    _with_metadata(source, {"format": "pt", "trained_by": "Someone", "argv": "/home/me/train.py"})
+    done = share(source, tmp_path / "out", clean=True, names=["someone"])
+    assert {(found.where, found.kind) for found in done.kept} == {
+        ("model.safetensors: __metadata__.trained_by", "name"),
+        ("model.safetensors: __metadata__.argv", "command line"),
+    }
+
+
+def test_names_of_tensors_and_classes_are_listed_and_stay(tmp_path: Path) -> None:
+    source = tmp_path / "one"
+    model = nn.ModuleDict({"head_of_someone": nn.Linear(2, 2)})
+    save_checkpoint(source, model, epoch=1)
+    done = share(source, tmp_path / "out", names=["someone"])
+    assert [found.where for found in done.kept] == [
+        "model.safetensors: tensors.head_of_someone.bias (its name)",
+        "model.safetensors: tensors.head_of_someone.weight (its name)",
+    ]
+
+
+class _Logged(torch.optim.lr_scheduler.LambdaLR):
+    """A scheduler that keeps where it logs to."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.log = "/home/someone/lr.csv"
+        super().__init__(optimizer, lambda epoch: 1.0)
+
+
+@pytest.mark.parametrize("resume_state", [True, False])
+def test_what_an_optimizer_and_a_scheduler_keep_is_listed_where_they_come_along(
+    tmp_path: Path, resume_state: bool
+) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([{"params": model.parameters(), "made_in": "/srv/someone"}], lr=0.1)
+    save_checkpoint(tmp_path / "one", model, optimizer, _Logged(optimizer), epoch=1)
+    done = share(
+        tmp_path / "one", tmp_path / "out", resume_state=resume_state, clean=True, names=()
+    )
+    texts = {each.text for each in done.kept}
+    assert texts == ({"/srv/someone", "/home/someone/lr.csv"} if resume_state else set())
+    files = {each.where.partition(".pt")[0] for each in done.kept}
+    assert not resume_state or files >= {"optimizer", "scheduler"}
 
 
 def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

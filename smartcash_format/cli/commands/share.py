@@ -104,7 +104,7 @@ def _show(done: Shared) -> None:
         table.add_column(heading, overflow="fold")
     state = "removed" if done.removed else "still there: --clean removes it"
     rows = [(finding, state) for finding in done.findings]
-    rows += [(finding, "stays: in a torch file") for finding in done.kept]
+    rows += [(finding, "stays: part of the state") for finding in done.kept]
     most = SHOWN if terminal.is_terminal() else None
     for finding, what in rows[:most]:
         cells = (finding.kind, finding.where, what, finding.text)
