@@ -30,9 +30,11 @@ from smartcash_format.torch_io import proof
 from smartcash_format.torch_io import save as saving_module
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.dtypes import DTYPES
+from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.save import is_writer, prepare, publish, save, size_bound
 from smartcash_format.torch_io.snapshot import Buffers
 from smartcash_format.torch_io.state import encode
+from tests.torch_io.same import assert_same
 from tests.torch_io.saving import facts, saved, state, weights
 from tests.torch_io.test_weights import bits, small
 from tests.torch_io.written import same_bits
@@ -321,6 +323,58 @@ def short(optimizer: torch.optim.Optimizer) -> None:
     del next(iter(optimizer.state.values()))["exp_avg_sq"]
 
 
+def joined(optimizer: torch.optim.Optimizer) -> None:
+    state = next(iter(optimizer.state.values()))
+    state["exp_avg_sq"] = state["exp_avg"]
+
+
+def counted_together(optimizer: torch.optim.Optimizer) -> None:
+    first, second, *_ = optimizer.state.values()
+    second["step"] = first["step"]
+
+
+def overlapping(optimizer: torch.optim.Optimizer) -> None:
+    state = next(iter(optimizer.state.values()))
+    moment = state["exp_avg"]
+    flat = torch.ones(2 * moment.numel() - 1)
+    state["exp_avg"] = flat[: moment.numel()].view_as(moment)
+    state["exp_avg_sq"] = flat[moment.numel() - 1 :].view_as(moment)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (joined, r"\['a'\]\['exp_avg_sq'\] lies in the same memory as \['a'\]\['exp_avg'\]"),
+        (counted_together, r"\['step'\] lies in the same memory as "),
+        (overlapping, r"\['a'\]\['exp_avg_sq'\] lies in the same memory"),
+    ],
+)
+def test_moments_in_one_memory_are_refused_at_save(
+    change: Callable[[torch.optim.Optimizer], None], words: str, tmp_path: Path
+) -> None:
+    training = stepped("AdamW")
+    change(training.optimizer)
+    with pytest.raises(UnsavableStateError, match=words):
+        saved(tmp_path, training.model, optimizer=training.optimizer)
+    with pytest.raises(UnsavableStateError, match=words):
+        saved(tmp_path, training.model, extra={"second": training.optimizer})
+    assert os.listdir(tmp_path) == []
+
+
+def test_moments_beside_each_other_in_one_memory_are_saved(tmp_path: Path) -> None:
+    training = stepped("AdamW")
+    for own in training.optimizer.state.values():
+        flat = torch.cat([own["exp_avg"].reshape(-1), own["exp_avg_sq"].reshape(-1)])
+        first, second = flat.chunk(2)
+        own["exp_avg"] = first.view_as(own["exp_avg"])
+        own["exp_avg_sq"] = second.view_as(own["exp_avg_sq"])
+    before = training.optimizer.state_dict()
+    path = saved(tmp_path, training.model, optimizer=training.optimizer).path
+    live = stepped("AdamW", steps=1)
+    load_checkpoint(path, model=live.model, optimizer=live.optimizer)
+    assert_same(live.optimizer.state_dict(), before)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [(wide, r"state\[.a.\]\[.exp_avg.\]"), (steep, r"\['lr'\] is nan"), (short, "exp_avg_sq")],
@@ -498,7 +552,8 @@ def test_neither_the_environment_nor_a_replaced_torch_load_changes_the_proof(
 
         torch.load = unsafe
         torch.save = unsafe
-        from tests.torch_io.saving import saved
+        from tests.torch_io.same import assert_same
+from tests.torch_io.saving import saved
         model = torch.nn.Linear(1, 1)
         saved(Path({str(tmp_path)!r}), model, optimizer=torch.optim.Adam(model.parameters()))
         print("saved")
