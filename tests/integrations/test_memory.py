@@ -20,6 +20,15 @@ state["last.w"] = torch.ones({LARGEST_BYTES} // 4)
 for name, tensors in (("tiny", {{"a.w": torch.ones(4)}}), ("large", state)):
     torch.save(tensors, f"{{sys.argv[1]}}/{{name}}.pt")
     save_file(tensors, f"{{sys.argv[1]}}/{{name}}.safetensors")
+    moments = {{
+        n: {{"step": torch.ones(()), "exp_avg": w * 2, "exp_avg_sq": w * 3}}
+        for n, w in enumerate(tensors.values())
+    }}
+    group = {{"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}}
+    group["params"] = list(moments)
+    optimizer = {{"state": moments, "param_groups": [group]}}
+    training = {{"model_state_dict": tensors, "optimizer_state_dict": optimizer, "epoch": 1}}
+    torch.save(training, f"{{sys.argv[1]}}/{{name}}.pth")
 """
 # The most that lay in memory since it was last reset, mapped pages included.
 _CONVERT = """
@@ -39,7 +48,7 @@ print(peak() - before)
 
 @pytest.mark.torture
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".pth"])
 def test_a_mapped_source_takes_its_own_size_and_one_tensor(tmp_path: Path, suffix: str) -> None:
     run_python("-c", _WRITE, str(tmp_path))
     used_bytes = int(run_python("-c", _CONVERT, str(tmp_path), suffix))
