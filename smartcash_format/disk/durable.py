@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from smartcash_format.spec import layout
+
 # Mounts that know no fsync of a directory answer one of these; there is nothing to wait for then.
 _NO_DIRECTORY_FSYNC: Final = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.ENOSYS}
@@ -33,16 +35,31 @@ def sync_directory(path: Path) -> None:
 
 
 def make_root(root: Path) -> None:
-    """Makes the root and what it stands in, each new name fsynced in its parent."""
+    """Makes the root and what it stands in, each new name fsynced in its parent.
+
+    One that is there and has nothing visible yet is fsynced too: whoever made it may have been
+    killed before, and is perhaps just about to.
+    """
     missing = []
     while not root.is_dir():
         missing.append(root)
         if root.parent == root:
             break
         root = root.parent
+    if root.parent != root and _is_fresh(root):
+        sync_directory(root.parent)
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory)
         if not directory.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
         sync_directory(directory.parent)
+
+
+def _is_fresh(directory: Path) -> bool:
+    """Whether nothing was ever published in it: its own name may not be durable."""
+    try:
+        with os.scandir(directory) as found:
+            return all(layout.is_hidden(entry.name) for entry in found)
+    except OSError:
+        return False  # what is wrong with it is told by who writes into it

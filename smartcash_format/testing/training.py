@@ -25,6 +25,7 @@ def operations() -> tuple[Operation, ...]:
     """Saves, cleanups, a resume and copies by a manager, also of roots saved incrementally."""
     return (
         _operation("manager: save", _save),
+        _operation("manager: save in the background", _save_in_background),
         _operation("manager: save, then cleanup", _save_and_clean, removes=(0,), saves=1),
         _operation("manager: save with keep=", _save_and_keep, removes=(0, 1), saves=1),
         _operation("manager: incremental save", _save_changed, save=_save_incrementally),
@@ -91,6 +92,14 @@ def _save_epoch(root: Path, epoch: int) -> Path:
 
 def _save(root: Path, tell: Tell) -> None:
     tell("saved", _save_epoch(root, 4))
+
+
+def _save_in_background(root: Path, tell: Tell) -> None:
+    manager = _manager(root)
+    manager.save_checkpoint(**_live(), epoch=4, metrics={"val_loss": 1.0}, blocking=False)
+    saved = manager.wait()
+    assert saved is not None
+    tell("saved", saved["path"])
 
 
 def _save_incrementally(root: Path, epoch: int) -> Path:
