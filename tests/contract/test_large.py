@@ -41,12 +41,14 @@ def with_weights(data: bytes) -> dict[str, bytes]:
     return made.files()
 
 
+@pytest.mark.attack("large", "a `meta.json` beyond its limit", "json-too-large")
 def test_a_meta_over_its_limit_is_refused(tmp_path: Path) -> None:
     made = draft()
     made.meta["notes"] = {"long": "x" * limits.META_BYTES}
     assert codes(write(tmp_path, made.files()), Depth.META) == {"json-too-large"}
 
 
+@pytest.mark.attack("large", "a manifest beyond its limit", "json-too-large")
 def test_a_manifest_over_its_limit_is_refused(tmp_path: Path) -> None:
     made = draft()
     made.write_manifest()
@@ -54,23 +56,27 @@ def test_a_manifest_over_its_limit_is_refused(tmp_path: Path) -> None:
     assert codes(write(tmp_path, made.files_as_they_are())) == {"json-too-large"}
 
 
+@pytest.mark.attack("large", "an index beyond its limit", "json-too-large")
 def test_an_index_over_its_limit_is_refused(tmp_path: Path) -> None:
     made = draft({"model": [[MODEL[0]], [MODEL[1]]]})
     made.parts["model.safetensors.index.json"] += b" " * limits.INDEX_BYTES
     assert codes(write(tmp_path, made.files())) == {"json-too-large"}
 
 
+@pytest.mark.attack("large", "a header of brackets alone", "json-too-large")
 def test_a_header_of_brackets_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     header = b'{"a":[' + b"[]," * 1_000_000 + b"[]]}"
     assert codes(write(tmp_path, with_weights(weights_of(header, b"")))) == {"json-too-large"}
 
 
+@pytest.mark.attack("large", "a header of too many tensors", "tensor-count")
 def test_a_header_of_too_many_tensors_is_refused(tmp_path: Path) -> None:
     empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
     header = {f"t{n}": empty for n in range(limits.TENSORS + 1)}
     assert codes(write(tmp_path, with_weights(weights_of(header, b"")))) == {"tensor-count"}
 
 
+@pytest.mark.attack("large", "a pickle program beyond its limit", "pickle-bounds")
 def test_a_program_over_its_limit_is_refused(tmp_path: Path) -> None:
     data = archive(program("x" * limits.PROGRAM_BYTES), {})
     assert codes(write(tmp_path, with_optimizer(draft(), data).files())) == {"pickle-bounds"}
@@ -108,6 +114,7 @@ def bound_socket(path: Path) -> None:
         os.chdir(here)
 
 
+@pytest.mark.attack("large", "a link inside, outside or to nothing, a pipe, a socket", "file-kind")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has neither pipes nor sockets as files")
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "tensors.json", "meta.json"])
 @pytest.mark.parametrize("replace", [link, link_outside, link_to_nothing, pipe, bound_socket])
@@ -120,6 +127,7 @@ def test_what_is_no_plain_file_is_refused_and_not_opened(
         assert codes(path, depth) == {"file-kind"}
 
 
+@pytest.mark.attack("large", "a file that is listed twice", "json-duplicate-key")
 def test_a_file_that_is_listed_twice_is_no_json(tmp_path: Path) -> None:
     files = draft().files()
     listed = b'"model.safetensors": {'
@@ -127,6 +135,7 @@ def test_a_file_that_is_listed_twice_is_no_json(tmp_path: Path) -> None:
     assert codes(write(tmp_path, files | {"meta.json": twice})) == {"json-duplicate-key"}
 
 
+@pytest.mark.attack("large", "too many listed files", "field-invalid")
 def test_more_files_than_allowed_are_refused(tmp_path: Path) -> None:
     files = draft().files()
     document = {"role": "aux", "size_bytes": 0, "digest": "blake3:" + "0" * 64}

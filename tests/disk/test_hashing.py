@@ -106,6 +106,7 @@ def cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "preadv", preadv)
 
 
+@pytest.mark.attack("move", "a file that is cut while it is hashed", "file-unreadable")
 @pytest.mark.usefixtures("cut")
 def test_a_file_that_is_cut_while_it_is_hashed_is_a_finding(path: Path) -> None:
     report = validate(path, Depth.CONTENT)

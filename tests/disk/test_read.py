@@ -169,6 +169,7 @@ def test_an_empty_file_has_an_empty_buffer(path: Path) -> None:
         assert bytes(opened.buffer("aux")) == b""
 
 
+@pytest.mark.attack("move", "a file replaced after it was opened", "what was opened is read on")
 def test_a_file_that_is_replaced_after_it_was_opened_is_not_what_is_read(path: Path) -> None:
     with open_checkpoint(path) as opened:
         before = bytes(opened.buffer(WEIGHTS))

@@ -151,6 +151,9 @@ def test_a_changed_byte_breaks_it(checkpoint: Path, keys: Path, name: str) -> No
         verify(checkpoint, keys / "team.pub")
 
 
+@pytest.mark.attack(
+    "move", "a changed byte, a file more or less behind a signature", "the signature breaks"
+)
 def test_a_file_more_or_less_breaks_it(checkpoint: Path, keys: Path) -> None:
     sign(checkpoint, key=keys / "team.key")
     (checkpoint / "README.md").write_text("more")
@@ -162,6 +165,7 @@ def test_a_file_more_or_less_breaks_it(checkpoint: Path, keys: Path) -> None:
         verify(checkpoint, keys / "team.pub")
 
 
+@pytest.mark.attack("move", "a `meta.json` of one's own behind a signature", "the signature breaks")
 def test_a_meta_json_of_ones_own_is_not_the_signed_one(checkpoint: Path, keys: Path) -> None:
     sign(checkpoint, key=keys / "team.key")
     forged = encode_meta(read_meta(checkpoint).model_copy(update={"epoch": 99}))

@@ -180,6 +180,7 @@ def test_a_source_that_is_not_whole_is_skipped_with_its_reason(
     assert sorted(os.listdir(target)) == sorted(copy.name for copy in done.copied)
 
 
+@pytest.mark.attack("move", "a file longer than it is listed", "not copied at all")
 def test_a_file_longer_than_it_is_listed_is_not_copied_at_all(
     sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_file_longer_than_it_is_listed_is_not_copied_at_all(
     assert not target.exists()
 
 
+@pytest.mark.attack("move", "a file that grows while it is copied", "not followed")
 def test_a_file_that_grows_while_it_is_copied_is_not_followed(
     sources: list[Path], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

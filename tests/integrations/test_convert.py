@@ -182,6 +182,7 @@ def _attacks(marker: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.attack("convert", "a call of a function (`posix.system`, `builtins.eval`, `getattr`)")
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("asked", ["posix.system", "builtins.eval", "builtins.getattr"])
 def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(
@@ -198,6 +199,7 @@ def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(
     assert not (tmp_path / "root").exists()
 
 
+@pytest.mark.attack("convert", "a function that `--allow` names: it becomes inert")
 def test_a_class_that_is_allowed_by_name_is_inert_whatever_it_is(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     value = {"model_state_dict": {"w": torch.ones(1)}, "x": _attacks(marker)["posix.system"]}
@@ -207,6 +209,7 @@ def test_a_class_that_is_allowed_by_name_is_inert_whatever_it_is(tmp_path: Path)
     assert not marker.exists()
 
 
+@pytest.mark.attack("convert", "TorchScript, ONNX, something else")
 def test_what_is_no_file_of_weights_is_refused_with_what_to_do(tmp_path: Path) -> None:
     script = tmp_path / "model.pt"
     with zipfile.ZipFile(script, "w") as archive:
@@ -229,6 +232,7 @@ def test_what_is_no_file_of_weights_is_refused_with_what_to_do(tmp_path: Path) -
     assert not (tmp_path / "root").exists()
 
 
+@pytest.mark.attack("convert", "a file cut short")
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     for zipped in (True, False):
         source = tmp_path / "cut.pt"
@@ -260,6 +264,7 @@ def test_a_directory_of_torch_files_is_searched(tmp_path: Path) -> None:
     assert [path.name for path in sources_in([tmp_path])] == ["a.pth", "b.pt"]
 
 
+@pytest.mark.attack("convert", "a tensor that reaches beyond its storage")
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "expanded.pt"
     torch.save({"w": torch.ones(1).expand(1_000_000)}, source)

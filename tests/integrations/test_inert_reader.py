@@ -73,6 +73,7 @@ _HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.attack("convert", each_of="_HOSTILE")
 @pytest.mark.parametrize("write", [_zipped, _legacy])
 @pytest.mark.parametrize("what", _HOSTILE)
 def test_what_takes_long_or_becomes_large_is_refused_soon(
@@ -146,6 +147,7 @@ class TestArchives:
     def test_a_sound_one_is_read(self, tmp_path: Path) -> None:
         assert _value(self._made(tmp_path / "w.pt", lambda data: data)) == ["dict", [["w", 1]]]
 
+    @pytest.mark.attack("convert", "zip archives that two readers read as two files")
     @pytest.mark.parametrize(
         "change",
         [
@@ -172,6 +174,7 @@ class TestArchives:
             _value(self._made(tmp_path / "w.pt", change))
 
 
+@pytest.mark.attack("convert", "overlapping tensors that multiply the file")
 def test_small_files_do_not_become_large_checkpoints(tmp_path: Path) -> None:
     base = torch.ones(20_000)
     torch.save({f"w.{at}": base[at:] for at in range(50)}, tmp_path / "w.pt")
@@ -181,6 +184,7 @@ def test_small_files_do_not_become_large_checkpoints(tmp_path: Path) -> None:
     convert(tmp_path / "tied.pt", tmp_path / "root")
 
 
+@pytest.mark.attack("convert", "a reader that does not end, or prints without end")
 def test_a_reader_that_takes_too_long_or_says_too_much_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

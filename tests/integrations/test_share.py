@@ -232,6 +232,7 @@ def test_one_that_has_rotted_since_it_was_received_is_received_anew(tmp_path: Pa
         assert validate(again.path, Depth.CONTENT).valid
 
 
+@pytest.mark.attack("move", "a received checkpoint that is not what it says", "never visible")
 def test_a_checkpoint_that_is_not_what_it_says_is_never_visible(tmp_path: Path) -> None:
     for epoch in (1, 2):
         share(_checkpoint(tmp_path / f"{epoch}", epoch), tmp_path / f"out{epoch}", names=())
@@ -251,6 +252,7 @@ def test_a_checkpoint_that_is_not_what_it_says_is_never_visible(tmp_path: Path) 
     assert not (tmp_path / "whole" / second.name / "added.pt").exists()
 
 
+@pytest.mark.attack("move", "a breach behind sound digests", "never visible")
 def test_what_a_digest_cannot_tell_is_seen_before_it_is_visible(tmp_path: Path) -> None:
     """meta.json names the bytes of the file, and tensors.json others."""
     from smartcash_format.spec.digest import digest_of

@@ -390,6 +390,7 @@ def test_keys_that_could_share_a_hash_are_bounded() -> None:
         assert refused(program([dict.fromkeys(numbers), {one_more: 1}])).code == "pickle-bounds"
 
 
+@pytest.mark.attack("large", "the same in tagged forms, nested tuples included", "pickle-bounds")
 @pytest.mark.parametrize("kind", sorted(MAPPINGS | SETS))
 def test_keys_of_tagged_forms_are_counted_with_those_of_dicts(kind: str) -> None:
     numbers = [0.5 + number for number in range(limits.PROGRAM_KEYS)]
@@ -422,6 +423,7 @@ def _worst_integers(bits: int) -> list[int]:
     return way + [key for _, key in sorted(late)][: slots // 3 - 8]
 
 
+@pytest.mark.attack("large", "keys of dicts and members of sets that share a hash", "pickle-bounds")
 def test_what_keys_can_cost_is_bounded() -> None:
     collide = [multiple * (2**61 - 1) for multiple in range(1, 20_000)]
     for value in (dict.fromkeys(collide[:4]), _form("set", collide), _form("dict", collide)):
@@ -437,6 +439,7 @@ def test_what_keys_can_cost_is_bounded() -> None:
     assert refused(many).code == "pickle-bounds"
 
 
+@pytest.mark.attack("large", "a megabyte of empty containers", "pickle-bounds")
 def test_containers_are_bounded_by_what_they_take() -> None:
     empty = PROTO + b"(" + b"}" * limits.PROGRAM_CONTAINERS + b"t."
     assert refused(empty).code == "pickle-bounds"
@@ -458,6 +461,7 @@ def test_a_program_beyond_the_limit_is_not_even_read(monkeypatch: pytest.MonkeyP
     assert code_of(file_of(program("x" * 1_000))) == "pickle-bounds"
 
 
+@pytest.mark.attack("large", "copies of a large dict", "pickle-bounds")
 def test_copies_of_a_large_dict_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     counters = PROTO + b"](" + program(dict.fromkeys(range(100), 1))[2:-1]
     counters += (COUNTER + b"h\x00\x85R") * 50 + b"e."

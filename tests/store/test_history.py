@@ -280,6 +280,9 @@ def test_a_line_that_is_torn_and_one_of_a_newer_version_are_told_apart(tmp_path:
     assert [*history.unread()] == [unknown]
 
 
+@pytest.mark.attack(
+    "large", "a history of millions of torn lines", "counted up to HISTORY_LINES, the last ones"
+)
 def test_millions_of_torn_lines_are_not_all_looked_at(tmp_path: Path) -> None:
     append(tmp_path, [line(1)], ())
     with (tmp_path / layout.HISTORY).open("a") as file:

@@ -121,6 +121,7 @@ def test_unknown_names_of_another_count_are_a_problem() -> None:
     assert codes(fit) == ["optimizer-groups"]
 
 
+@pytest.mark.attack("load", "moments of another shape", "optimizer-state")
 def test_moments_of_another_shape_are_a_problem_with_the_name() -> None:
     state = {0: moments((3, 3))}
     fit = fit_optimizer(stored([["a"]], state=state), live([["a"]]), strict=True)
@@ -136,6 +137,7 @@ def _refs(**places: tuple[str, int, tuple[int, ...]]) -> dict[str, TensorRef]:
     return found
 
 
+@pytest.mark.attack("load", "two moments in one memory", "optimizer-state")
 @pytest.mark.parametrize(
     "second",
     [
@@ -156,6 +158,7 @@ def test_state_that_shares_its_memory_is_a_problem(second: dict[str, TensorRef])
         assert (loose.sources == ((None, None),)) == bool(expected)
 
 
+@pytest.mark.attack("load", "state that no parameter has", "optimizer-state")
 def test_state_of_no_parameter_is_a_problem() -> None:
     state = {0: moments(), 7: moments()}
     fit = fit_optimizer(stored([["a"]], state=state), live([["a"]]), strict=True)

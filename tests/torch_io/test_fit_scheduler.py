@@ -32,6 +32,9 @@ def test_the_state_of_every_torch_scheduler_fits_a_fresh_one(name: str) -> None:
     assert here.state_dict() == saved.state_dict()
 
 
+@pytest.mark.attack(
+    "load", "a scheduler's key that would replace a method or the optimizer", "scheduler-key"
+)
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("key", ["step", "optimizer", "get_lr", "__class__", "state_dict"])
 def test_a_key_that_would_replace_behaviour_is_refused(name: str, key: str) -> None:

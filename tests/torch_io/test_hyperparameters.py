@@ -44,6 +44,7 @@ def test_every_hyperparameter_of_every_torch_optimizer_has_a_rule(name: str) -> 
     assert stepped(name).optimizer.defaults.keys() <= RULES.keys()
 
 
+@pytest.mark.attack("load", "hyperparameters of a wrong type or range", "hyperparameter")
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -144,6 +144,7 @@ def test_a_poisoned_scheduler_changes_nothing(key: str, scene: Scene) -> None:
     scene.assert_untouched(StateMismatchError, strict=False)
 
 
+@pytest.mark.attack("load", "a flipped bit anywhere", "digest-mismatch, or what it breaks first")
 @pytest.mark.parametrize(
     "file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "extra.pt", "tensors.json"]
 )
@@ -220,6 +221,7 @@ class Evil:
         return (os.system, ("touch /tmp/smartcash-format-was-here",))
 
 
+@pytest.mark.attack("load", "a torch file that would run code", "`UnsafeCheckpointError`")
 def test_a_torch_file_that_would_run_code_is_not_opened(scene: Scene) -> None:
     torch.save({"state": {}, "param_groups": [], "x": Evil()}, scene.path / "optimizer.pt")
     handmade.reseal(scene.path)
@@ -308,6 +310,9 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.attack(
+    "load", "an environment variable or a program that turns `weights_only` off", "no difference"
+)
 def test_neither_the_environment_nor_a_replaced_torch_load_opens_the_door(tmp_path: Path) -> None:
     saved = stepped("SGD")
     clean, evil = tmp_path / "clean", tmp_path / "evil"

@@ -119,6 +119,7 @@ def test_an_error_of_the_disk_changes_nothing_also_without_verifying(
     assert_same(snapshot(live.model, live.optimizer), before)
 
 
+@pytest.mark.attack("load", "a file that is written to between hashing and use", "digest-mismatch")
 def test_a_file_that_is_written_to_after_it_was_verified_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +181,11 @@ def test_the_state_of_a_torch_file_is_the_memory_that_was_verified(
     assert_same(result["optimizer_state_dict"], saved.optimizer.state_dict())
 
 
+@pytest.mark.attack(
+    "load",
+    "another optimizer between hashing and use, the time of writing restored",
+    "no difference",
+)
 @pytest.mark.parametrize("kind", ["ext4", "nfs4"])
 def test_an_optimizer_gets_the_memory_that_was_verified(
     path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -205,6 +211,11 @@ def test_the_tensors_of_a_state_dict_are_the_memory_that_was_verified(
     assert_same(dict(result["model_state_dict"]), dict(saved.model.state_dict()))
 
 
+@pytest.mark.attack(
+    "load",
+    "another header, manifest or program while it is parsed than while it is hashed",
+    "digest-mismatch",
+)
 @pytest.mark.parametrize("name", [*NAMES, "tensors.json"])
 def test_what_was_parsed_is_compared_with_what_was_hashed(
     path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -239,6 +250,11 @@ def test_what_was_parsed_is_compared_with_what_was_hashed(
     assert_same(snapshot(live.model, live.optimizer), before)
 
 
+@pytest.mark.attack(
+    "load",
+    "other weights between hashing and use, the time of writing restored, with `signed_by=`",
+    "no difference",
+)
 def test_who_asks_for_a_signature_gets_the_memory_that_was_hashed(
     path: Path, saved: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
