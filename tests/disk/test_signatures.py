@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from smartcash_format.disk import signatures
 from smartcash_format.disk.read import open_checkpoint, read_meta
-from smartcash_format.disk.signatures import require_signed, sign
+from smartcash_format.disk.signatures import SigstoreIdentity, require_signed, sign
 from smartcash_format.disk.signatures import verify_signature as verify
 from smartcash_format.errors import (
     CheckpointExistsError,
@@ -30,6 +32,7 @@ from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: E402
+from model_signing import signing, verifying  # noqa: E402
 
 _PEM = serialization.Encoding.PEM
 _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -240,3 +243,73 @@ def test_a_load_takes_only_what_is_signed(checkpoint: Path, keys: Path) -> None:
         assert load(checkpoint, signed_by=keys / "team.pub")["epoch"] == 1
         with pytest.raises(ValueError, match="needs verify=True"):
             load(checkpoint, signed_by=keys / "team.pub", verify=False)
+
+
+def _stand_in(
+    monkeypatch: pytest.MonkeyPatch, kind: type, name: str, instead: Callable[[Any], Any]
+) -> list[dict[str, Any]]:
+    """Puts offline keys in the place of sigstore, which needs a network; how it was asked for.
+
+    What the real one would not take is an error here too.
+    """
+    real = inspect.signature(getattr(kind, name))
+    asked: list[dict[str, Any]] = []
+
+    def called(self: Any, **options: Any) -> Any:
+        real.bind(self, **options)
+        asked.append(options)
+        return instead(self)
+
+    monkeypatch.setattr(kind, name, called)
+    return asked
+
+
+def test_without_a_key_sigstore_is_asked_to_sign(
+    checkpoint: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _stand_in(
+        monkeypatch,
+        signing.Config,
+        "use_sigstore_signer",
+        lambda config: config.use_elliptic_key_signer(private_key=keys / "team.key"),
+    )
+    sign(checkpoint)
+    assert asked == [{"use_ambient_credentials": True}]
+    verify(checkpoint, keys / "team.pub")
+
+
+def test_an_identity_is_one_that_sigstore_is_asked_for(
+    checkpoint: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _stand_in(
+        monkeypatch,
+        verifying.Config,
+        "use_sigstore_verifier",
+        lambda config: config.use_elliptic_key_verifier(public_key=keys / "team.pub"),
+    )
+    sign(checkpoint, key=keys / "team.key")
+    who = SigstoreIdentity(identity="me@example.org", issuer="https://accounts.example")
+    verify(checkpoint, who)
+    assert asked == [{"identity": "me@example.org", "oidc_issuer": "https://accounts.example"}]
+    (checkpoint / "meta.json").write_bytes(b"{}")
+    with pytest.raises((SignatureError, InvalidCheckpointError)):
+        verify(checkpoint, who)
+
+
+@pytest.mark.parametrize("who", ["signer", "verifier"])
+def test_what_sigstore_raises_is_a_signature_that_does_not_hold(
+    checkpoint: Path, keys: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    def unreachable(config: Any) -> Any:
+        raise ConnectionError("no route to the log")
+
+    kind = signing.Config if who == "signer" else verifying.Config
+    _stand_in(monkeypatch, kind, f"use_sigstore_{who}", unreachable)
+    if who == "signer":
+        with pytest.raises(SignatureError, match=r"was not signed: no route to the log"):
+            sign(checkpoint)
+        assert not signatures.signature_of(checkpoint).exists()
+        return
+    sign(checkpoint, key=keys / "team.key")
+    with pytest.raises(SignatureError, match=r"is not signed as asked .*no route to the log"):
+        verify(checkpoint, SigstoreIdentity(identity="me", issuer="https://accounts.example"))
