@@ -45,8 +45,9 @@ bench: .venv/.installed  ## what the README claims about speed
 	@$(BIN)/python $(PIP) install --group bench
 	@$(BIN)/python benchmarks/run.py
 
-torture: .venv/.installed  ## kill and fail every call, cut the power of ext4 and xfs, rot files, draw thousands of examples: hours
+torture: .venv/.installed  ## kill and fail every call, cut the power of ext4 and xfs, rot files, fuzz, draw thousands of examples: hours
 	@scripts/install_torture.sh
+	$(BIN)/python $(PIP) install --group fuzz || echo 'without atheris: nothing is fuzzed by coverage'
 	$(BIN)/python -m smartcash_format.testing --full
 	$(BIN)/python -m pytest -n 2 -m 'torture or hypothesis' --hypothesis-profile explore
 
