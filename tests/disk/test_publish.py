@@ -344,7 +344,11 @@ def test_directories_made_for_a_root_are_synced_in_their_parents(
     synced: list[Path] = []
     monkeypatch.setattr(durable, "sync_directory", synced.append)
     durable.make_root(tmp_path / "a" / "b")
-    assert synced == [tmp_path, tmp_path / "a"]
+    # Nothing was in it: whoever made it may not have come so far.
+    assert synced == [tmp_path.parent, tmp_path, tmp_path / "a"]
+    synced.clear()
+    durable.make_root(tmp_path / "c")
+    assert synced == [tmp_path]
 
 
 def test_a_removed_checkpoint_is_gone_and_its_bytes_are_counted(tmp_path: Path) -> None:

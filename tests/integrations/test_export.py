@@ -141,11 +141,13 @@ def test_a_full_disk_leaves_nothing_and_the_systems_errno(
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other").touch()
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(CheckpointWriteError) as failed:
         export(checkpoint, tmp_path / "out" / "model", to=to)
     assert failed.value.errno == errno.ENOSPC
-    assert os.listdir(tmp_path / "out") == []
+    assert os.listdir(tmp_path / "out") == ["other"]
 
 
 def test_what_torch_makes_of_a_full_disk_is_the_systems_error(

@@ -552,8 +552,7 @@ def test_neither_the_environment_nor_a_replaced_torch_load_changes_the_proof(
 
         torch.load = unsafe
         torch.save = unsafe
-        from tests.torch_io.same import assert_same
-from tests.torch_io.saving import saved
+        from tests.torch_io.saving import saved
         model = torch.nn.Linear(1, 1)
         saved(Path({str(tmp_path)!r}), model, optimizer=torch.optim.Adam(model.parameters()))
         print("saved")
