@@ -57,6 +57,7 @@ class Constant:
 
     data: bytes
     copies: ClassVar[bool] = False
+    address: ClassVar[int] = 0
 
     def read(self) -> bytes:
         return self.data

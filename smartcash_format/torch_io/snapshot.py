@@ -27,22 +27,31 @@ from smartcash_format.torch_io.dtypes import bytes_of
 # So that a view of any dtype is aligned.
 _ALIGNMENT: Final = 64
 # Smaller pieces are copied at once; the others are left to threads, so many bytes at a time.
-_LARGE_BYTES: Final = 1 << 18
+_LARGE_BYTES: Final = 1 << 15
 _STRETCH_BYTES: Final = 8 << 20
 # More threads gain nothing: the memory is the limit. The caller is one of them.
 _THREADS: Final = 4
+
+_memmove: Final = ctypes.memmove
 
 # Where to, from where, how many bytes.
 _Stretch = tuple[int, int, int]
 
 
 class _Copied(NamedTuple):
-    """A file's pieces with bytes of the copy, and where each of these bytes lie."""
+    """A file's pieces with bytes of the copy, and where each of these bytes lie.
+
+    By their places: `constants` are the pieces that are not copied, `small` and `large` the others
+    that have a byte.
+    """
 
     layout: object
     pieces: Sequence[Piece]
     targets: Sequence[memoryview]
     addresses: Sequence[int]
+    constants: Sequence[int]
+    small: Sequence[int]
+    large: Sequence[int]
 
 
 class Buffers:
@@ -79,18 +88,28 @@ class Buffers:
 
 def _laid_out(plan: Plan, memory: torch.Tensor) -> _Copied:
     view, address = bytes_of(memory), memory.data_ptr()
-    pieces, targets, addresses, at = [], [], [], 0
-    for piece in plan.pieces:
+    pieces: list[Piece] = []
+    targets: list[memoryview] = []
+    addresses: list[int] = []
+    constants: list[int] = []
+    small: list[int] = []
+    large: list[int] = []
+    at = 0
+    for number, piece in enumerate(plan.pieces):
         target = view[at : at + piece.size_bytes]
         targets.append(target)
         addresses.append(address + at)
-        if not isinstance(piece.source, Constant):
+        if isinstance(piece.source, Constant):
+            constants.append(number)
+        else:
+            if piece.size_bytes:
+                (small if piece.size_bytes < _LARGE_BYTES else large).append(number)
             read = partial(_same, target)
             copied = piece.source._replace(read=read, copies=False, address=address + at)
             piece = piece._replace(source=copied)
             at = -(-(at + piece.size_bytes) // _ALIGNMENT) * _ALIGNMENT
         pieces.append(piece)
-    return _Copied(plan.layout, pieces, targets, addresses)
+    return _Copied(plan.layout, pieces, targets, addresses, constants, small, large)
 
 
 def _same(data: memoryview) -> memoryview:
@@ -128,20 +147,19 @@ class Copier:
         plan = part.plan()
         room = self._buffers.room_for(plan)
         self._alive.append(plan)
-        pieces = list(room.pieces)
-        move, small = ctypes.memmove, _LARGE_BYTES
-        # A training waits for each of these thousands of rounds.
-        for number, piece in enumerate(plan.pieces):
-            _, _, size_bytes, source, _ = piece
-            if isinstance(source, Constant):
-                pieces[number] = piece
-            elif source.address and size_bytes < small:
-                move(room.addresses[number], source.address, size_bytes)
-            elif size_bytes:
-                self._copy(piece, room.targets[number], room.addresses[number])
+        given, pieces = plan.pieces, list(room.pieces)
+        for number in room.constants:
+            pieces[number] = given[number]
+        for number in room.large:
+            self._copy_large(given[number], room.targets[number], room.addresses[number])
         self._hand_over()
+        self._copy_small(
+            [given[number] for number in room.small],
+            [room.targets[number] for number in room.small],
+            [room.addresses[number] for number in room.small],
+        )
         if plan.tensors:
-            for piece, copied in zip(plan.pieces, pieces, strict=True):
+            for piece, copied in zip(given, pieces, strict=True):
                 if isinstance(copied.source, TensorSource):
                     self._tensors[id(piece.source)] = copied.source
         return replace(plan, pieces=pieces)
@@ -160,19 +178,30 @@ class Copier:
             ),
         )
 
-    def _copy(self, piece: Piece, target: memoryview, address: int) -> None:
-        size_bytes, source = piece.size_bytes, piece.source
-        begin = 0 if isinstance(source, Constant) else source.address
+    def _copy_small(
+        self, pieces: Sequence[Piece], targets: Sequence[memoryview], addresses: Sequence[int]
+    ) -> None:
+        # Plain loops, because a training waits for their thousands of rounds.
+        begins = [piece.source.address for piece in pieces]
+        if all(begins):
+            for to, begin, piece in zip(addresses, begins, pieces, strict=True):
+                _memmove(to, begin, piece[2])
+            return
+        for piece, target in zip(pieces, targets, strict=True):
+            target[:] = read_piece(piece)
+
+    def _copy_large(self, piece: Piece, target: memoryview, address: int) -> None:
+        begin = piece.source.address
         if not begin:
             data = read_piece(piece)
             # A copy is not kept: one at a time is enough.
-            if size_bytes < _LARGE_BYTES or source.copies:
+            if piece.source.copies:
                 target[:] = data
                 return
             begin = _address(data)
             self._alive.append(data)
-        for at in range(0, size_bytes, _STRETCH_BYTES):
-            count = min(_STRETCH_BYTES, size_bytes - at)
+        for at in range(0, piece.size_bytes, _STRETCH_BYTES):
+            count = min(_STRETCH_BYTES, piece.size_bytes - at)
             self._waiting.append((address + at, begin + at, count))
             self._waiting_bytes += count
             if self._waiting_bytes >= _STRETCH_BYTES:
@@ -197,7 +226,7 @@ class Copier:
 def _move(stretches: Sequence[_Stretch]) -> None:
     for target, begin, count in stretches:
         # A slice assignment would hold the other threads up.
-        ctypes.memmove(target, begin, count)
+        _memmove(target, begin, count)
 
 
 def _address(data: memoryview) -> int:

@@ -55,7 +55,7 @@ _CONVERTED: Final = """
 ## In files of others that `convert` reads
 
 Refused with `UnsafeCheckpointError` or `UnsavableStateError`, by a process that imports nothing;
-what could take long is refused within a second.
+what could take long is refused soon.
 
 | attack | test |
 |---|---|
