@@ -51,6 +51,8 @@ def own_memory(value: torch.Tensor) -> tuple[int, torch.UntypedStorage] | None:
         or not value.is_contiguous()
         or value.is_conj()
         or value.is_neg()
+        # Of a storage that was cut to this size the rest is gone.
+        or value.storage_offset()
     ):
         return None
     try:

@@ -188,3 +188,23 @@ def test_a_state_with_another_layout_is_not_told_by_its_floats() -> None:
     assert other is not None
     assert one.floats == other.floats
     assert one.tokens != other.tokens
+
+
+def _cut_off(tensor: torch.Tensor) -> torch.Tensor:
+    """Such a tensor behind the end of its own memory, which has its size."""
+    cut = torch.zeros(2 * tensor.numel())[tensor.numel() :].view(tensor.shape)
+    cut.untyped_storage().resize_(tensor.nbytes)
+    return cut
+
+
+def test_freed_memory_of_the_right_size_is_refused(tmp_path: Path) -> None:
+    training, recall = Training(), Recall()
+    saved(tmp_path / "0", training, recall=recall)
+    moments = training.optimizer.state[training.model[2].weight]
+    whole, moments["exp_avg"] = moments["exp_avg"], _cut_off(moments["exp_avg"])
+    with pytest.raises(UnsavableStateError, match=r"exp_avg.*freed"):
+        saved(tmp_path / "1", training, recall=recall)
+    moments["exp_avg"] = whole
+    training.model[2].weight.data = _cut_off(whole)
+    with pytest.raises(UnsavableStateError, match=r"2\.weight has freed"):
+        saved(tmp_path / "2", training, recall=recall)
