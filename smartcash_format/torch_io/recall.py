@@ -73,7 +73,8 @@ def _trace(value: Any, trace: Trace, seen: dict[int, int]) -> bool:
     if kind is torch.Tensor:
         if value.dtype not in CLASSIC or (memory := own_memory(value)) is None:
             return False
-        tokens += (value.dtype, value.shape)
+        # An axis of one element may have any stride, and the program has what it has.
+        tokens += (value.dtype, value.shape, value.stride())
         memories.append(memory)
     elif kind is float:
         tokens.append(float)

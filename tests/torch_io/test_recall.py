@@ -19,7 +19,7 @@ from smartcash_format.spec.problems import Depth
 from smartcash_format.torch_io.recall import Recall, trace_state
 from smartcash_format.torch_io.save import prepare, publish
 from smartcash_format.torch_io.snapshot import Buffers
-from tests.torch_io.saving import facts
+from tests.torch_io.saving import facts, state
 
 pytestmark = pytest.mark.torch
 
@@ -83,13 +83,13 @@ def _frozen(training: Training) -> None:
 
 
 def _halved(training: Training) -> None:
-    for state in training.optimizer.state.values():
-        state["exp_avg"] = state["exp_avg"].to(torch.bfloat16)
+    for moments in training.optimizer.state.values():
+        moments["exp_avg"] = moments["exp_avg"].to(torch.bfloat16)
 
 
 def _transposed(training: Training) -> None:
-    state = training.optimizer.state[training.model[0].weight]
-    state["exp_avg"] = state["exp_avg"].t().contiguous().t()
+    moments = training.optimizer.state[training.model[0].weight]
+    moments["exp_avg"] = moments["exp_avg"].t().contiguous().t()
 
 
 def _in_one_memory(training: Training) -> None:
@@ -161,10 +161,10 @@ def test_nothing_live_is_held(tmp_path: Path) -> None:
     training, recall = Training(), Recall()
     saved(tmp_path / "0", training, recall=recall)
     saved(tmp_path / "1", training, recall=recall)
-    state = training.optimizer.state.values()
+    moments = training.optimizer.state.values()
     gone = [weakref.ref(t.untyped_storage()) for t in training.model.state_dict().values()]
-    gone += [weakref.ref(tensor) for entries in state for tensor in entries.values()]
-    del training, state
+    gone += [weakref.ref(tensor) for entries in moments for tensor in entries.values()]
+    del training, moments
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
 
@@ -188,6 +188,20 @@ def test_a_state_with_another_layout_is_not_told_by_its_floats() -> None:
     assert other is not None
     assert one.floats == other.floats
     assert one.tokens != other.tokens
+
+
+def test_the_strides_of_an_axis_of_one_element_are_those_of_today(tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 4, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.rand(2, 3, 2, 2)).sum().backward()
+    optimizer.step()
+    recall = Recall()
+    for number, strides in enumerate([(3, 1, 1, 1), (3, 1, 3, 3)]):
+        moments = optimizer.state[model.weight]
+        moments["exp_avg"] = torch.empty_strided((4, 3, 1, 1), strides).zero_()
+        path = tmp_path / str(number)
+        publish(prepare(path, facts(), model=model, optimizer=optimizer, recall=recall))
+        assert state(path, "optimizer.pt")["state"][0]["exp_avg"].stride() == strides
 
 
 def _cut_off(tensor: torch.Tensor) -> torch.Tensor:
