@@ -28,7 +28,7 @@ from smartcash_format.disk.parts import (
 from smartcash_format.torch_io.dtypes import bytes_at
 from smartcash_format.torch_io.plain_tensor import own_memory
 from smartcash_format.torch_io.program import Program
-from smartcash_format.torch_io.state import CLASSIC
+from smartcash_format.torch_io.state import CLASSIC, DEPTH
 
 _SCALARS: Final = frozenset({int, bool, str, type(None)})
 _KEYS: Final = frozenset({int, str})
@@ -52,7 +52,7 @@ def trace_state(value: object) -> Trace | None:
     None for any other, and where two tensors have one memory.
     """
     trace = Trace([], [], [])
-    return trace if _trace(value, trace, {}) and _is_each_apart(trace) else None
+    return trace if _trace(value, trace, {}, 1) and _is_each_apart(trace) else None
 
 
 def trace_tensors(entries: Mapping[str, Any]) -> Trace | None:
@@ -67,7 +67,7 @@ def trace_tensors(entries: Mapping[str, Any]) -> Trace | None:
     return trace if _is_each_apart(trace) else None
 
 
-def _trace(value: Any, trace: Trace, seen: dict[int, int]) -> bool:
+def _trace(value: Any, trace: Trace, seen: dict[int, int], depth: int) -> bool:
     kind = type(value)
     tokens, memories, floats = trace
     if kind is torch.Tensor:
@@ -84,6 +84,8 @@ def _trace(value: Any, trace: Trace, seen: dict[int, int]) -> bool:
     elif (place := seen.get(id(value))) is not None:
         # What stands in two places is written once.
         tokens += (Trace, place)
+    elif depth > DEPTH:
+        return False
     elif kind is dict:
         seen[id(value)] = len(seen)
         tokens += (dict, len(value))
@@ -91,12 +93,12 @@ def _trace(value: Any, trace: Trace, seen: dict[int, int]) -> bool:
             if type(key) not in _KEYS:
                 return False
             tokens += (type(key), key)
-            if not _trace(item, trace, seen):
+            if not _trace(item, trace, seen, depth + 1):
                 return False
     elif kind is list or kind is tuple:
         seen[id(value)] = len(seen)
         tokens += (kind, len(value))
-        return all(_trace(item, trace, seen) for item in value)
+        return all(_trace(item, trace, seen, depth + 1) for item in value)
     else:
         return False
     return True

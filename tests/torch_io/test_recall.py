@@ -190,6 +190,15 @@ def test_a_state_with_another_layout_is_not_told_by_its_floats() -> None:
     assert one.tokens != other.tokens
 
 
+def test_a_state_that_nests_too_deep_is_refused_by_its_place(tmp_path: Path) -> None:
+    training, deep = Training(), list[Any]()
+    for _ in range(10_000):
+        deep = [deep]
+    training.optimizer.param_groups[0]["deep"] = deep
+    with pytest.raises(UnsavableStateError, match=r"deep.* nests deeper than 60 levels"):
+        saved(tmp_path / "0", training, recall=Recall())
+
+
 def test_the_strides_of_an_axis_of_one_element_are_those_of_today(tmp_path: Path) -> None:
     model = nn.Conv2d(3, 4, 1)
     optimizer = torch.optim.AdamW(model.parameters())
