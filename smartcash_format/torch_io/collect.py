@@ -20,7 +20,9 @@ from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
+from smartcash_format.torch_io.hyperparameters import number
 from smartcash_format.torch_io.optimizer_form import read_stored
+from smartcash_format.torch_io.optimizer_state import DECISIVE
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
@@ -255,7 +257,7 @@ class _Archives:
         """The state of the optimizer, which a load into this very one would take."""
         file, where = layout.OPTIMIZER, MAIN_OPTIMIZER
         trace = None if self._recall is None else trace_state(state)
-        key = type(optimizer), names, _shapes(optimizer)
+        key = type(optimizer), names, _decisive(optimizer)
         again = None
         if self._recall is not None and trace is not None:
             again = self._recall.state(file, trace, key)
@@ -290,11 +292,17 @@ class _Archives:
         return plan
 
 
-def _shapes(optimizer: object) -> list[tuple[torch.Size, bool]]:
-    """What of an optimizer's parameters decides what their entries may be."""
+def _decisive(optimizer: object) -> object:
+    """What of an optimizer decides what the entries of its parameters may be and have to be."""
     if not isinstance(optimizer, torch.optim.Optimizer):
-        return []
-    return [(p.shape, p.is_complex()) for group in optimizer.param_groups for p in group["params"]]
+        return None
+    return [
+        (
+            [(p.shape, p.is_complex()) for p in group["params"]],
+            [number(group.get(name)) == 0 for name in DECISIVE],
+        )
+        for group in optimizer.param_groups
+    ]
 
 
 def _extra_state(

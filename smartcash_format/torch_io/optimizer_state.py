@@ -105,6 +105,17 @@ TABLE: Final[Mapping[str, Mapping[str, Entry]]] = {
     "SGD": {"momentum_buffer": Entry(form=Form.BUFFER, needed=False)},
     "SparseAdam": _ADAM_LIKE,
 }
+# The hyperparameters that have to be set for an entry to be needed.
+DECISIVE: Final = tuple(
+    sorted(
+        {
+            entry.needed
+            for entries in TABLE.values()
+            for entry in entries.values()
+            if isinstance(entry.needed, str)
+        }
+    )
+)
 # What keeps one state for all parameters, under the first of them, in the order of the parameters.
 FLAT_OPTIMIZERS: Final = frozenset({"LBFGS"})
 

@@ -157,6 +157,20 @@ def test_values_of_groups_are_looked_at_in_every_save(tmp_path: Path) -> None:
         saved(tmp_path / "1", training, recall=recall)
 
 
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_a_hyperparameter_that_is_set_later_asks_for_its_entry(
+    tmp_path: Path, kind: Callable[[float], Any]
+) -> None:
+    training, recall = Training(), Recall()
+    training.optimizer = torch.optim.RMSprop(training.model.parameters(), momentum=0.0)
+    training.optimizer.param_groups[0]["momentum"] = kind(0.0)
+    training.step()
+    saved(tmp_path / "0", training, recall=recall)
+    training.optimizer.param_groups[0]["momentum"] = kind(0.9)
+    with pytest.raises(UnsavableStateError, match="lacks the entry 'momentum_buffer'"):
+        saved(tmp_path / "1", training, recall=recall)
+
+
 def test_nothing_live_is_held(tmp_path: Path) -> None:
     training, recall = Training(), Recall()
     saved(tmp_path / "0", training, recall=recall)
