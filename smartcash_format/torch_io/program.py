@@ -23,6 +23,8 @@ _ORDERED_DICT: Final = "collections\nOrderedDict"
 _COUNTER: Final = "collections\nCounter"
 # What one APPENDS or SETITEMS takes, as in every other pickler.
 _BATCH: Final = 1_000
+# The words of every tensor: one of a user's that is the same object is written with them.
+STORAGE, CPU = WORDS = "storage", "cpu"
 _SINGLES: Final = {None: b"N", True: b"\x88", False: b"\x89"}
 _TUPLES: Final = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
 _BYTE, _SHORT, _INT = struct.Struct("<B"), struct.Struct("<H"), struct.Struct("<i")
@@ -184,10 +186,10 @@ class _Writer:
         if self._like_others(placed):
             return
         self._out.append(b"((")
-        self._text("storage")
+        self._text(STORAGE)
         self._name(f"torch\n{placed.storage_type}")
         self._text(placed.key)
-        self._text("cpu")
+        self._text(CPU)
         self._out.append(_integer(placed.elements) + b"t" + self._number() + b"QK\0")
         self._tuple(placed.shape)
         self._tuple(placed.strides)
@@ -222,7 +224,7 @@ class _Writer:
         """The opcodes of such a tensor's arguments, with %b for the key and each memo's number, and
         how many of these there are; None before what they fetch is known.
         """
-        word, location = self._memo.get(id("storage")), self._memo.get(id("cpu"))
+        word, location = self._memo.get(id(STORAGE)), self._memo.get(id(CPU))
         kind = self._named.get(f"torch\n{placed.storage_type}")
         hooks = self._named.get(_ORDERED_DICT)
         if word is None or location is None or kind is None or hooks is None:

@@ -27,11 +27,10 @@ from smartcash_format.disk.parts import (
 )
 from smartcash_format.torch_io.dtypes import bytes_at
 from smartcash_format.torch_io.plain_tensor import own_memory
-from smartcash_format.torch_io.program import Program
+from smartcash_format.torch_io.program import WORDS, Program
 from smartcash_format.torch_io.state import CLASSIC, DEPTH
 
-_SCALARS: Final = frozenset({int, bool, str, type(None)})
-_KEYS: Final = frozenset({int, str})
+_SCALARS: Final = frozenset({int, bool, type(None)})
 _NOTHING: Final = Constant(data=b"")
 
 
@@ -52,7 +51,8 @@ def trace_state(value: object) -> Trace | None:
     None for any other, and where two tensors have one memory.
     """
     trace = Trace([], [], [])
-    return trace if _trace(value, trace, {}, 1) and _is_each_apart(trace) else None
+    seen = {id(word): place for place, word in enumerate(WORDS)}
+    return trace if _trace(value, trace, seen, 1) and _is_each_apart(trace) else None
 
 
 def trace_tensors(entries: Mapping[str, Any]) -> Trace | None:
@@ -81,6 +81,9 @@ def _trace(value: Any, trace: Trace, seen: dict[int, int], depth: int) -> bool:
         floats.append(value)
     elif kind in _SCALARS:
         tokens += (kind, value)
+    elif kind is str:
+        # Texts that are one object are written once, those that are only alike are not.
+        tokens += (str, value, seen.setdefault(id(value), len(seen)))
     elif (place := seen.get(id(value))) is not None:
         # What stands in two places is written once.
         tokens += (Trace, place)
@@ -90,9 +93,12 @@ def _trace(value: Any, trace: Trace, seen: dict[int, int], depth: int) -> bool:
         seen[id(value)] = len(seen)
         tokens += (dict, len(value))
         for key, item in value.items():
-            if type(key) not in _KEYS:
+            if type(key) is str:
+                tokens += (str, key, seen.setdefault(id(key), len(seen)))
+            elif type(key) is int:
+                tokens += (int, key)
+            else:
                 return False
-            tokens += (type(key), key)
             if not _trace(item, trace, seen, depth + 1):
                 return False
     elif kind is list or kind is tuple:

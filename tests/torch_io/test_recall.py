@@ -16,6 +16,7 @@ from torch import nn
 from smartcash_format.disk.observe import validate
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec.problems import Depth
+from smartcash_format.torch_io.program import CPU
 from smartcash_format.torch_io.recall import Recall, trace_state
 from smartcash_format.torch_io.save import prepare, publish
 from smartcash_format.torch_io.snapshot import Buffers
@@ -30,7 +31,11 @@ class Training:
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(300, 400), nn.BatchNorm1d(400), nn.Linear(400, 2))
-        groups = [{"params": child.parameters(), "lr": 0.1} for child in self.model]
+        alike = "".join(["c", "pu"])
+        groups: list[dict[str, Any]] = [
+            {"params": child.parameters(), "lr": 0.1, "text": f"{0.1} times", "device": alike}
+            for child in self.model
+        ]
         self.optimizer: Any = torch.optim.AdamW(groups, betas=(0.8, 0.9))
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
         self.step()
@@ -92,6 +97,19 @@ def _transposed(training: Training) -> None:
     moments["exp_avg"] = moments["exp_avg"].t().contiguous().t()
 
 
+def _one_text(training: Training) -> None:
+    """The groups have one text, where they had two that are alike."""
+    text = training.optimizer.param_groups[0]["text"]
+    for group in training.optimizer.param_groups:
+        group["text"] = text
+
+
+def _the_word(training: Training) -> None:
+    """A text is the word of the program itself, where it was only like it."""
+    for group in training.optimizer.param_groups:
+        group["device"] = CPU
+
+
 def _in_one_memory(training: Training) -> None:
     whole = torch.rand(2 * 400)
     training.model[1].weight.data, training.model[1].bias.data = whole[:400], whole[400:]
@@ -117,7 +135,7 @@ def _rearranged(training: Training) -> None:
 
 CHANGES = [
     Training.step, _more_betas, _frozen, _halved, _transposed, _in_one_memory, _tied, _replaced,
-    _widened, _rearranged, lambda _: None,
+    _widened, _rearranged, _one_text, _the_word, lambda _: None,
 ]  # fmt: skip
 
 
