@@ -49,7 +49,8 @@ class _Storages:
         size_bytes = value.nbytes
         strides = value.stride()
         if is_plain_memory(value):
-            read, copies = partial(bytes_of, value), False
+            # Of today: data that is replaced meanwhile may have gaps, or lie on top of itself.
+            read, copies = partial(bytes_of, value.detach()), False
         elif _is_dense(value):
             read, copies = partial(_memory_of, value), not value.is_cpu
         else:

@@ -245,6 +245,17 @@ def test_the_strides_of_an_axis_of_one_element_are_those_of_today(tmp_path: Path
         assert state(path, "optimizer.pt")["state"][0]["exp_avg"].stride() == strides
 
 
+def test_data_that_is_replaced_during_a_save_is_not_read(tmp_path: Path) -> None:
+    training = Training()
+    value = training.optimizer.state[training.model[0].weight]["exp_avg"]
+    before = value.clone()
+    prepared = prepare(tmp_path / "0", facts(), model=training.model, optimizer=training.optimizer)
+    # Of the same size, in a memory of four bytes.
+    value.data = torch.zeros(1).expand(value.shape)
+    publish(prepared)
+    assert torch.equal(state(tmp_path / "0", "optimizer.pt")["state"][0]["exp_avg"], before)
+
+
 def _cut_off(tensor: torch.Tensor) -> torch.Tensor:
     """Such a tensor behind the end of its own memory, which has its size."""
     cut = torch.zeros(2 * tensor.numel())[tensor.numel() :].view(tensor.shape)
