@@ -147,11 +147,14 @@ class Worker:
             self._queue.append(batch)
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Returns when all that was handed over is done, or the worker has failed."""
+    def end(self) -> None:
+        """Nothing more will be handed over."""
         with self._changed:
             self._queue.append(None)
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Returns when all that was handed over is done, or the worker has failed."""
         self._thread.join()
 
     def check(self) -> None:

@@ -164,8 +164,11 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
             batch.release()
             meter.add(sum(piece.size_bytes for piece in pieces))
     finally:
+        # All of them first: an interrupt while one is waited for leaves none behind.
         for worker in workers:
-            worker.stop()
+            worker.end()
+        for worker in workers:
+            worker.join()
     for worker in workers:
         worker.check()
     written = WrittenFile(

@@ -159,8 +159,11 @@ class CheckpointSaver(CheckpointLoader):
                 config=described.config,
                 notes=described.notes,
             )
-            buffers = None if blocking else self._buffers or Buffers()
-            self._recall = self._recall or Recall()
+            # Taken away meanwhile: a state_dict() of the user's may save as well.
+            recall, self._recall = self._recall or Recall(), None
+            buffers = None
+            if not blocking:
+                buffers, self._buffers = self._buffers or Buffers(), None
             prepared = prepare(
                 self._root / facts.directory_name,
                 facts,
@@ -172,9 +175,10 @@ class CheckpointSaver(CheckpointLoader):
                 max_shard_bytes=self._max_shard_bytes,
                 buffers=buffers,
                 increment=self._increment(listing) if self._incremental else None,
-                recall=self._recall,
+                recall=recall,
             )
-            self._buffers = buffers or self._buffers
+            self._background.finish()
+            self._recall, self._buffers = recall, buffers or self._buffers
             warnings = described.warnings
             if blocking:
                 result = self._publish(prepared, warnings, started)

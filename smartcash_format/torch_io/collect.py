@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from smartcash_format.disk.parts import ArchivePart, Part, Plan, plan_of
 from smartcash_format.errors import UnsavableStateError
@@ -24,6 +25,7 @@ from smartcash_format.torch_io.hyperparameters import number
 from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizer_state import DECISIVE
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
+from smartcash_format.torch_io.plain_tensor import plain_tensor
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
 from smartcash_format.torch_io.recall import Recall, trace_state, trace_tensors
@@ -32,6 +34,7 @@ from smartcash_format.torch_io.shards import check_count, weights_parts
 from smartcash_format.torch_io.state import encode
 from smartcash_format.torch_io.weights import (
     LiveState,
+    Named,
     WeightSetSource,
     live_state,
     weight_set,
@@ -92,6 +95,8 @@ def collect(
     objects = {name: state_of(value, f"extra[{name!r}]") for name, value in others.items()}
     states = {name: live_state(module, where=name) for name, module in live.items()}
     named = {name: state.named for name, state in states.items()}
+    for name, parameters in named.items():
+        _refuse_lazy(name, parameters)
     groups: dict[str, GroupNames] = {}
     record: OptimizerRecord | None = None
     warnings: tuple[str, ...] = ()
@@ -111,6 +116,8 @@ def collect(
         found, plans = _weights(name, module, states[name], max_shard_bytes, recall)
         sets.append(found)
         weights += map(take, plans)
+    if recall is not None:
+        recall.keep(live.keys())
     rest = _extra_state(sets, objects, rng)
     if rest:
         archives.add(layout.EXTRA, rest, "extra")
@@ -178,6 +185,13 @@ def _check_optimizer(optimizer: object, state: object, names: GroupNames, where:
             kind=type(optimizer).__name__,
             hint="a load would refuse it; put it right, or save with optimizer=None",
         )
+
+
+def _refuse_lazy(weight_set: str, named: Named) -> None:
+    """Before anything asks a parameter for its shape."""
+    for name, parameter in named:
+        if is_lazy(parameter):
+            plain_tensor(parameter, f"{weight_set}: {name}")
 
 
 def _weights(

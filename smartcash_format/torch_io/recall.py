@@ -11,7 +11,7 @@ Nothing here holds a tensor or another live object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -136,6 +136,10 @@ class Recall:
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
         self._weights: dict[str, _Weights] = {}
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forgets the weight sets of other names: a training may give each save its own."""
+        self._weights = {name: self._weights[name] for name in names if name in self._weights}
 
     def state(self, file: str, trace: Trace, key: object) -> tuple[Program, Plan] | None:
         """The program and the plan of a torch file, filled with what is live now.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from smartcash_format import load_tensors
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.write import write_parts
 from smartcash_format.errors import UnsavableStateError
@@ -261,3 +262,27 @@ def test_keep_is_applied_after_each_save_and_never_to_what_was_just_saved(tmp_pa
     nothing.save_checkpoint(**live.live(), epoch=6, blocking=False)
     nothing.close()
     assert [entry.epoch for entry in nothing.list_checkpoints()] == [6]
+
+
+def test_a_save_in_the_background_out_of_a_state_dict_has_memory_of_its_own(
+    tmp_path: Path,
+) -> None:
+    ours, _ = manager(tmp_path)
+    inner = torch.nn.Linear(300, 300)
+    begun: list[Any] = []
+
+    class Saving:
+        def state_dict(self) -> dict[str, Any]:
+            if not begun:
+                begun.append(ours.save_checkpoint(inner, epoch=1, blocking=False))
+            return {"a": 1}
+
+    ours.save_checkpoint(torch.nn.Linear(300, 300), epoch=0, blocking=False)
+    ours.save_checkpoint(
+        torch.nn.Linear(300, 300), epoch=2, extra={"saving": Saving()}, blocking=False
+    )
+    ours.close()
+    listing = ours.list_checkpoints()
+    assert sorted(entry.epoch for entry in listing) == [0, 1, 2]
+    assert all(validate(entry.path, Depth.CONTENT).valid for entry in listing)
+    assert torch.equal(load_tensors(begun[0]["path"])["weight"], inner.weight)

@@ -274,3 +274,15 @@ def test_freed_memory_of_the_right_size_is_refused(tmp_path: Path) -> None:
     training.model[2].weight.data = _cut_off(whole)
     with pytest.raises(UnsavableStateError, match=r"2\.weight has freed"):
         saved(tmp_path / "2", training, recall=recall)
+
+
+def test_layouts_of_names_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    recall = Recall()
+    for number in range(4):
+        extra = {f"ema_{number}": nn.Linear(2, 2)}
+        publish(
+            prepare(
+                tmp_path / str(number), facts(), model=nn.Linear(2, 2), extra=extra, recall=recall
+            )
+        )
+    assert sorted(recall._weights) == ["ema_3", "model"]

@@ -672,3 +672,10 @@ def test_a_tensor_of_one_element_with_any_stride_is_stored() -> None:
     assert odd.stride() == (7, 9)
     form = encode({"x": odd}, "extra")["x"]
     assert bytes(form["data"].tolist()) == b"\x01\x02"
+
+
+def test_a_lazy_module_is_refused_beside_its_optimizer_too(tmp_path: Path) -> None:
+    lazy = nn.LazyLinear(2)
+    optimizer = torch.optim.SGD(lazy.parameters(), momentum=0.9)
+    with pytest.raises(UnsavableStateError, match=r"model: weight has no shape yet"):
+        save(tmp_path / "one", facts(), model=lazy, optimizer=optimizer)
