@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -129,6 +130,7 @@ class CheckpointSaver(CheckpointLoader):
         extra state could not be loaded again; CheckpointWriteError when the system refuses, with
         every earlier checkpoint untouched.
         """
+        from smartcash_format.torch_io.collector import collector_paused
         from smartcash_format.torch_io.recall import Recall
         from smartcash_format.torch_io.save import Facts, is_writer, prepare
         from smartcash_format.torch_io.snapshot import Buffers
@@ -137,7 +139,9 @@ class CheckpointSaver(CheckpointLoader):
             return SaveResult(path=None, type="skipped")
         number = choosing.whole_epoch(epoch)
         started = time.perf_counter()
-        with self._saving:
+        # In one piece: a collection between its halves would look at all that it is about to drop.
+        quiet = collector_paused() if blocking else nullcontext()
+        with self._saving, quiet:
             self._background.finish()
             described = choosing.describe(
                 config, metrics, notes, backbone=backbone, dataset=dataset, tags=tags

@@ -108,17 +108,18 @@ def save(
     progress: Progress | None = None,
 ) -> Saved:
     """The live objects as a published checkpoint at `final`; raises as `prepare` and `publish`."""
-    prepared = prepare(
-        final,
-        facts,
-        model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        extra=extra,
-        rng=rng,
-        max_shard_bytes=max_shard_bytes,
-    )
-    return publish(prepared, progress=progress)
+    with collector_paused():
+        prepared = prepare(
+            final,
+            facts,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            extra=extra,
+            rng=rng,
+            max_shard_bytes=max_shard_bytes,
+        )
+        return publish(prepared, progress=progress)
 
 
 def prepare(

@@ -4,11 +4,17 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from smartcash_format import CheckpointManager
 from smartcash_format.torch_io import collector
+from smartcash_format.torch_io import save as saving
 from smartcash_format.torch_io.collector import collector_paused
+from tests.torch_io.saving import facts
 
 pytestmark = pytest.mark.torch
 
@@ -90,4 +96,26 @@ def test_a_child_forked_inside_collects(locked: bool) -> None:
             collector._lock.release()
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
+    assert gc.isenabled()
+
+
+def test_a_save_that_is_waited_for_is_one_quiet_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled: list[bool] = []
+    real = saving.publish
+
+    def noted(*arguments: Any, **how: Any) -> Any:
+        enabled.append(gc.isenabled())
+        return real(*arguments, **how)
+
+    monkeypatch.setattr(saving, "publish", noted)
+    model = torch.nn.Linear(2, 2)
+    with CheckpointManager(tmp_path) as manager:
+        manager.save_checkpoint(model, epoch=0)
+        manager.save_checkpoint(model, epoch=1, blocking=False)
+        manager.wait()
+    saving.save(tmp_path / "alone", facts(), model=model)
+    # Beside a training that goes on the collector goes on.
+    assert enabled == [False, True, False]
     assert gc.isenabled()
