@@ -89,6 +89,11 @@ def filter_entries(
 
     Raises ValueError for a condition or a time that has no such form.
     """
+    if not isinstance(metrics, Mapping | None):
+        raise TypeError(
+            f"metrics is {metrics!r:.80}; it is a dict from names to conditions, such as "
+            '{"val_map": ">=0.5"}'
+        )
     wanted = {tags} if isinstance(tags, str) else set(tags)
     conditions = [(name, condition(name, text)) for name, text in (metrics or {}).items()]
     first = None if since is None else _moment(since, "since")

@@ -44,6 +44,12 @@ class Live:
         return OPTIMIZER in self.wanted
 
 
+def check_extra(extra: object) -> None:
+    """Raises TypeError for what is no dict of live objects by name."""
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra is {extra!r:.80}; it is a dict from names to live objects")
+
+
 def live_objects(
     model: Any = None,
     optimizer: Any = None,
@@ -56,6 +62,7 @@ def live_objects(
 
     Raises CheckpointError for a component that does not exist or has no live object to go into.
     """
+    check_extra(extra)
     given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}
     passed = {name for name, live in given.items() if live is not None}
     if components is None:

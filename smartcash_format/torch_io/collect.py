@@ -19,6 +19,7 @@ from smartcash_format.spec.meta import OptimizerRecord, SchedulerRecord
 from smartcash_format.spec.pickles import read_program
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.torch_io.archive import to_archive
+from smartcash_format.torch_io.asked import check_extra
 from smartcash_format.torch_io.fill_optimizer import live_optimizer
 from smartcash_format.torch_io.fit_optimizer import fit_optimizer
 from smartcash_format.torch_io.hyperparameters import number
@@ -223,6 +224,7 @@ def _check_model(model: object) -> None:
 
 
 def _checked_names(extra: Mapping[str, object] | None) -> dict[str, object]:
+    check_extra(extra)
     given = dict(extra or {})
     for name, value in given.items():
         if hint := _name_fault(name, value):

@@ -287,3 +287,9 @@ def test_nothing_finite_beats_the_best(values: list[float | None], mode: Any) ->
         assert found.metrics["val_map"] == (min(finite) if mode == "min" else max(finite))
         later = values[found.epoch + 1 :]
         assert found.metrics["val_map"] not in later
+
+
+@pytest.mark.parametrize("metrics", ["val_map>=0.5", ["val_map"]])
+def test_conditions_that_are_no_dict_are_refused_with_the_form(metrics: Any) -> None:
+    with pytest.raises(TypeError, match=r"metrics is .*such as \{\"val_map\": \">=0.5\"\}"):
+        filter_entries(with_metric(0.5), metrics=metrics)

@@ -28,6 +28,7 @@ from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.tensors import parse_tensors
 from smartcash_format.torch_io import proof
 from smartcash_format.torch_io import save as saving_module
+from smartcash_format.torch_io.asked import live_objects
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.dtypes import DTYPES
 from smartcash_format.torch_io.load import load_checkpoint
@@ -679,3 +680,10 @@ def test_a_lazy_module_is_refused_beside_its_optimizer_too(tmp_path: Path) -> No
     optimizer = torch.optim.SGD(lazy.parameters(), momentum=0.9)
     with pytest.raises(UnsavableStateError, match=r"model: weight has no shape yet"):
         save(tmp_path / "one", facts(), model=lazy, optimizer=optimizer)
+
+
+def test_extra_that_is_no_dict_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"extra is 'ema'; it is a dict from names to live objects"):
+        save(tmp_path / "one", facts(), model=small(), extra="ema")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="extra is"):
+        live_objects(small(), extra=["ema"])  # type: ignore[arg-type]
