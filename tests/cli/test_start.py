@@ -41,7 +41,10 @@ def test_a_listing_loads_no_model_no_rule_and_nothing_that_writes(tmp_path: Path
     write_checkpoint(tmp_path, 1)
     modules = loaded("ls", tmp_path)
     assert "smartcash_format.store.glance" in modules
-    assert not modules & UNASKED
+    # Of the oldest releases pydantic_core has need of asyncio, and a console of tables.
+    bare = "import sys, pydantic_core, typer, rich.console; print(*sys.modules)"
+    needed = set(run_python(bare).split())
+    assert not (modules - needed) & UNASKED
 
 
 @pytest.mark.parametrize("before", [[], ["--debug"]])
