@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smartcash_format.spec.documents import dump_json
 from smartcash_format.spec.shards import (
     MAX_SHARD_BYTES,
     SMALL_SHARDS,
@@ -137,3 +138,19 @@ def test_many_small_files_are_written_together_once() -> None:
     assert (apart.source, set(apart.names), list(rest.names)) == (None, still, [last])
     kept = regroup(sizes, still - {"00"}, earlier, 99 * MIB)
     assert sum(shard.source is not None for shard in kept) == SMALL_SHARDS
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0, 9), max_size=5
+    )
+)
+def test_an_index_is_what_json_makes_of_it(sizes: dict[str, int]) -> None:
+    written = encode_index({'file \\ "1"': list(sizes.items())})
+    assert written == dump_json(
+        {
+            "metadata": {"total_size": sum(sizes.values())},
+            "weight_map": dict.fromkeys(sizes, 'file \\ "1"'),
+        },
+        indent=1,
+    )
