@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +82,7 @@ def observe(
     """
     looked = _Look(opened, opened.meta.files if names is None else names, unreadable)
     looked.sizes_of_files()
-    if depth >= Depth.STRUCTURE:
+    if depth == Depth.STRUCTURE:
         looked.structure()
     if depth >= Depth.CONTENT:
         with watched(f"validating {opened.path.name}", progress) as tell:
@@ -150,7 +150,10 @@ class _Look:
                     self.odd[name] = str(error.strerror)
 
     def structure(self) -> None:
-        for name in self._whole():
+        self._structures(self._whole())
+
+    def _structures(self, names: Iterable[str]) -> None:
+        for name in names:
             with self._reading(name):
                 self._structure(name)
 
@@ -207,6 +210,9 @@ class _Look:
             )
 
     def content(self, progress: Progress | None) -> None:
+        """The structure as well: torch files are looked at while all of them are hashed."""
+        torch_files = [name for name in self._whole() if _is_torch_file(name)]
+        self._structures([name for name in self._whole() if name not in torch_files])
         names = list(self._whole())
         known = [name for name in names if digest.is_known(self.opened.meta.files[name].digest)]
         spans = {name: self._spans(name) for name in known}
@@ -223,6 +229,7 @@ class _Look:
         with ThreadPoolExecutor(cores()) as pool:
             largest_first = sorted(known, key=lambda name: work[name], reverse=True)
             futures = {name: pool.submit(hashed, name) for name in largest_first}
+            self._structures(torch_files)
             for name in known:
                 with self._reading(name):
                     self.digests[name], self.tensor_digests[name] = futures[name].result()
@@ -266,6 +273,10 @@ def _unreadable(where: str, error: OSError) -> Problem:
         found=found,
         expected="what the system lets be read",
     )
+
+
+def _is_torch_file(name: str) -> bool:
+    return layout.role_of(name)[0] in layout.TORCH_ROLES
 
 
 def _is_text_map(value: Any) -> bool:
