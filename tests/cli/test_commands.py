@@ -58,6 +58,7 @@ def test_ls_json_and_csv_are_machine_readable(run: Run, root: Path) -> None:
     assert [row["metrics.val_map"] for row in rows] == ["0.3", "0.2", "0.1"]
 
 
+@pytest.mark.attack("move", "a formula for a spreadsheet", "text")
 def test_a_formula_in_foreign_text_is_text_in_csv(run: Run, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 1, backbone="=HYPERLINK(1)", tags=["\x1b[31mred"])
     printed = run("ls", tmp_path, "--format", "csv").out

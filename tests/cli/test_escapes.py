@@ -102,6 +102,11 @@ def obeyed(text: str) -> set[str]:
     }
 
 
+@pytest.mark.attack(
+    "move",
+    "escapes, marks of direction and line breaks in every text of a checkpoint",
+    "shown as text by every command in every form",
+)
 @pytest.mark.parametrize(("name", "form"), ALL)
 def test_no_text_of_others_is_obeyed(
     run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str
@@ -169,6 +174,7 @@ def test_the_runner_of_github_obeys_no_directory(
         assert not whole or "##[" not in line
 
 
+@pytest.mark.attack("move", "markup, links and names of people for a summary on GitHub", "text")
 def test_a_summary_holds_text_and_no_markup_link_or_name(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

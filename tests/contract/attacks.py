@@ -38,7 +38,7 @@ done. `at` is the place that the finding names first.
 |---|---|---|---|
 """
 _MADE: Final = """
-## Too large for an example, or no file that a repository can keep
+## Made by the tests: too large, too many, or no file that a repository can keep
 
 | attack | code | test |
 |---|---|---|

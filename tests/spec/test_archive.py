@@ -219,6 +219,11 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.attack(
+    "large",
+    "an archive whose directory and records differ in a name, a size or a place",
+    "archive-structure or archive-compressed",
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_archive_that_says_two_things_is_refused(change: str) -> None:
     assert code_of(ONE) is None
@@ -227,6 +232,7 @@ def test_an_archive_that_says_two_things_is_refused(change: str) -> None:
     assert code_of(changed) in {"archive-structure", "archive-compressed"}
 
 
+@pytest.mark.attack("large", "entries of an archive that share their bytes", "archive-structure")
 def test_overlapping_entries_are_refused() -> None:
     """Two directory entries for the same bytes: David Fifield's bomb in small."""
     file = file_of(RECORDS["data.pkl"], {"0": b"1234", "1": b"1234"})

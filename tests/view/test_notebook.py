@@ -182,6 +182,7 @@ def test_the_dicts_of_the_manager_are_dicts_that_show_html(tmp_path: Path) -> No
     assert info["valid"] is valid
 
 
+@pytest.mark.attack("move", "scripts and markup for a notebook", "text")
 def test_foreign_text_is_text_everywhere(tmp_path: Path) -> None:
     root = hostile(tmp_path / "root")
     listing = scan(root)

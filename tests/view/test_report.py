@@ -106,6 +106,7 @@ def test_several_roots_are_told_apart(tmp_path: Path) -> None:
     assert labels == {"one", "two"}
 
 
+@pytest.mark.attack("move", "scripts and markup for a report", "text")
 def test_hostile_texts_stay_data(tmp_path: Path) -> None:
     page = page_of(hostile(tmp_path / "root"))
     assert SCRIPT not in page
