@@ -109,7 +109,7 @@ class EntryMachine(TensorMachine):
             together = list(islice(self._entry_matches, _TOGETHER))
             self._entries = _sound(together, self._width)
             more = len(together) == _TOGETHER
-            self._entries_to = together[-1].start() + 1 if more else len(self.data)
+            self._entries_to = together[-1].start() + 1 if more else len(self.data) + 1
 
     def _keep(self, opcodes: Opcodes) -> _Kept | None:
         """What these opcodes say of an entry. Raises Refused as `form` does."""

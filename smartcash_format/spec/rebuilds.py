@@ -131,7 +131,7 @@ class TensorMachine(Machine):
             together = list(islice(self._matches, _TOGETHER))
             self._found = _sound(together)
             more = len(together) == _TOGETHER
-            self._found_to = together[-1].start() + 1 if more else len(self.data)
+            self._found_to = together[-1].start() + 1 if more else len(self.data) + 1
 
     def _look(self) -> None:
         """Looks at the storages of the tensors that were taken."""

@@ -158,6 +158,12 @@ def test_a_program_cut_anywhere_is_refused() -> None:
         assert refused(whole[:size]).code in {"pickle-structure", "pickle-opcode", "pickle-global"}
 
 
+@pytest.mark.parametrize("end", [b"h\0", b"h\0((", b"}", b"}r"])
+def test_a_program_that_ends_where_a_tensor_or_an_entry_is_due_is_refused(end: bytes) -> None:
+    # A search that has come to the end has to know that nothing is left to find there.
+    assert refused(PROTO + REBUILD + b"q\0" + end).code == "pickle-structure"
+
+
 # ------------------------------------------------------------------------------------- attacks
 
 
