@@ -7,10 +7,12 @@ import shlex
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
+from smartcash_format.cli import ci
 from smartcash_format.cli.main import COMMANDS as MODULES
 from smartcash_format.cli.main import main
 from smartcash_format.testing.sample import write_sample
@@ -103,3 +105,20 @@ def test_the_hook_of_the_document_is_the_hook_of_the_repository() -> None:
 def test_nothing_is_left_for_a_reader_to_guess() -> None:
     documents = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
     assert not [path for path in documents if "OWNER" in path.read_text(encoding="utf-8")]
+
+
+def test_markup_in_names_and_findings_is_text_in_every_form_of_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = """</failure><script>x</script>&amp;"'>]]>::error::\n::set-output"""
+    case = (hostile, [hostile, hostile])
+    suite = ElementTree.fromstring(ci.junit_xml([case]))
+    (found,) = suite
+    (failure,) = found
+    assert found.get("name") == failure.get("message") == hostile.replace("\n", "\\n")
+    assert failure.text == "\n".join([hostile.replace("\n", "\\n")] * 2)
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    ci.step_summary([case])
+    assert "<script>" not in summary.read_text("utf-8")
+    assert all("\n" not in line and line.startswith("::error ") for line in ci.github_lines([case]))
