@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from smartcash_format.disk import sweeping
 from smartcash_format.disk.read import read_meta
 from smartcash_format.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
+from smartcash_format.manager import holding, reader, saver
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import encode_meta
+from smartcash_format.store import checkpoint_store
 from smartcash_format.testing.faults import Layer
 from smartcash_format.testing.points import Fault, Point
 from smartcash_format.testing.sample import write_sample
@@ -28,8 +32,34 @@ from tests.manager.training import manager, said, training
 from tests.processes import CHECKOUT
 from tests.smartcash_logger import SmartCashLogger
 
+
+def in_the_background(keeper: CheckpointManager) -> None:
+    keeper.save_checkpoint(**training().live(), epoch=9, blocking=False)
+    keeper.wait()
+
+
+def guarded(keeper: CheckpointManager) -> None:
+    """A save that a signal led to; raises what it raised."""
+    state = lambda: {**training().live(), "epoch": 9}  # noqa: E731
+    try:
+        with keeper.guard(state) as guard:
+            os.kill(os.getpid(), signal.SIGINT)
+            guard.step()
+    except KeyboardInterrupt as interrupt:
+        if interrupt.__context__ is not None:
+            raise interrupt.__context__ from None
+
+
+def read(keeper: CheckpointManager) -> list[str]:
+    """The files of the newest checkpoint, looked at while it is held."""
+    with keeper.reading(keeper.list_checkpoints()[0]) as path:
+        return sorted(os.listdir(path))
+
+
 WRITES: dict[str, Callable[[CheckpointManager, Path], object]] = {
     "save": lambda keeper, aside: keeper.save_checkpoint(**training().live(), epoch=9),
+    "background": lambda keeper, aside: in_the_background(keeper),
+    "guard": lambda keeper, aside: guarded(keeper),
     "cleanup": lambda keeper, aside: keeper.cleanup_checkpoints(keep_best=False, max_epochs=1),
     "copy": lambda keeper, aside: keeper.copy_to_drive(aside),
     "protect": lambda keeper, aside: keeper.protect(keeper.list_checkpoints()[0], "why"),
@@ -41,6 +71,11 @@ LOOKS: dict[str, Callable[[CheckpointManager], object]] = {
     "latest": lambda keeper: getattr(keeper.find_latest_checkpoint(), "epoch", None),
     "history": lambda keeper: keeper.get_training_history()["total_runs"],
     "load": lambda keeper: keeper.load_checkpoint("latest", **training().live())["epoch"],
+    "fallback": lambda keeper: keeper.load_checkpoint("latest", **training().live(), fallback=True)[
+        "epoch"
+    ],
+    "reading": read,
+    "validate": lambda keeper: keeper.validate_checkpoint(keeper.list_checkpoints()[0])[0],
 }
 
 
@@ -169,6 +204,25 @@ def test_a_linked_root_is_the_root_that_it_points_to(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.parametrize("write", WRITES)
+def test_what_is_done_through_a_linked_root_is_done_where_it_points_to(
+    tmp_path: Path, write: str
+) -> None:
+    filled(tmp_path / "real")
+    for name in ("real", "copies"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / f"{name}-link").symlink_to(name)
+    before = contents(tmp_path / "real")
+    WRITES[write](manager(tmp_path / "real-link")[0], tmp_path / "copies-link")
+    assert all((tmp_path / f"{name}-link").is_symlink() for name in ("real", "copies"))
+    changed = tmp_path / ("copies" if write == "copy" else "real")
+    assert contents(changed) != before
+    listing = manager(changed)[0].list_checkpoints()
+    assert listing.broken == ()
+    expected = {"cleanup": [2], "copy": [2, 1], "protect": [2, 1], "export": [2, 1]}
+    assert [entry.epoch for entry in listing] == expected.get(write, [9, 2, 1])
+
+
 def test_a_linked_checkpoint_is_used_by_its_path_and_never_listed_or_pruned(tmp_path: Path) -> None:
     other, _ = filled(tmp_path / "elsewhere")
     elsewhere = other.list_checkpoints()[0].path
@@ -199,6 +253,10 @@ def test_any_name_of_a_root_will_do(tmp_path: Path, name: str) -> None:
     assert manager(tmp_path / name)[0].load_checkpoint(1, **training().live())["epoch"] == 1
     keeper.display_checkpoints()
     keeper.get_training_history()
+    for write in WRITES.values():
+        write(keeper, tmp_path / f"{name}-copies")
+    assert read(keeper) == sorted(os.listdir(keeper.list_checkpoints()[0]))
+    assert [entry.epoch for entry in keeper.list_checkpoints()] == [9]
 
 
 @pytest.mark.parametrize("name", ["new\nline", "größe 🚀", os.fsdecode(b"epoch-\xff"), "-rf"])
@@ -219,6 +277,49 @@ def test_any_name_of_a_checkpoint_will_do(tmp_path: Path, name: str) -> None:
     assert [path.name for path in removed] == [name]
     assert keeper.get_training_history()["total_runs"] == 1
     assert said(log, "warning") == ""
+
+
+@pytest.fixture
+def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Sets the clock of everything that reads one two hours back."""
+
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=2)
+
+    def back() -> None:
+        for module in (saver, reader, holding, checkpoint_store, sweeping):
+            monkeypatch.setattr(module, "datetime", Slow)
+
+    return back
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_clock_that_jumps_backwards_costs_nothing_and_reorders_nothing(
+    tmp_path: Path, jump: Callable[[], None], write: str
+) -> None:
+    keeper, _ = filled(tmp_path / "root")
+    jump()
+    WRITES[write](keeper, tmp_path / "aside")
+    found = [entry.epoch for entry in keeper.list_checkpoints()]
+    saves = write in ("save", "background", "guard")
+    assert found == ([9, 2, 1] if saves else [2] if write == "cleanup" else [2, 1])
+    loaded = keeper.load_checkpoint("latest", **training().live(), fallback=True)
+    assert loaded["epoch"] == found[0]
+    assert keeper.get_training_history()["total_runs"] == 1
+
+
+def test_what_is_read_stays_while_the_clock_jumps_backwards(
+    tmp_path: Path, jump: Callable[[], None]
+) -> None:
+    keeper, _ = filled(tmp_path)
+    oldest = keeper.list_checkpoints()[-1].path
+    other, _ = manager(tmp_path)
+    with keeper.reading(oldest):
+        jump()
+        assert other.cleanup_checkpoints(keep_best=False, max_epochs=1) == []
+    assert other.cleanup_checkpoints(keep_best=False, max_epochs=1) == [oldest]
 
 
 def test_two_writers_of_one_epoch_make_two_checkpoints(tmp_path: Path) -> None:
