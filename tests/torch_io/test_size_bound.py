@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,24 +48,47 @@ def test_the_bound_is_enough_and_at_most_one_percent_too_much(tmp_path: Path, ma
     assert taken <= asked <= 1.01 * taken
 
 
+def of_norms_alone() -> nn.Module:
+    return nn.Sequential(*(nn.BatchNorm1d(4) for _ in range(300)))
+
+
+@pytest.mark.parametrize("make", [of_norms_alone, lambda: nn.Linear(2, 1)])
+def test_of_tiny_tensors_the_bound_is_less_than_a_hundred_bytes_each_too_much(
+    tmp_path: Path, make: Callable[[], nn.Module]
+) -> None:
+    model = make()
+    optimizer = stepped(model)
+    asked = size_bound(collect(model=model, optimizer=optimizer), facts())
+    taken = saved(tmp_path, model, optimizer=optimizer).size_bytes
+    assert taken <= asked < taken + 100 * len(model.state_dict()) + 200
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("blocking", [True, False])
 def test_a_manager_saves_on_a_disk_with_just_that_room_and_refuses_one_with_a_byte_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocking: bool, incremental: bool
 ) -> None:
     model = of_two_thousand_tensors()
     optimizer = stepped(model)
-    keeper = CheckpointManager(tmp_path)
+    keeper = CheckpointManager(tmp_path, incremental=incremental)
+
+    def save_it() -> Path:
+        path = keeper.save_checkpoint(model, optimizer, epoch=1, blocking=blocking)["path"]
+        keeper.wait()
+        assert isinstance(path, Path)
+        return path
+
     free = [0]
     monkeypatch.setattr(publish, "free_bytes", lambda path: free[0])
     with pytest.raises(InsufficientSpaceError) as caught:
-        keeper.save_checkpoint(model, optimizer, epoch=1)
+        save_it()
     needed = caught.value.needed_bytes
     free[0] = needed - 1
     with pytest.raises(InsufficientSpaceError):
-        keeper.save_checkpoint(model, optimizer, epoch=1)
+        save_it()
     assert list(tmp_path.iterdir()) == []
     free[0] = needed
-    path = keeper.save_checkpoint(model, optimizer, epoch=1)["path"]
-    assert path is not None
+    path = save_it()
     taken = sum(file.stat().st_size for file in path.iterdir())
     assert taken <= needed <= 1.01 * taken
 
