@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 from smartcash_format.disk.owner import this_process
@@ -44,7 +45,10 @@ def test_doctor_leaves_a_young_stage_of_another_machine_unless_it_is_named(
     stage = tmp_path / ".staging-00000000-1-1-00000000"
     stage.mkdir()
     (stage / "model.safetensors").write_bytes(bytes(1000))
+    two_hours_ago = time.time() - 2 * 3600
+    os.utime(stage, (two_hours_ago, two_hours_ago))
     ran = run("doctor", tmp_path, "--fix")
+    assert "stage, 1.0 kB, 2.0 h old" in " ".join(ran.out.split())
     assert ran.code == 1
     assert "may be at work" in ran.out
     assert stage.is_dir()
