@@ -148,7 +148,7 @@ def test_the_save_is_one_and_of_type_emergency(tmp_path: Path) -> None:
 
     def body(guard: Guard) -> None:
         guards.append(guard)
-        kill(SIGTERM)
+        kill(SIGTERM, SIGTERM)
         guard.step()
 
     with pytest.raises(Terminated):
