@@ -59,6 +59,16 @@ def test_the_example_is_about_ten_lines() -> None:
     assert len(example.splitlines()) <= 15
 
 
+def test_five_lines_say_what_is_promised_and_what_is_not() -> None:
+    section = README.read_text("utf-8").partition("\n## What is promised\n")[2]
+    promise, _, rest = section.strip().partition("Not promised: ")
+    assert promise.startswith("Promised: ")
+    assert rest
+    assert (
+        len(section.partition("\n## ")[0].strip().splitlines()) <= 6
+    )  # five, and where it is tried
+
+
 def test_every_call_that_the_readme_names_is_there() -> None:
     text = README.read_text("utf-8").partition("## The API")[2].partition("## Coming from")[0]
     public = {*dir(smartcash_format.CheckpointManager), *smartcash_format.__all__, "state_dict"}
