@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,19 +47,12 @@ def test_the_bound_is_enough_and_at_most_one_percent_too_much(tmp_path: Path, ma
     assert taken <= asked <= 1.01 * taken
 
 
-def of_norms_alone() -> nn.Module:
-    return nn.Sequential(*(nn.BatchNorm1d(4) for _ in range(300)))
-
-
-@pytest.mark.parametrize("make", [of_norms_alone, lambda: nn.Linear(2, 1)])
-def test_of_tiny_tensors_the_bound_is_less_than_a_hundred_bytes_each_too_much(
-    tmp_path: Path, make: Callable[[], nn.Module]
-) -> None:
-    model = make()
-    optimizer = stepped(model)
-    asked = size_bound(collect(model=model, optimizer=optimizer), facts())
-    taken = saved(tmp_path, model, optimizer=optimizer).size_bytes
-    assert taken <= asked < taken + 100 * len(model.state_dict()) + 200
+def test_of_tiny_tensors_the_bound_is_less_than_75_bytes_each_too_much(tmp_path: Path) -> None:
+    # Of zeros no text is shorter, and what is asked for does not depend on values.
+    model = {f"layer{number}.weight": torch.zeros(4) for number in range(1_000)}
+    asked = size_bound(collect(model=model), facts())
+    taken = saved(tmp_path, model).size_bytes
+    assert taken <= asked < taken + 75 * len(model)
 
 
 @pytest.mark.parametrize("incremental", [False, True])
