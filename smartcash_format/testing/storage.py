@@ -101,8 +101,8 @@ _Look = Callable[[Path], tuple[bool, str, str]]
 
 def _try(name: str, look: _Look, scratch: Path) -> Finding:
     place = scratch / name.replace(" ", "-")
-    os.mkdir(place)
     try:
+        os.mkdir(place)
         holds, seen, means = look(place)
     except (OSError, CheckpointError) as error:
         holds, seen = False, f"fails: {getattr(error, 'strerror', None) or error}"

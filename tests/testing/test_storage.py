@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from smartcash_format.testing import storage
 from smartcash_format.testing.faults import Layer
-from smartcash_format.testing.points import DRIVE, LOCAL, REFUSING, Mount
+from smartcash_format.testing.points import DRIVE, LOCAL, REFUSING, Fault, Mount, Point
 from smartcash_format.testing.storage import StorageReport, storage_test
 
 
@@ -81,6 +82,40 @@ def test_everything_that_is_tried_says_what_follows_without_it() -> None:
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         storage_test(tmp_path / "nothing")
+
+
+def test_storage_that_is_read_only_is_an_error_with_its_errno_and_nothing_is_left(
+    tmp_path: Path,
+) -> None:
+    fault = Fault(effect="fail", errno=errno.EROFS, lasting=True)
+    with (
+        Layer(tmp_path, fault=fault, at=Point("mkdir", ".staging")),
+        pytest.raises(OSError, match="Read-only file system") as caught,
+    ):
+        storage_test(tmp_path)
+    assert caught.value.errno == errno.EROFS
+    assert os.listdir(tmp_path) == []
+
+
+def test_storage_that_turns_read_only_while_it_is_tried_is_not_usable(tmp_path: Path) -> None:
+    fault = Fault(effect="fail", errno=errno.EROFS, lasting=True)
+    with Layer(tmp_path, fault=fault, at=Point("mkdir", ".staging/checkpoints/root")):
+        report = storage_test(tmp_path)
+    assert not report.usable
+    assert "Read-only file system" in "\n".join(report.lines())
+
+
+@pytest.mark.parametrize("name", ["new\nline", "größe 🚀", "-rf", "link"])
+def test_any_name_of_a_directory_and_a_link_to_one_will_do(tmp_path: Path, name: str) -> None:
+    if name == "link":
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+    else:
+        (tmp_path / name).mkdir()
+    report = storage_test(tmp_path / name)
+    assert report.usable
+    assert report.file_system == storage_test(tmp_path).file_system
+    assert os.listdir(tmp_path / name) == []
 
 
 def test_the_layer_changes_nothing_on_a_local_mount(tmp_path: Path) -> None:
