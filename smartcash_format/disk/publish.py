@@ -1,6 +1,7 @@
 """A checkpoint appears whole or not at all, and vanishes at once (FORMAT.md, Commit protocol).
 
-The only place where a checkpoint appears or vanishes:
+The only place where a checkpoint appears or vanishes, but for a protected one that `sweeping` puts
+back out of the trash of a pruner that was killed:
 
 1. a hidden sibling of the final directory is made, named by its owner;
 2. every file is written there and fsynced, meta.json last, then the directory;
