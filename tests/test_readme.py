@@ -73,3 +73,23 @@ def test_every_call_that_the_readme_names_is_there() -> None:
     text = README.read_text("utf-8").partition("## The API")[2].partition("## Coming from")[0]
     public = {*dir(smartcash_format.CheckpointManager), *smartcash_format.__all__, "state_dict"}
     assert set(_CALL.findall(text)) - public == set()
+
+
+def test_every_figure_about_speed_was_printed_by_the_benchmarks() -> None:
+    printed = (README.parent / "docs" / "benchmarks.md").read_text("utf-8").splitlines()
+    _, _, rest = README.read_text("utf-8").partition("<!-- figures: ")
+    shown, end, _ = rest.partition("<!-- end of figures -->")
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert end
+    assert len(rows) > 20
+    assert [row for row in rows if row not in printed] == []
+    assert any("durable" in row for row in rows)
+
+
+def test_the_rows_of_the_figures_are_those_that_the_benchmarks_have_now() -> None:
+    code = "".join(path.read_text("utf-8") for path in (README.parent / "benchmarks").glob("*.py"))
+    text = (README.parent / "docs" / "benchmarks.md").read_text("utf-8")
+    _, _, printed = text.partition("<!-- figures: ")
+    names = {row.split("|")[1].strip() for row in printed.splitlines() if row.startswith("| **")}
+    assert len(names) >= 4
+    assert [name for name in names if name not in code] == []
