@@ -29,9 +29,7 @@ def main(printed: str) -> None:
     """Puts the figures where they belong."""
     replace(ROOT / "docs" / "benchmarks.md", re.sub("^#", "##", printed, flags=re.MULTILINE))
     tables = re.split(r"^#+ ", printed, flags=re.MULTILINE)
-    chosen = [
-        table for beginning in SHOWN for table in tables if table.startswith(beginning)
-    ]
+    chosen = [table for beginning in SHOWN for table in tables if table.startswith(beginning)]
     replace(ROOT / "README.md", "\n".join(f"**{title(t)}**\n\n{rows(t)}" for t in chosen))
 
 

@@ -90,6 +90,8 @@ def test_the_rows_of_the_figures_are_those_that_the_benchmarks_have_now() -> Non
     code = "".join(path.read_text("utf-8") for path in (README.parent / "benchmarks").glob("*.py"))
     text = (README.parent / "docs" / "benchmarks.md").read_text("utf-8")
     _, _, printed = text.partition("<!-- figures: ")
-    names = {row.split("|")[1].strip() for row in printed.splitlines() if row.startswith("| **")}
+    rows = [row.split("|")[1].strip() for row in printed.splitlines() if row.startswith("| **")]
+    # A target names its way and what that is measured by.
+    names = {row.partition(", of ")[0] for row in rows}
     assert len(names) >= 4
     assert [name for name in names if name not in code] == []
