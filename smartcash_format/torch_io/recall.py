@@ -31,7 +31,6 @@ from smartcash_format.torch_io.program import WORDS, Program
 from smartcash_format.torch_io.state import CLASSIC, DEPTH
 
 _SCALARS: Final = frozenset({int, bool, type(None)})
-_NOTHING: Final = Constant(data=b"")
 
 
 class Trace(NamedTuple):
