@@ -125,8 +125,8 @@ class Copier:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        self._threads = max(1, min(_THREADS, os.cpu_count() or 1) - 1)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="copy")
+        threads = max(1, min(_THREADS, os.cpu_count() or 1) - 1)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="copy")
         self._moves: list[Future[None]] = []
         self._ready: deque[list[_Stretch]] = deque()
         self._waiting: list[_Stretch] = []
