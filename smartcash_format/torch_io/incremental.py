@@ -175,7 +175,7 @@ class _Sharing:
         check_count((*parts, *self.linked))
         warnings = (*self.collected.warnings, *self.warnings)
         return Shared(
-            collected=replace(self.collected, parts=parts, warnings=warnings),
+            collected=replace(self.collected, parts=parts, warnings=warnings, spare_files=0),
             linked=tuple(self.linked),
             records=self.records,
             before=self.before,

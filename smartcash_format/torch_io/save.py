@@ -10,35 +10,27 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
-from smartcash_format.disk.parts import BlobPart, TensorSource, plan_of, size_of
+from smartcash_format.disk.parts import BlobPart, plan_of, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
-from smartcash_format.spec import layout, limits
+from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
-from smartcash_format.spec.tensors import (
-    Listed,
-    TensorRecord,
-    Tensors,
-    WeightSetTensors,
-    encode_manifest,
-    parse_tensors,
-    record_text,
-)
+from smartcash_format.spec.tensors import Tensors, WeightSetTensors, parse_tensors
 from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.collect import Collected, collect
 from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
+from smartcash_format.torch_io.manifest import manifest, manifest_size
 from smartcash_format.torch_io.proof import invalid, prove
 from smartcash_format.torch_io.recall import Recall
 from smartcash_format.torch_io.snapshot import Buffers, Copier
@@ -46,16 +38,11 @@ from smartcash_format.torch_io.weights import WeightSetSource
 
 __all__ = ["Facts", "Saved", "is_writer", "save", "size_bound"]
 
-# What a tensor's record takes in tensors.json beside its name, dtype and shape: the keys and marks,
-# the digest, and the end of the file's name where weights lie in many files.
-_RECORD_BYTES: Final = 150
-# The same name in an index, and what a header has beside its tensors.
+# In an index beside the tensor's name: its marks and the file's. And what a header has beside its
+# tensors.
 _INDEXED_BYTES: Final = 40
 _HEADER_BYTES: Final = 80
-# Two norms of 24 characters; or one that is not finite, and the counts of NaN and infinity beside.
-_NORMS_BYTES: Final = 65
-# An entry of meta.json's list of files.
-_FILE_BYTES: Final = 190
+_NO_DIGEST: Final = f"{digest.ALGORITHM}:{digest.ZEROS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +63,15 @@ class Saved:
 class Prepared:
     """A save that has only to be written; `size_bytes` is what it takes at most.
 
-    `is_copy` says that the live objects may change meanwhile.
+    `manifest_bytes` of it are those of tensors.json, if nothing will be linked. `is_copy` says that
+    the live objects may change meanwhile.
     """
 
     final: Path
     facts: Facts
     collected: Collected
     size_bytes: int
+    manifest_bytes: int
     is_copy: bool = False
     increment: Increment | None = None
 
@@ -159,8 +148,8 @@ def prepare(
         )
         if increment is not None:
             collected = with_spare_files(collected)
-        facts, collected, size_bytes = _with_room(facts, collected)
-        size_bytes += _spare_bound(collected)
+        facts, collected, room = _with_room(facts, collected)
+        size_bytes = room.all_bytes + _spare_bound(collected)
         if increment is None:
             require_space(final.parent, size_bytes)
         if copier is not None:
@@ -170,6 +159,7 @@ def prepare(
         facts=facts,
         collected=collected,
         size_bytes=size_bytes,
+        manifest_bytes=room.manifest_bytes,
         is_copy=buffers is not None,
         increment=increment,
     )
@@ -192,15 +182,15 @@ def publish(
     # of milliseconds keep the collector quiet.
     waits = nullcontext() if prepared.is_copy else collector_paused()
     with waits, stage(prepared.final) as staged:
-        shared = _share(staged, prepared)
+        shared, manifest_bytes = _share(staged, prepared)
         collected = shared.collected
         written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
         with collector_paused():
-            manifest = _manifest(shared, written)
-            tensors, problems = parse_tensors(manifest)
+            listed = manifest(shared, written, manifest_bytes)
+            tensors, problems = parse_tensors(listed)
         if tensors is None:
             raise invalid(staged.path, problems)
-        written += write_parts(staged, [BlobPart(name=layout.TENSORS, data=manifest)])
+        written += write_parts(staged, [BlobPart(name=layout.TENSORS, data=listed)])
         with collector_paused():
             meta = _meta(facts, collected, tensors, written)
             prove(staged.path, meta, collected.programs)
@@ -220,21 +210,23 @@ def publish(
     )
 
 
-def _share(staged: Stage, prepared: Prepared) -> Shared:
-    """What is left to be written once what did not change is linked."""
+def _share(staged: Stage, prepared: Prepared) -> tuple[Shared, int]:
+    """What is left to be written once what did not change is linked; the bytes of tensors.json."""
     if prepared.increment is None:
-        return Shared(collected=prepared.collected)
+        return Shared(collected=prepared.collected), prepared.manifest_bytes
     shared = share(staged, prepared.collected, prepared.increment)
-    require_space(prepared.final.parent, size_bound(shared.collected, prepared.facts))
-    return shared
+    room = _room(shared, prepared.facts, manifest_size(shared))
+    require_space(prepared.final.parent, room.all_bytes)
+    return shared, room.manifest_bytes
 
 
-def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, int]:
-    """Both, cut where meta.json would be larger than its readers allow, and the bound of the size.
+def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, _Room]:
+    """Both, cut where meta.json would be larger than its readers allow, and what they take.
 
     Raises UnsavableStateError where tensors.json would be.
     """
-    manifest_bytes = _manifest_bound(collected)
+    shared = Shared(collected=collected)
+    manifest_bytes = manifest_size(shared)
     if manifest_bytes > limits.TENSORS_BYTES:
         raise UnsavableStateError(
             f"tensors.json would have up to {manifest_bytes:,} bytes for the names of the tensors; "
@@ -246,16 +238,30 @@ def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, in
     facts, optimizer, warnings = cut_to_fit(
         facts,
         collected.optimizer,
-        lambda facts, record: _meta_bound(facts, replace(collected, optimizer=record)),
+        lambda facts, record: _meta_bound(
+            replace(shared, collected=replace(collected, optimizer=record)), facts, manifest_bytes
+        ),
     )
     collected = replace(collected, optimizer=optimizer, warnings=(*collected.warnings, *warnings))
-    meta_bytes = _meta_bound(facts, collected)
-    return facts, collected, size_of(collected.parts) + manifest_bytes + meta_bytes
+    return facts, collected, _room(Shared(collected=collected), facts, manifest_bytes)
 
 
 def size_bound(collected: Collected, facts: Facts) -> int:
-    """At least what the save will take, and little more: known before a byte is written."""
-    return size_of(collected.parts) + _manifest_bound(collected) + _meta_bound(facts, collected)
+    """At least what the save will take, and at most 1 % more: known before a byte is written."""
+    shared = Shared(collected=collected)
+    return _room(shared, facts, manifest_size(shared)).all_bytes
+
+
+class _Room(NamedTuple):
+    """What a save takes at most, and what of it tensors.json takes."""
+
+    all_bytes: int
+    manifest_bytes: int
+
+
+def _room(shared: Shared, facts: Facts, manifest_bytes: int) -> _Room:
+    meta_bytes = _meta_bound(shared, facts, manifest_bytes)
+    return _Room(size_of(shared.collected.parts) + manifest_bytes + meta_bytes, manifest_bytes)
 
 
 def _spare_bound(collected: Collected) -> int:
@@ -270,67 +276,19 @@ def _spare_bound(collected: Collected) -> int:
     return _HEADER_BYTES * collected.spare_files + names
 
 
-def _manifest_bound(collected: Collected) -> int:
-    records = sum(
-        _record_bound(each.name, tensor) for each in collected.sets for tensor in each.tensors
-    )
-    rest = {
-        each.name: Listed(records={}, aliases=each.aliases, modules=each.modules)
-        for each in collected.sets
-    }
-    return records + len(encode_manifest(rest, collected.optimizer_groups))
-
-
-def _record_bound(weight_set: str, tensor: TensorSource) -> int:
-    """At least what a tensor's record takes."""
-    form = _form_bound(tensor.dtype, tensor.shape, tensor.size_bytes, tensor.measure is not None)
-    return len(quoted(tensor.name).encode()) + len(weight_set) + form
-
-
-# A model has a thousand tensors of a few forms.
-@lru_cache(maxsize=1 << 12)
-def _form_bound(dtype: str, shape: tuple[int, ...], size_bytes: int, is_measured: bool) -> int:
-    """What of it does not depend on names; the counts have the digits of the size at most."""
-    norms = _NORMS_BYTES + 2 * len(str(size_bytes)) if is_measured else 0
-    return _RECORD_BYTES + len(dtype) + sum(len(str(size)) + 1 for size in shape) + norms
-
-
-def _meta_bound(facts: Facts, collected: Collected) -> int:
-    own = len(encode_meta(_meta(facts, collected, Tensors(), [])))
-    return own + _FILE_BYTES * (len(collected.parts) + collected.spare_files + 1)
-
-
-def _manifest(shared: Shared, written: list[WrittenFile]) -> bytes:
-    """The bytes of tensors.json."""
-    return encode_manifest(
-        {
-            each.name: Listed(
-                records=_records(each, written, shared.records.get(each.name, {})),
-                aliases=each.aliases,
-                modules=each.modules,
-            )
-            for each in shared.collected.sets
-        },
-        shared.collected.optimizer_groups,
-    )
-
-
-def _records(
-    source: WeightSetSource, written: list[WrittenFile], linked: Mapping[str, TensorRecord]
-) -> dict[str, str]:
-    texts = {
-        name: record_text(record.dtype, record.shape, record.file, record.digest, record.statistics)
-        for name, record in linked.items()
-    }
-    tensors = {tensor.name: tensor for tensor in source.tensors}
-    for file in written:
-        if layout.role_of(file.name) == ("weights", source.name):
-            for name, found in file.tensors.items():
-                tensor = tensors[name]
-                texts[name] = record_text(
-                    tensor.dtype, tensor.shape, file.name, found.digest, found.statistics
-                )
-    return texts
+def _meta_bound(shared: Shared, facts: Facts, manifest_bytes: int) -> int:
+    """At least what meta.json takes: what is not known of it yet is as long, or one letter less."""
+    collected = shared.collected
+    files = [(part.name, part.size_bytes) for part in collected.parts]
+    files += [(file.name, file.size_bytes) for file in shared.linked]
+    files.append((layout.TENSORS, manifest_bytes))
+    longest = max((each.name for each in collected.sets), key=len)
+    largest = size_of(collected.parts)
+    for number in range(collected.spare_files):
+        files.append((layout.weights_file(longest, number, number), largest))
+    written = [WrittenFile(name=name, size_bytes=size, digest=_NO_DIGEST) for name, size in files]
+    # A set may not be finite: `false` for `true`.
+    return len(encode_meta(_meta(facts, collected, Tensors(), written))) + len(collected.sets)
 
 
 def _meta(facts: Facts, collected: Collected, tensors: Tensors, written: list[WrittenFile]) -> Meta:

@@ -206,7 +206,9 @@ def test_what_is_linked_is_listed_as_when_it_was_written(tmp_path: Path) -> None
     first = publish(incremental(tmp_path / "one", None, memory, values))
     second = publish(incremental(tmp_path / "two", first.path, memory, values))
     assert second.linked == ("model.safetensors",)
-    assert (first.path / layout.TENSORS).read_bytes() == (second.path / layout.TENSORS).read_bytes()
+    written, linked = ((each.path / layout.TENSORS).read_bytes() for each in (first, second))
+    # The room for norms that were not known yet is not needed for those that are linked.
+    assert written.rstrip() == linked.rstrip()
     assert first.meta.weights == second.meta.weights
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import nn
 
 from smartcash_format.disk import publish
 from smartcash_format.errors import InsufficientSpaceError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
+from smartcash_format.torch_io import save as saving
 from smartcash_format.torch_io.collect import collect
-from smartcash_format.torch_io.save import save, size_bound
+from smartcash_format.torch_io.incremental import Increment, Memory
+from smartcash_format.torch_io.save import Prepared, size_bound
+from smartcash_format.torch_io.snapshot import Buffers
 from tests.torch_io.saving import facts, saved
 
 pytestmark = pytest.mark.torch
@@ -47,12 +57,83 @@ def test_the_bound_is_enough_and_at_most_one_percent_too_much(tmp_path: Path, ma
     assert taken <= asked <= 1.01 * taken
 
 
-def test_of_tiny_tensors_the_bound_is_less_than_75_bytes_each_too_much(tmp_path: Path) -> None:
-    # Of zeros no text is shorter, and what is asked for does not depend on values.
-    model = {f"layer{number}.weight": torch.zeros(4) for number in range(1_000)}
-    asked = size_bound(collect(model=model), facts())
-    taken = saved(tmp_path, model).size_bytes
-    assert taken <= asked < taken + 75 * len(model)
+VALUES = [0.0, 1.0, -1.2345678e-38, 3.4e38, math.nan, math.inf, -math.inf, 1e308, 0.1234567890123]
+TENSORS = st.builds(
+    lambda dtype, shape, value: torch.full(shape, value, dtype=torch.float64).to(dtype),
+    st.sampled_from(
+        [torch.float32, torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.bool]
+    ),
+    st.lists(st.integers(0, 5), max_size=3),
+    st.sampled_from(VALUES),
+)
+STATES = st.dictionaries(st.text('ab."\u00e4', min_size=1, max_size=9), TENSORS, max_size=8)
+
+
+def many(few: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """At most so many tensors, that are like those few."""
+    turns = count // max(1, len(few))
+    return {f"{name}{turn}": few[name] for turn in range(turns) for name in few}
+
+
+def asked_and_taken(prepare_it: Callable[[], Prepared]) -> tuple[int, int]:
+    """What a save asked of the disk, and what it took of it."""
+    asked: list[int] = []
+    with mock.patch.object(saving, "require_space", lambda root, needed: asked.append(needed)):
+        found = saving.publish(prepare_it())
+    linked = sum(found.meta.files[name].size_bytes for name in found.linked)
+    assert found.size_bytes == sum(file.stat().st_size for file in found.path.iterdir())
+    [needed] = asked
+    return needed, found.size_bytes - linked
+
+
+@given(STATES, st.integers(1, 500), st.sampled_from([4_000, 1 << 30]), st.booleans(), st.booleans())
+@example({}, 1, 4_000, False, False)
+@example({"zeros": torch.zeros(4)}, 1_000, 1 << 30, False, False)
+@example({"nan": torch.full((4,), math.nan)}, 1_000, 4_000, False, True)
+@example({"large": torch.full((4,), 1e308, dtype=torch.float64)}, 1_000, 1 << 30, False, False)
+@example({"zeros": torch.zeros(4)}, 1_000, 4_000, True, False)
+def test_of_any_state_the_bound_is_enough_and_at_most_one_percent_too_much(
+    few: dict[str, torch.Tensor], count: int, shard_bytes: int, is_copy: bool, with_ema: bool
+) -> None:
+    state = many(few, count)
+    buffers = Buffers() if is_copy else None
+    extra = {"ema": {"w": torch.full((3,), math.nan)}} if with_ema else None
+    with tempfile.TemporaryDirectory() as root:
+        needed, taken = asked_and_taken(
+            lambda: saving.prepare(
+                Path(root, "one"),
+                facts(),
+                model=state,
+                extra=extra,
+                max_shard_bytes=shard_bytes,
+                buffers=buffers,
+            )
+        )
+    assert taken <= needed <= 1.01 * taken
+
+
+@given(STATES, st.integers(1, 40), st.sets(st.integers(0, 40)))
+def test_of_any_state_the_bound_of_what_is_not_linked_is_as_near(
+    few: dict[str, torch.Tensor], count: int, changed: set[int]
+) -> None:
+    state = many(few, count)
+    memory, before = Memory(), None
+    with (
+        tempfile.TemporaryDirectory() as root,
+        mock.patch("smartcash_format.spec.shards.WORTH_A_FILE_BYTES", 64),
+    ):
+        for turn in range(3):
+            increment = Increment(earlier=before, memory=memory, max_shard_bytes=4_000)
+            before = Path(root, str(turn))
+            needed, taken = asked_and_taken(
+                partial(saving.prepare, before, facts(), model=state, increment=increment)
+            )
+            assert taken <= needed <= 1.01 * taken
+            for number, name in enumerate(state):
+                if number in changed:
+                    state[name] = (
+                        torch.ones_like(state[name]) if turn else torch.zeros_like(state[name])
+                    )
 
 
 @pytest.mark.parametrize("incremental", [False, True])
@@ -83,15 +164,3 @@ def test_a_manager_saves_on_a_disk_with_just_that_room_and_refuses_one_with_a_by
     path = save_it()
     taken = sum(file.stat().st_size for file in path.iterdir())
     assert taken <= needed <= 1.01 * taken
-
-
-def test_the_bound_is_enough_for_tensors_of_nothing_but_nan_in_many_files(tmp_path: Path) -> None:
-    state = {
-        f"{kind}{number}": torch.full((3, number), value)
-        for number in range(1, 40)
-        for kind, value in [("nan", torch.nan), ("inf", -torch.inf), ("tiny", -1.2345678e-38)]
-    }
-    state |= {f"integers {number}": torch.arange(number) for number in range(9)}
-    asked = size_bound(collect(model=state, max_shard_bytes=500), facts())
-    taken = save(tmp_path / "one", facts(), model=state, max_shard_bytes=500).size_bytes
-    assert taken <= asked
