@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,57 +210,67 @@ class _Look:
             )
 
     def content(self, progress: Progress | None) -> None:
-        """The structure as well: torch files are looked at while all of them are hashed."""
-        torch_files = [name for name in self._whole() if _is_torch_file(name)]
-        self._structures([name for name in self._whole() if name not in torch_files])
-        names = list(self._whole())
-        known = [name for name in names if digest.is_known(self.opened.meta.files[name].digest)]
-        spans = {name: self._spans(name) for name in known}
+        """The structure as well, which is looked at while everything is hashed."""
+        records = {name: self.opened.meta.files[name] for name in self._whole()}
+        known = [name for name, record in records.items() if digest.is_known(record.digest)]
         # What the hashing of a file takes: its tensors are hashed once more.
-        work = {name: self.sizes[name] * (2 if spans[name] else 1) for name in known}
+        work = {name: self.sizes[name] * (2 if _is_weights(name) else 1) for name in known}
         meter = Meter(sum(self.sizes[name] for name in known), progress)
 
-        def hashed(name: str) -> Digests:
+        def hashed(name: str, spans: list[Span]) -> Digests:
             threads = threads_for(work[name], sum(work.values()), cores())
-            algorithm = digest.algorithm_of(self.opened.meta.files[name].digest)
-            pieces = self._pieces(name, threads)
-            return digests_of(pieces, algorithm, spans[name], meter=meter, threads=threads)
+            algorithm = digest.algorithm_of(records[name].digest)
+            return digests_of(
+                self._pieces(name, threads), algorithm, spans, meter=meter, threads=threads
+            )
 
         with ThreadPoolExecutor(cores()) as pool:
+            futures = {}
             largest_first = sorted(known, key=lambda name: work[name], reverse=True)
-            futures = {name: pool.submit(hashed, name) for name in largest_first}
+            # Only what has tensors waits until it is known where they lie.
+            for name in largest_first:
+                if not _is_weights(name):
+                    futures[name] = pool.submit(hashed, name, [])
+            torch_files = [name for name in records if _is_torch_file(name)]
+            self._structures([name for name in records if name not in torch_files])
+            stated = self._stated()
+            for name in largest_first:
+                if _is_weights(name) and name not in self.refused:
+                    futures[name] = pool.submit(hashed, name, self._spans(name, stated))
             self._structures(torch_files)
-            for name in known:
+            for name, future in futures.items():
+                if name in self.refused:
+                    continue  # said already
                 with self._reading(name):
-                    self.digests[name], self.tensor_digests[name] = futures[name].result()
+                    self.digests[name], self.tensor_digests[name] = future.result()
 
     def _pieces(self, name: str, threads: int) -> Iterator[memoryview]:
         if self.opened.size(name) != self.sizes[name]:
             raise OSError(errno.EIO, "the file changed its size while it was looked at")
         return self.opened.pieces(name, threads=threads)
 
-    def _spans(self, name: str) -> list[Span]:
+    def _spans(self, name: str, stated: Mapping[tuple[str, str], str]) -> list[Span]:
         if (header := self.headers.get(name)) is None:
             return []
-        start, stated = header.data_start, self._stated(name)
         return [
             Span(
-                begin=start + info.begin,
-                end=start + info.end,
+                begin=header.data_start + info.begin,
+                end=header.data_start + info.end,
                 name=tensor,
-                algorithm=stated.get(tensor, digest.ALGORITHM),
+                algorithm=stated.get((name, tensor), digest.ALGORITHM),
             )
             for tensor, info in header.tensors.items()
         ]
 
-    def _stated(self, file: str) -> dict[str, str]:
-        """Tensor name to the algorithm that tensors.json digests it with, where it is known."""
+    def _stated(self) -> dict[tuple[str, str], str]:
+        """File and tensor to what tensors.json digests it with, where it is another algorithm."""
         sets = self.tensors.weights.values() if self.tensors else ()
         return {
-            name: digest.algorithm_of(record.digest)
+            (record.file, name): algorithm
             for weight_set in sets
             for name, record in weight_set.tensors.items()
-            if record.file == file and digest.is_known(record.digest)
+            if (algorithm := digest.algorithm_of(record.digest)) != digest.ALGORITHM
+            and digest.is_known(record.digest)
         }
 
 
@@ -277,6 +287,10 @@ def _unreadable(where: str, error: OSError) -> Problem:
 
 def _is_torch_file(name: str) -> bool:
     return layout.role_of(name)[0] in layout.TORCH_ROLES
+
+
+def _is_weights(name: str) -> bool:
+    return layout.role_of(name)[0] == "weights"
 
 
 def _is_text_map(value: Any) -> bool:

@@ -14,6 +14,7 @@ import mmap
 import os
 import shlex
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +61,8 @@ class Opened:
         self.path = path
         self._directory = _Directory(path)
         self._descriptors: dict[str, int] = {}
+        # A file is looked at while another thread hashes it: both read the one that is open.
+        self._opening = threading.Lock()
         self._buffers: dict[str, memoryview] = {}
         self._mapped: dict[str, mmap.mmap] = {}
         self._devices: dict[int, bool] = {}
@@ -196,10 +199,11 @@ class Opened:
         self.close()
 
     def _descriptor(self, name: str) -> int:
-        descriptor = self._descriptors.get(name)
-        if descriptor is None:
-            descriptor = self._descriptors[name] = self._directory.open(name)
-        return descriptor
+        with self._opening:
+            descriptor = self._descriptors.get(name)
+            if descriptor is None:
+                descriptor = self._descriptors[name] = self._directory.open(name)
+            return descriptor
 
     def _map(self, name: str) -> memoryview | None:
         """The mapped file, which counts as such from now on; None where it is not mapped."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smartcash_format.disk import positioned, read
+from smartcash_format.disk import observe, positioned, read
 from smartcash_format.disk.hashing import LARGE_BYTES, Meter, Span, digests_of, threads_for
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.publish import stage
@@ -21,6 +23,7 @@ from smartcash_format.disk.sharing import SoundFiles
 from smartcash_format.spec import layout
 from smartcash_format.spec.digest import digest_of
 from smartcash_format.spec.problems import Depth, Report
+from smartcash_format.spec.tensors import parse_tensors
 from smartcash_format.testing.sample import write_sample
 
 WEIGHTS = "model.safetensors"
@@ -154,6 +157,66 @@ def test_nothing_is_mapped_or_held_by_who_only_looks(
     report = validate(path, Depth.CONTENT)
     assert report.valid
     assert report.bytes_hashed == sum(listed_bytes(report).values())
+
+
+def test_a_file_is_opened_once_for_who_looks_at_it_and_who_hashes_it_at_the_same_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_names: list[str] = []
+    never = threading.Event()
+    with open_checkpoint(path) as opened:
+        real = opened._directory.open
+
+        def slow(name: str) -> int:
+            opened_names.append(name)
+            never.wait(0.2)  # the other one asks meanwhile
+            return real(name)
+
+        monkeypatch.setattr(opened._directory, "open", slow)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(opened.size, [layout.OPTIMIZER] * 2))
+    assert opened_names == [layout.OPTIMIZER]
+
+
+def test_a_part_that_the_disk_does_not_give_is_named_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = read.Opened._descriptor
+
+    def refuse(opened: read.Opened, name: str) -> int:
+        if name in (layout.TENSORS, layout.OPTIMIZER):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(opened, name)
+
+    monkeypatch.setattr(read.Opened, "_descriptor", refuse)
+    report = validate(path, Depth.CONTENT)
+    assert [(each.code, each.where) for each in report.problems] == [
+        ("file-unreadable", layout.TENSORS),
+        ("file-unreadable", layout.OPTIMIZER),
+    ]
+    sizes = listed_bytes(report)
+    unread = sizes[layout.TENSORS] + sizes[layout.OPTIMIZER]
+    assert report.bytes_hashed == sum(sizes.values()) - unread
+
+
+def test_what_has_no_tensors_is_hashed_before_the_structure_is_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+    waited: list[bool] = []
+
+    def digested(*args: Any, **kwargs: Any) -> Any:
+        began.set()
+        return digests_of(*args, **kwargs)
+
+    def parse(data: bytes) -> Any:
+        waited.append(began.wait(10))
+        return parse_tensors(data)
+
+    monkeypatch.setattr(observe, "digests_of", digested)
+    monkeypatch.setattr(observe, "parse_tensors", parse)
+    assert validate(path, Depth.CONTENT).valid
+    assert waited == [True]
 
 
 def test_what_is_held_is_what_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
