@@ -14,6 +14,7 @@ import typer
 
 from smartcash_format import __version__
 from smartcash_format.cli import exits, output
+from smartcash_format.cli.arguments import take_plainly
 from smartcash_format.errors import CheckpointError
 
 NAME: Final = "smartcash-format"
@@ -64,6 +65,13 @@ def app_of(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+def command_of(arguments: Sequence[str]) -> Any:
+    """The same, ready to be called."""
+    command = typer.main.get_command(app_of(arguments))
+    take_plainly(command)
+    return command
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         output.line(f"smartcash-format {__version__}")
@@ -92,7 +100,7 @@ def main() -> None:
     _open_streams()
     try:
         # Named, so that `python -m smartcash_format` completes and helps under the same name.
-        code = app_of(sys.argv[1:])(standalone_mode=False, prog_name=NAME)
+        code = command_of(sys.argv[1:])(standalone_mode=False, prog_name=NAME)
     except typer.Abort:
         exits.complain("stopped")
         sys.exit(exits.INTERRUPTED)

@@ -11,9 +11,10 @@ from smartcash_format.cli.main import COMMANDS, app_of
 from tests.processes import run_python
 from tests.store.checkpoints import write_checkpoint
 
-# What a listing never asks: models of the whole format, rules of a validation, whatever writes,
-# and the drawing of tables whose cells may be anything.
+# What a listing never asks: models of any kind, rules of a validation, whatever writes, and the
+# drawing of tables whose cells may be anything.
 UNASKED = {
+    *("pydantic", "pydantic.main", "pydantic.type_adapter", "typer._adapters"),
     *("smartcash_format.spec.meta", "smartcash_format.spec.tensors", "smartcash_format.spec.rules"),
     *("smartcash_format.spec.pickles", "smartcash_format.spec.values"),
     *("smartcash_format.disk.read", "smartcash_format.disk.publish", "smartcash_format.disk.write"),
@@ -37,9 +38,19 @@ def loaded(*arguments: object) -> set[str]:
     return set(printed.partition("\n::")[2].split())
 
 
-def test_a_listing_loads_no_model_no_rule_and_nothing_that_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls"],
+        ["ls", "--format", "json", "--where", "epoch>=1", "--sort", "epoch", "-r"],
+        ["best", "--metric", "val_map:max"],
+    ],
+)
+def test_a_listing_loads_no_model_no_rule_and_nothing_that_writes(
+    tmp_path: Path, arguments: list[str]
+) -> None:
     write_checkpoint(tmp_path, 1)
-    modules = loaded("ls", tmp_path)
+    modules = loaded(*arguments, tmp_path)
     assert "smartcash_format.store.glance" in modules
     # Of the oldest releases pydantic_core has need of asyncio, and a console of tables.
     bare = "import sys, pydantic_core, typer, rich.console; print(*sys.modules)"
