@@ -1,5 +1,6 @@
 """What the whole suite shares: the half that needs torch, and how hypothesis draws."""
 
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -19,6 +20,10 @@ TORCH_HALF = (
     "test_readme.py",
 )
 WITH_TORCH = find_spec("torch") is not None
+
+# Before torch is imported, here and in every process that a test starts: two threads that wait for
+# each other by spinning, beside another worker's two, cost more than the tests' few numbers do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore_glob = [] if WITH_TORCH else list(TORCH_HALF)
 
