@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from tests.spec.samples import meta, tensors
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 COMMAND = "python -m smartcash_format schema --write schemas/"
+GENERATED = documents()
 FILES = ["history-line-v1.schema.json", "meta-v1.schema.json", "tensors-v1.schema.json"]
 
 
 def schema(file: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(documents()[file])
+    found: dict[str, Any] = json.loads(GENERATED[file])
     return found
 
 
+@cache
 def validator(file: str) -> Draft202012Validator:
     return Draft202012Validator(schema(file))
 
@@ -46,11 +49,11 @@ def properties(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
 def test_the_committed_schema_is_the_generated_one(file: str) -> None:
     committed = SCHEMAS / file
     assert committed.is_file(), f"run: {COMMAND}"
-    assert committed.read_bytes() == documents()[file], f"run: {COMMAND}"
+    assert committed.read_bytes() == GENERATED[file], f"run: {COMMAND}"
 
 
 def test_there_is_no_other_schema() -> None:
-    assert sorted(documents()) == FILES
+    assert sorted(GENERATED) == FILES
     assert sorted(path.name for path in SCHEMAS.glob("*.json")) == FILES
 
 
