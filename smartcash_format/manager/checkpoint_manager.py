@@ -106,6 +106,8 @@ class CheckpointManager(CheckpointSaver):
 
     def unprotect(self, path: PathLike) -> None:
         """Lifts the protection of a checkpoint."""
+        note = f"the protection of {path} was not lifted for it; the next call does so"
+        self._background.raise_error(note)
         self._store.unprotect(path)
 
     def reading(self, path: PathLike) -> AbstractContextManager[Path]:

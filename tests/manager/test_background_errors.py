@@ -79,30 +79,81 @@ def test_a_save_that_fails_too_keeps_the_error_before_it(
         made.wait()
 
 
+def entered(made: CheckpointManager) -> None:
+    with made:
+        pass
+
+
+# What a call does of its own is done first, or not at all.
+RAISES: dict[str, Callable[[CheckpointManager, Path, Training], object]] = {
+    "load_checkpoint": lambda made, path, live: made.load_checkpoint(path, **live.live()),
+    "cleanup_checkpoints": lambda made, path, live: made.cleanup_checkpoints(1),
+    "plan_cleanup": lambda made, path, live: made.plan_cleanup(1),
+    "protect": lambda made, path, live: made.protect(path, "x"),
+    "unprotect": lambda made, path, live: made.unprotect(path),
+    "reading": lambda made, path, live: made.reading(path).__enter__(),
+    "wait": lambda made, path, live: made.wait(),
+    "close": lambda made, path, live: made.close(),
+    "__exit__": lambda made, path, live: entered(made),
+}
+AFTER_ITS_OWN_WORK = {"save_checkpoint", "copy_to_drive"}
+# Shows what is published, and neither waits nor changes anything.
+LOOKS: dict[str, Callable[[CheckpointManager, Path], object]] = {
+    "output_dir": lambda made, path: made.output_dir,
+    "list_checkpoints": lambda made, path: made.list_checkpoints(),
+    "filter_checkpoints": lambda made, path: made.filter_checkpoints(min_epoch=1),
+    "find_best_checkpoint": lambda made, path: made.find_best_checkpoint(),
+    "find_latest_checkpoint": lambda made, path: made.find_latest_checkpoint(),
+    "find_checkpoint_by_epoch": lambda made, path: made.find_checkpoint_by_epoch(1),
+    "display_checkpoints": lambda made, path: made.display_checkpoints(),
+    "validate_checkpoint": lambda made, path: made.validate_checkpoint(path),
+    "report": lambda made, path: made.report(path.parent.parent / "report.html"),
+    "get_training_history": lambda made, path: made.get_training_history(),
+    "training_rows": lambda made, path: made.training_rows(),
+    "export_history_to_json": lambda made, path: made.export_history_to_json(
+        path.parent.parent / "history.json"
+    ),
+    # What it makes saves last, and nothing may cost that save.
+    "guard": lambda made, path: made.guard(dict),
+}
+
+
+def test_every_call_raises_it_or_looks_only() -> None:
+    public = {name for name in dir(CheckpointManager) if not name.startswith("_")}
+    assert public == {*RAISES, *AFTER_ITS_OWN_WORK, *LOOKS} - {"__exit__"}
+
+
+@pytest.mark.parametrize("name", RAISES)
 def test_what_acts_raises_it_before_it_touches_anything(
-    tmp_path: Path, fail: Callable[..., None]
+    tmp_path: Path, fail: Callable[..., None], name: str
 ) -> None:
-    made, _ = manager(tmp_path)
+    made, _ = manager(tmp_path / "root")
     live = training()
     saved = [made.save_checkpoint(**live.live(), epoch=epoch)["path"] for epoch in (1, 2, 3)]
+    made.protect(saved[1], "stays so")
     other = training(seed=9)
-    before = other.state()
-    calls: list[Callable[[], object]] = [
-        lambda: made.load_checkpoint("latest", **other.live()),
-        lambda: made.cleanup_checkpoints(1),
-        lambda: made.plan_cleanup(1),
-        lambda: made.protect(saved[0], "x"),
-        lambda: made.reading(saved[0]).__enter__(),
-        made.wait,
-        made.close,
-    ]
-    for call in calls:
-        fail(made, live)
-        with pytest.raises(CheckpointWriteError):
-            call()
-    assert str(other.state()) == str(before)
-    assert all(path.is_dir() for path in saved)
-    assert not (tmp_path / ".pins").exists()
+    live_before = str(other.state())
+    before = sorted(map(str, made.output_dir.rglob("*")))
+    fail(made, live)
+    path = saved[1] if name == "unprotect" else saved[0]
+    with pytest.raises(CheckpointWriteError, match="epoch-0002"):
+        RAISES[name](made, path, other)
+    assert str(other.state()) == live_before
+    assert sorted(map(str, made.output_dir.rglob("*"))) == before
+    made.close()
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_looks_leaves_it_to_the_next_call_that_acts(
+    tmp_path: Path, fail: Callable[..., None], name: str
+) -> None:
+    made, _ = manager(tmp_path / "root")
+    live = training()
+    path = made.save_checkpoint(**live.live(), epoch=1)["path"]
+    fail(made, live)
+    LOOKS[name](made, path)
+    with pytest.raises(CheckpointWriteError, match="epoch-0002"):
+        made.close()
     made.close()
 
 
