@@ -17,7 +17,6 @@ from typing import Final
 
 from smartcash_format.disk.leftovers import leftovers
 from smartcash_format.disk.observe import validate
-from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.strip import stripped_id
 from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointNotFoundError
@@ -29,7 +28,7 @@ from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.retention import DropResumeState, KeepLast
 from smartcash_format.testing import training
-from smartcash_format.testing.sample import write_sample
+from smartcash_format.testing.sample import publish_sample
 
 KEPT: Final = 6
 Save = Callable[[Path, int, int], tuple[Path, Sequence[Path]]]
@@ -58,8 +57,9 @@ def target_of(root: Path) -> Path:
 
 def save_sample(root: Path, seed: int, number: int) -> tuple[Path, Sequence[Path]]:
     """A save without torch: its path, and nothing that went for it."""
-    path = write_sample(root, epoch=number, seed=seed)
-    CheckpointStore(root).record_save(path, read_meta(path))
+    # Not read from the disk: by now another member may have removed it.
+    path, meta = publish_sample(root, epoch=number, seed=seed)
+    CheckpointStore(root).record_save(path, meta)
     return path, ()
 
 

@@ -62,6 +62,21 @@ def write_sample(
     Raises what every save raises: CheckpointExistsError, InsufficientSpaceError,
     CheckpointWriteError.
     """
+    return publish_sample(
+        root, epoch=epoch, seed=seed, floats=floats, saved_at=saved_at, progress=progress
+    )[0]
+
+
+def publish_sample(
+    root: Path,
+    *,
+    epoch: int,
+    seed: int = 0,
+    floats: int = 60,
+    saved_at: datetime | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, Meta]:
+    """As `write_sample`, with what its meta.json says: the file may be gone the moment after."""
     chance = random.Random(f"{epoch} {seed}")
     values = {name: _floats(chance, max(1, floats // len(_TENSORS))) for name in _TENSORS}
     parts: list[Part] = [
@@ -78,7 +93,7 @@ def write_sample(
         written += write_parts(staged, [manifest])
         meta = _meta(written, tensors, epoch=epoch, seed=seed, saved_at=saved_at)
         write_parts(staged, [BlobPart(name=layout.META, data=encode_meta(meta))])
-        return staged.publish()
+        return staged.publish(), meta
 
 
 def _id(epoch: int, seed: int) -> uuid.UUID:
