@@ -12,8 +12,8 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -33,7 +33,8 @@ class Result:
     """How one run ended; `violations` is empty when every promise was kept.
 
     `halves` counts the directories that are no checkpoint for any reader and stay until somebody
-    deletes them: only on mounts that cannot rename a directory at once.
+    deletes them: only on mounts that cannot rename a directory at once. After a power cut the state
+    `stands_for` so many of all `combinations` that it may leave.
     """
 
     operation: str
@@ -43,6 +44,8 @@ class Result:
     outcome: Outcome
     raised: str = ""
     halves: int = 0
+    stands_for: int = 0
+    combinations: int = 0
     violations: tuple[str, ...] = ()
 
 
@@ -174,27 +177,39 @@ def lose_power(
     events, told = _events_of(operation, root)
     shutil.rmtree(root)
     earlier = {root / path.name: known for path, known in standing(template).items()}
-    seen: set[tuple[bytes, int]] = set()
-    for done, tree in power.states(template, events, draws=draws):
+    combinations = power.combinations(template, events)
+    for state in _different(power.states(template, events, draws=draws), told)[::every]:
         # A line of the history that is lost is no broken promise (FORMAT.md, F-11.5).
-        reported = [one for count, *one in told if count <= done and one[0] != "noted"]
-        state = (power.fingerprint(tree), len(reported))
-        if state in seen:
-            continue
-        seen.add(state)
-        if (len(seen) - 1) % every == 0:
-            power.make(tree, root)
-            found, halves = look(root, earlier, cast(Told, reported), operation)
-            yield Result(
-                operation=operation.name,
-                mount=LOCAL.name,
-                fault=POWER,
-                point=Point(events[done].op, events[done].path) if done < len(events) else None,
-                outcome="killed",
-                halves=halves,
-                violations=tuple(found),
-            )
-            shutil.rmtree(root)
+        reported = [one for calls, *one in told if calls <= state.calls and one[0] != "noted"]
+        power.make(state.tree, root)
+        found, halves = look(root, earlier, cast(Told, reported), operation)
+        at = events[state.calls] if state.calls < len(events) else None
+        yield Result(
+            operation=operation.name,
+            mount=LOCAL.name,
+            fault=POWER,
+            point=Point(at.op, at.path) if at else None,
+            outcome="killed",
+            halves=halves,
+            stands_for=state.stands_for,
+            combinations=combinations,
+            violations=tuple(found),
+        )
+        shutil.rmtree(root)
+
+
+def _different(
+    states: Iterable[power.State], told: Sequence[tuple[int, str, str]]
+) -> list[power.State]:
+    """The first of the states that are the same, after the same reports; it stands for all."""
+    first: dict[tuple[bytes, int], power.State] = {}
+    for state in states:
+        key = state.key, sum(calls <= state.calls for calls, *_ in told)
+        known = first.setdefault(key, state)
+        if known is not state:
+            both = known.stands_for + state.stands_for
+            first[key] = replace(known, stands_for=both)
+    return list(first.values())
 
 
 def _events_of(operation: Operation, root: Path) -> tuple[list[Event], list[tuple[int, str, str]]]:

@@ -188,7 +188,18 @@ def tables(results: Sequence[Result]) -> str:
     by_mount = _table(["mount"], results, lambda result: (result.mount,))
     broken = sum(bool(result.violations) for result in results)
     total = f"{len(results):,} points tried, {broken:,} broken promises."
-    return "\n".join([*by_fault, "", *by_mount, "", total])
+    lost = [*_power_lines(results), ""] if any(result.combinations for result in results) else []
+    return "\n".join([*by_fault, "", *by_mount, "", *lost, total])
+
+
+def _power_lines(results: Sequence[Result]) -> Iterator[str]:
+    """For each operation how many of all combinations that a power cut may leave were looked at."""
+    yield "Power loss: states looked at, and for how many of all that it may leave they stand:"
+    cuts = [result for result in results if result.combinations]
+    for name in dict.fromkeys(result.operation for result in cuts):
+        own = [result for result in cuts if result.operation == name]
+        stand = sum(result.stands_for for result in own)
+        yield f"- {name}: {len(own):,} states, {stand:,} of {own[0].combinations:,}"
 
 
 _COLUMNS: Final[dict[str, Callable[[Result], bool]]] = {

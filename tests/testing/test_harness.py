@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format.testing import crash, matrix, power
+from smartcash_format.testing import crash, forgetful_disk, matrix, power
 from smartcash_format.testing.points import Event
 from tests.processes import run_python
 
@@ -140,18 +140,111 @@ def test_a_table_counts_every_point_once() -> None:
     assert matrix.tables([]).endswith("\n\n0 points tried, 0 broken promises.")
 
 
+def looked_at(root: Path, events: list[Event], draws: int = 0) -> list[power.State]:
+    """The states that differ for a reader, each with all that it stands for."""
+    return crash._different(power.states(root, events, draws=draws), [])
+
+
 def test_every_subset_of_changed_names_that_were_not_synced_is_a_state(tmp_path: Path) -> None:
     events = [Event(op="create", path=name) for name in "abc"]
-    found = {frozenset(tree) for _, tree in power.states(tmp_path, events, draws=0)}
-    assert found == {frozenset(["", *names]) for n in range(4) for names in combinations("abc", n)}
+    found = looked_at(tmp_path, events)
+    assert {frozenset(state.tree) for state in found} == {
+        frozenset(["", *names]) for n in range(4) for names in combinations("abc", n)
+    }
+    assert power.combinations(tmp_path, events) == 1 + 2 + 4 + 8
+    assert sum(state.stands_for for state in found) == 15
 
 
-def test_of_more_changes_than_eight_all_and_none_and_drawn_ones_are_states(tmp_path: Path) -> None:
+def test_every_outcome_of_every_write_that_was_not_synced_is_a_state(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    events = [
+        Event(op="write", path="a", offset=3, data=b"1234"),
+        Event(op="write", path="a", offset=7, data=b"x"),
+    ]
+    ways = [b"", b"12", b"\0\0\0\0", b"1234"]
+    found = looked_at(tmp_path, events)
+    # Half of one byte is none, and a size that came before the bytes is zeros.
+    ends = {b"old" + way for way in ways}
+    ends |= {b"old" + way.ljust(4, b"\0") + last for way in ways for last in (b"", b"\0", b"x")}
+    assert {state.tree["a"] for state in found} == ends
+    assert sum(state.stands_for for state in found) == 1 + 4 + 4 * 4
+    assert sum(state.stands_for for state in found) == power.combinations(tmp_path, events)
+
+
+def test_a_truncation_that_was_not_synced_arrived_or_did_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    found = looked_at(tmp_path, [Event(op="truncate", path="a", offset=1)])
+    assert {state.tree["a"] for state in found} == {b"old", b"o"}
+
+
+STAGE = ".staging-1-2-3-4"
+STAGED = [
+    Event(op="mkdir", path=STAGE),
+    Event(op="create", path=f"{STAGE}/a"),
+    Event(op="write", path=f"{STAGE}/a", data=b"1234"),
+    Event(op="fsync", path=f"{STAGE}/a"),
+    Event(op="create", path=f"{STAGE}/b"),
+    Event(op="write", path=f"{STAGE}/b", data=b"1234"),
+]
+
+
+def test_what_lies_in_a_stage_is_one_state_for_its_readers(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, STAGED)
+    names = {frozenset(state.tree) for state in found}
+    a, b = f"{STAGE}/a", f"{STAGE}/b"
+    assert names == {*map(frozenset, [[""], ["", STAGE], ["", STAGE, a], ["", STAGE, a, b]])}
+    # 1 and 2, of one name and its data 4, 16 and 4, of two 8 and 32.
+    assert power.combinations(tmp_path, STAGED) == 1 + 2 + 4 + 16 + 4 + 8 + 32
+    assert sum(state.stands_for for state in found) == 67
+    assert len(looked_at(tmp_path, STAGED, draws=50)) > len(found)
+
+
+def test_a_stage_that_is_renamed_before_it_is_durable_is_every_state(tmp_path: Path) -> None:
+    renamed = [*STAGED, Event(op="rename", path=STAGE, target="one")]
+    found = [state for state in looked_at(tmp_path, renamed) if "one" in state.tree]
+    # The name without what is in it; of `a` all, and of `b` four kinds of data.
+    assert {frozenset(state.tree) for state in found} == {
+        frozenset(["", "one", *(f"one/{name}" for name in names)])
+        for n in range(3)
+        for names in combinations("ab", n)
+    }
+    assert {state.tree["one/b"] for state in found if "one/b" in state.tree} == {
+        b"", b"12", b"\0\0\0\0", b"1234",
+    }  # fmt: skip
+    done = power.combinations(tmp_path, renamed)
+    assert sum(state.stands_for for state in looked_at(tmp_path, renamed)) == done
+
+
+def test_what_is_removed_from_a_trash_that_may_still_be_a_checkpoint_is_every_state(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "one").mkdir()
+    for name in "ab":
+        (tmp_path / "one" / name).write_bytes(b"x")
+    trash = ".trash-1-2-3-4"
+    events = [
+        Event(op="rename", path="one", target=trash),
+        *(Event(op="unlink", path=f"{trash}/{name}") for name in "ab"),
+    ]
+    found = {frozenset(state.tree) for state in looked_at(tmp_path, events)}
+    assert frozenset(["", "one", "one/b"]) in found
+    synced = [events[0], Event(op="fsync", path="."), *events[1:]]
+    found = {frozenset(state.tree) for state in looked_at(tmp_path, synced)}
+    assert frozenset(["", "one", "one/b"]) not in found
+
+
+def test_of_more_states_than_are_gone_through_some_are_looked_at_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetful_disk, "STATES", 256)
     events = [Event(op="create", path=name) for name in "abcdefghi"]
-    last = [set(tree) for done, tree in power.states(tmp_path, events, draws=3) if done == 9]
-    assert last[0] == last[1] == {""}
-    assert last[2] == last[3] == {"", *"abcdefghi"}
-    assert len(last) == 7
+    every = power.states(tmp_path, events, draws=3)
+    last = [set(state.tree) for state in every if state.calls == 9]
+    assert last[:2] == [{""}, {"", *"abcdefghi"}]
+    assert len(last) == 5
+    left_out = 2**9 - 2
+    looked = sum(state.stands_for for state in looked_at(tmp_path, events))
+    assert looked == power.combinations(tmp_path, events) - left_out
 
 
 def test_a_root_is_copied_with_its_links(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from smartcash_format.testing import matrix, training
 from smartcash_format.testing.matrix import operations
 from smartcash_format.testing.points import MOUNTS
-from tests.processes import CHECKOUT
+from tests.processes import CHECKOUT, run_python
 
 
 def run_testing(*arguments: str) -> tuple[int, str]:
@@ -44,6 +44,37 @@ def test_no_kill_and_no_failure_breaks_a_promise_at_every_60th_point() -> None:
     tried = re.search(r"^([0-9,]+) points tried, 0 broken promises", output, re.MULTILINE)
     assert tried is not None
     assert int(tried[1].replace(",", "")) == sum(int(row[2]) for row in by_fault) > 40
+
+
+EVERY_CUT = """
+from smartcash_format.testing import matrix
+{imported}
+tried = [one for one in {module}.operations() if one.name in {names}]
+found = list(matrix.run_power_loss(matrix.fast_directory(), tried, draws=0))
+print(matrix.tables(found))
+print(*matrix.worst(found), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("name", [operation.name for operation in operations()])
+def test_every_state_that_a_power_cut_may_leave_keeps_the_promise(name: str) -> None:
+    output = run_python(EVERY_CUT.format(imported="", module="matrix", names=[name]))
+    every_state_was_looked_at(output, name)
+
+
+@pytest.mark.torch
+def test_every_state_that_a_power_cut_in_a_managers_save_may_leave_keeps_the_promise() -> None:
+    imported = "from smartcash_format.testing import training"
+    names = ["manager: incremental save"]
+    output = run_python(EVERY_CUT.format(imported=imported, module="training", names=names))
+    every_state_was_looked_at(output, names[0])
+
+
+def every_state_was_looked_at(output: str, name: str) -> None:
+    found = re.search(rf"^- {name}: [0-9,]+ states, ([0-9,]+) of ([0-9,]+)$", output, re.MULTILINE)
+    assert found is not None, output
+    assert found[1] == found[2]
+    assert re.search(r" points tried, 0 broken promises\.\s*$", output), output
 
 
 @pytest.mark.torch

@@ -60,11 +60,11 @@ def test_a_save_that_returned_is_there_whoever_made_its_root(
     empty.mkdir()
     events, saved = events_of(before, place)
     looked = 0
-    for done, tree in power.states(empty, events, draws=5):
-        if done == len(events):
+    for state in power.states(empty, events, draws=5):
+        if state.calls == len(events):
             target = after / str(looked)
             target.parent.mkdir(exist_ok=True)
-            power.make(tree, target)
+            power.make(state.tree, target)
             assert is_whole(target / saved)
             looked += 1
     assert looked > 2
