@@ -8,7 +8,7 @@ these are the same, below a thousand values in one container.
 from __future__ import annotations
 
 import struct
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
@@ -20,7 +20,6 @@ from blake3 import blake3
 _PROTOCOL_2: Final = b"\x80\x02"
 _REBUILD: Final = "torch._utils\n_rebuild_tensor_v2"
 _ORDERED_DICT: Final = "collections\nOrderedDict"
-_COUNTER: Final = "collections\nCounter"
 # What one APPENDS or SETITEMS takes, as in every other pickler.
 _BATCH: Final = 1_000
 # The words of every tensor: one of a user's that is the same object is written with them.
@@ -133,10 +132,6 @@ class _Writer:
             self._name(_ORDERED_DICT)
             self._out.append(b")R" + self._put(value))
             self._batches(value.items(), b"s", b"u")
-        elif kind is Counter:
-            self._name(_COUNTER)
-            self._tuple((dict(value),))
-            self._out.append(b"R" + self._put(value))
         else:
             raise TypeError(f"{kind.__name__} has no opcodes")
 

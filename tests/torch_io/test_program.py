@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -85,7 +85,6 @@ VALUES = st.recursive(
         | st.lists(inner, max_size=5).map(tuple)
         | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=4)
         | st.dictionaries(st.text(max_size=3), inner, max_size=4).map(OrderedDict)
-        | st.dictionaries(st.text(max_size=3), st.integers(), max_size=4).map(Counter)
     ),
     max_leaves=20,
 )

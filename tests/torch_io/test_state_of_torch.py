@@ -118,6 +118,8 @@ def test_a_scheduler_inside_a_scheduler_inside_a_scheduler_comes_back(tmp_path: 
     found = through_a_file(state, tmp_path)
     assert differences(found, state) == []
     assert type(found["_schedulers"][1]["milestones"]) is Counter
+    # As earlier versions wrote it.
+    assert type(decode({"milestones": Counter([30, 80])})["milestones"]) is Counter
 
 
 class Warmup:
