@@ -285,6 +285,9 @@ def _metadata_problems(where: str, metadata: object) -> Iterator[Problem]:
         yield Problem(code="header-metadata", where=spot, message=message, found=kind)
         return
     for key, value in metadata.items():
+        if key.startswith("__"):
+            message = f"has the key {key[:80]!r}, which is no word but a name of Python's"
+            yield Problem(code="header-metadata", where=spot, message=message, found=shown(key))
         if not isinstance(value, str):
             message = f"has a value that is no string under the key {key[:80]!r}"
             kind = type(value).__name__

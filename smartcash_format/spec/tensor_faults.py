@@ -10,6 +10,9 @@ from smartcash_format.spec import limits
 # 8 bytes for the widest element: the bytes are countable in 64 bits as well.
 _ELEMENTS: Final = limits.INTEGER_MAX // 8
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What leads out of a directory, on one system or another: a program that unpacks tensors into files
+# of their names would write elsewhere. A segment of torch's own names has no points.
+_OUTSIDE: Final = re.compile(r"\A/|\\|\A[A-Za-z]:/|(?:\A|/)\.\.(?:/|\Z)")
 
 
 def name_fault(name: str) -> str | None:
@@ -22,6 +25,8 @@ def name_fault(name: str) -> str | None:
             return f"is a name of {size_bytes:,} bytes; at most {limits.NAME_BYTES:,} are allowed"
     if not name.isprintable() and _CONTROL.search(name):
         return "is a name with control characters"
+    if ("/" in name or "\\" in name or name == "..") and _OUTSIDE.search(name):
+        return "is a name that is a path out of its directory"
     return None
 
 

@@ -95,7 +95,21 @@ breach(
     STRUCTURE,
     header(lambda found: found.update(__metadata__=["pt"])),
 )
-for what, name in {"empty": "", "control-character": "a\x1b[31m", "too-long": "x" * 1_025}.items():
+breach(
+    "header-metadata--a-name-of-python",
+    STRUCTURE,
+    header(lambda found: found.update(__metadata__={"format": "pt", "__reduce__": "os.system"})),
+)
+_NAMES = {
+    "empty": "",
+    "control-character": "a\x1b[31m",
+    "too-long": "x" * 1_025,
+    "absolute-path": "/etc/passwd",
+    "path-upwards": "model/../../x",
+    "drive-letter": "C:/x",
+    "backslash": "..\\x",
+}
+for what, name in _NAMES.items():
     breach(
         f"tensor-name--{what}",
         STRUCTURE,

@@ -222,7 +222,26 @@ def test_a_name_nobody_can_read_is_refused(name: str) -> None:
     assert problem.message.isprintable()
 
 
-@pytest.mark.parametrize("name", ["a", "n" * 1024, "é" * 512, "層.0.重み", "blocks[-0].w", "a b"])
+@pytest.mark.parametrize(
+    "name",
+    ["/a", "..", "../a", "a/..", "a/../b", "C:/a", "c:/", "\\\\host\\a", "a\\b"],
+)
+def test_a_name_that_is_a_path_out_of_a_directory_is_refused(name: str) -> None:
+    (problem,) = read(file_of({name: F32}, b"1234"))[1]
+    assert (problem.code, "path out of" in problem.message) == ("tensor-name", True)
+    with pytest.raises(UnsavableStateError, match="path out of"):
+        encode_header([(name, "F32", (1,))])
+
+
+@pytest.mark.parametrize("key", ["__reduce__", "__import__", "__builtins__", "__"])
+def test_metadata_with_a_name_of_pythons_is_refused(key: str) -> None:
+    assert codes(file_of({"__metadata__": {key: "x"}})) == ["header-metadata"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "n" * 1024, "é" * 512, "層.0.重み", "blocks[-0].w", "a b", "a/b.c", "a..b", "...", "c:a"],
+)
 def test_a_name_that_people_use_is_read(name: str) -> None:
     for ascii_only in (True, False):
         raw = json.dumps({name: F32}, ensure_ascii=ascii_only)
@@ -286,7 +305,7 @@ def test_a_dtype_that_safetensors_learns_is_noticed() -> None:
 
 
 MIXED = [
-    ("z", "U8", (3,)), ("b.weight", "F32", (2, 3)), ("a", "F16", (5,)), ("é\"\\", "F32", ()),
+    ("z", "U8", (3,)), ("b.weight", "F32", (2, 3)), ("a", "F16", (5,)), ("é\"", "F32", ()),
     ("B.weight", "F32", (0, 7)), ("mask", "BOOL", (3, 1)), ("n", "I64", (1,)), ("d", "F64", (2,)),
     ("😀", "BF16", (2, 2)), ("k", "C64", (1,)), ("i", "I32", (1,)), ("s", "I16", (1,)),
     ("f8", "F8_E4M3", (4,)), ("e8", "F8_E5M2", (4,)),
