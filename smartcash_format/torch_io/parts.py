@@ -3,7 +3,7 @@
 Headers, digests, the static reading of torch files and the values come from one descriptor of each
 file. What was parsed is compared with what is hashed. Of torch files, and of all where nothing is
 mapped, what is used is the very memory that was hashed; that mapped weights change between their
-hashing and their use is told by their time of writing (`confirm`).
+hashing and their use is told by the times of their file (`confirm`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Parts:
         self._observed = observe(opened, Depth.STRUCTURE, names=files)
         _raise_for(opened, check(opened.meta, self._observed))
         self._files = frozenset(files)
-        self._verified: dict[str, tuple[int, int]] = {}
+        self._verified: dict[str, tuple[int, int, int]] = {}
         self._data: dict[str, Any] = {}
         self._decoded: dict[str, Any] = {}
         # The storages of torch files that are verified and not decoded yet, by their places.
@@ -203,15 +203,15 @@ class Parts:
 
         Bytes that are held in memory are those that were verified, whatever happened to the file.
         """
-        changed = (
-            name
-            for name, written in self._verified.items()
-            if not self._is_own(name) and self._written(name) != written
-        )
-        _raise_for(
-            self.opened,
-            tuple(map(rewritten, changed)),
-        )
+        now = {name: self._written(name) for name in self._verified if not self._is_own(name)}
+        changed = [name for name, facts in now.items() if facts[:2] != self._verified[name][:2]]
+        _raise_for(self.opened, tuple(map(rewritten, changed)))
+        # A link that another save made, or a writer who restored the time of writing.
+        touched = [name for name, facts in now.items() if facts != self._verified[name]]
+        if touched:
+            for name in touched:
+                del self._verified[name]
+            self.verify(touched)
 
     def _is_own(self, name: str) -> bool:
         return name in self._storages or self.opened.held(name) is not None
@@ -230,10 +230,10 @@ class Parts:
         places = [(begin, bytes_of(found)) for begin, found in memory.items()]
         return lambda threads: self.opened.scattered(name, places)
 
-    def _written(self, name: str) -> tuple[int, int]:
-        # Not the time of the inode's change: a link that another save makes is no writing.
+    def _written(self, name: str) -> tuple[int, int, int]:
+        """What writing into a file changes. Only the last of them does a link change, too."""
         facts = self.opened.facts(name)
-        return facts.st_size, facts.st_mtime_ns
+        return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
     def _compare(self, stated: Iterable[Stated], progress: Progress | None = None) -> None:
         with watched(f"reading {self.opened.path.name}", progress) as tell:

@@ -141,6 +141,31 @@ def test_a_file_that_is_written_to_while_objects_are_filled_is_told(
     assert not isinstance(caught.value, InvalidCheckpointError)
 
 
+@pytest.mark.attack(
+    "load", "the same, the time of writing restored", "digest-mismatch: the file is hashed again"
+)
+def test_a_writer_who_restores_the_time_of_writing_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after(monkeypatch, "verify", lambda: zero(path, is_hidden=True))
+    live = stepped("AdamW", steps=1)
+    before = snapshot(live.model, live.optimizer)
+    with pytest.raises(InvalidCheckpointError) as caught:
+        load_checkpoint(path, model=live.model, optimizer=live.optimizer)
+    found = [(problem.code, problem.where) for problem in caught.value.problems]
+    assert found == [("digest-mismatch", NAMES[0])]
+    assert_same(snapshot(live.model, live.optimizer), before)
+
+
+def test_a_writer_who_restores_the_time_of_writing_while_objects_are_filled_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after(monkeypatch, "confirm", lambda: zero(path, is_hidden=True))
+    live = stepped("AdamW", steps=1)
+    with pytest.raises(CheckpointError, match="model, optimizer may have some"):
+        load_checkpoint(path, model=live.model, optimizer=live.optimizer)
+
+
 def test_a_link_that_a_save_makes_meanwhile_is_no_writing(
     path: Path, saved: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
