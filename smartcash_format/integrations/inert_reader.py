@@ -56,6 +56,11 @@ _PLACE_CHARACTERS: Final = 200
 _KEY_CHARACTERS: Final = 60
 _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL: Final = 1001
+# What torch writes beside the storages.
+_RECORDS: Final = (
+    "data.pkl", "byteorder", "version", ".format_version", ".storage_alignment",
+    ".data/serialization_id",
+)  # fmt: skip
 # The header of a zip entry: version, flags, method, both sizes, lengths of name and extra field.
 _LOCAL: Final = struct.Struct("<4x3H8x2L2H")
 # What stands there when a size is in the extra field.
@@ -102,8 +107,15 @@ def _read_zip(stream: BinaryIO, size: int, patterns: tuple[str, ...]) -> dict[st
     program = entries[programs[0]]
     if program.file_size > min(PROGRAM_BYTES, size) or program.compress_type:
         raise Refusal("data.pkl", f"is compressed or has {program.file_size:,} bytes")
-    reader = Reader(io.BytesIO(archive.read(program)), patterns)
+    stream_of_program = io.BytesIO(archive.read(program))
+    reader = Reader(stream_of_program, patterns)
     value = reader.load()
+    if stream_of_program.read(1):
+        raise Refusal("data.pkl", "something follows its program")
+    # A record that torch neither wrote nor reads is what another program may take for its own.
+    known = {f"{folder}{name}" for name in (*_RECORDS, *(f"data/{key}" for key in reader.storages))}
+    if others := sorted(name for name in entries if name not in known):
+        raise Refusal(others[0], "torch writes no such record, and nothing in the file names it")
     storages = {}
     for key, needed in reader.storages.items():
         info = entries.get(f"{folder}data/{key}")
@@ -169,6 +181,8 @@ def _read_legacy(stream: mmap.mmap, size: int, patterns: tuple[str, ...]) -> dic
             raise Refusal(f"storage {str(key)[:40]!r}", "the file ends early or names it nowhere")
         storages[str(key)] = [at + 8, int.from_bytes(count, "little") * width]
         at += 8 + storages[str(key)][1]
+    if at < size:
+        raise Refusal("the file", f"{size - at:,} bytes follow its last storage")
     for key, needed in reader.storages.items():
         if storages.get(key, [0, 0])[1] < needed:
             raise Refusal(f"storage {key}", "is absent or short")

@@ -145,7 +145,24 @@ class TestArchives:
         return path
 
     def test_a_sound_one_is_read(self, tmp_path: Path) -> None:
-        assert _value(self._made(tmp_path / "w.pt", lambda data: data)) == ["dict", [["w", 1]]]
+        path = _zipped(tmp_path / "w.pt", pickle.dumps({"w": 1}, 2))
+        with zipfile.ZipFile(path, "a") as archive:
+            for name in ("byteorder", ".format_version", ".data/serialization_id", "version"):
+                archive.writestr(f"archive/{name}", b"little")
+        assert _value(path) == ["dict", [["w", 1]]]
+
+    @pytest.mark.attack("convert", "a record that torch does not write, or that nothing names")
+    @pytest.mark.parametrize(
+        "name",
+        ["archive/payload", "x", "../../etc/cron.d/x", "archive/data/0", "archive/model.py"],
+    )
+    def test_a_record_of_no_use_is_refused_by_name(self, tmp_path: Path, name: str) -> None:
+        path = _zipped(tmp_path / "w.pt", pickle.dumps({"w": 1}, 2))
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, b"\x7fELF")
+        with pytest.raises(Refusal) as caught:
+            _value(path)
+        assert (caught.value.asked, "no such record" in caught.value.why) == (name, True)
 
     @pytest.mark.attack("convert", "zip archives that two readers read as two files")
     @pytest.mark.parametrize(
@@ -170,8 +187,23 @@ class TestArchives:
         ],
     )
     def test_one_that_says_a_thing_twice_is_refused(self, tmp_path: Path, change: Any) -> None:
-        with pytest.raises(Refusal):
+        with pytest.raises(Refusal) as caught:
             _value(self._made(tmp_path / "w.pt", change))
+        assert any(word in caught.value.why for word in ("disagree", "twice", "where the"))
+
+
+@pytest.mark.attack("convert", "a second program behind the first, bytes behind the last storage")
+@pytest.mark.parametrize("make", [_zipped, _legacy])
+def test_what_follows_the_program_is_refused(tmp_path: Path, make: Any) -> None:
+    evil = b"cposix\nsystem\n(X\x02\x00\x00\x00lstR."
+    whole = pickle.dumps({"w": 1}, 2)
+    assert _value(make(tmp_path / "sound.pt", whole)) == ["dict", [["w", 1]]]
+    path = make(tmp_path / "w.pt", whole + (evil if make is _zipped else b""))
+    if make is _legacy:
+        path.write_bytes(path.read_bytes() + evil)
+    with pytest.raises(Refusal) as caught:
+        _value(path)
+    assert "follow" in caught.value.why
 
 
 @pytest.mark.attack("convert", "overlapping tensors that multiply the file")
