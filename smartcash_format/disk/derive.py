@@ -23,6 +23,7 @@ from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import FileRecord, Meta, encode_meta
 from smartcash_format.spec.pickles import scan_torch_file
 from smartcash_format.spec.problems import Depth, Problem
+from smartcash_format.spec.refusal import Refused
 from smartcash_format.spec.rules import check
 from smartcash_format.spec.tensors import Tensors, encode_tensors, parse_tensors
 from smartcash_format.spec.watching import watched
@@ -115,8 +116,10 @@ def require_whole(path: Path, meta: Meta, verb: str = "stripped") -> None:
 
 def manifest_part(opened: Opened, kept: Mapping[str, FileRecord]) -> BlobPart:
     """tensors.json without the parameter names of what is dropped."""
-    data = opened.read(layout.TENSORS, limits.TENSORS_BYTES)
-    tensors, problems = parse_tensors(data)
+    try:
+        tensors, problems = parse_tensors(opened.read(layout.TENSORS, limits.TENSORS_BYTES))
+    except Refused as refused:
+        raise not_whole(opened.path, (refused.problem(layout.TENSORS),)) from None
     if tensors is None:
         raise not_whole(opened.path, problems)
     left = {

@@ -29,6 +29,7 @@ from smartcash_format.spec.documents import parse_json
 from smartcash_format.spec.header import Header, read_header
 from smartcash_format.spec.pickles import TorchFile, scan_torch_file
 from smartcash_format.spec.problems import Depth, Problem, Report
+from smartcash_format.spec.refusal import Refused
 from smartcash_format.spec.rules import Observed, check
 from smartcash_format.spec.tensors import Tensors, parse_tensors
 from smartcash_format.spec.watching import Progress, watched
@@ -123,9 +124,14 @@ class _Look:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """What the system refuses here is a problem of this file, where a problem is wanted."""
+        """What the system refuses here is a problem of this file, where a problem is wanted.
+
+        That a document is too large to be read always is one.
+        """
         try:
             yield
+        except Refused as refused:
+            self.problems.append(refused.problem(name))
         except OSError as error:
             if self.unreadable is None:
                 raise

@@ -16,6 +16,7 @@ from typing import Final
 
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.spec import layout, limits
+from smartcash_format.spec.refusal import too_large
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -43,9 +44,10 @@ def opened_root(path: str) -> Iterator[int | None]:
 
 
 def meta_bytes(directory: str, root: int | None = None) -> bytes:
-    """The bytes of a directory's meta.json, one more than allowed at most.
+    """The bytes of a directory's meta.json, one more than allowed where it grows meanwhile.
 
-    Raises FileNotFoundError, NotPlainFileError or what else the system says.
+    Raises Refused before it reads a byte where it is larger than allowed; FileNotFoundError,
+    NotPlainFileError or what else the system says.
     """
     try:
         descriptor = os.open(f"{directory}/{layout.META}", _FLAGS, dir_fd=root)
@@ -57,7 +59,9 @@ def meta_bytes(directory: str, root: int | None = None) -> bytes:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise NotPlainFileError(errno.EINVAL, kind_of(facts.st_mode), layout.META)
-        return _read(descriptor, min(facts.st_size, limits.META_BYTES) + 1)
+        if facts.st_size > limits.META_BYTES:
+            raise too_large(facts.st_size, limits.META_BYTES)
+        return _read(descriptor, facts.st_size + 1)
     finally:
         os.close(descriptor)
 

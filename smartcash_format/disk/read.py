@@ -37,6 +37,7 @@ from smartcash_format.errors import (
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.meta import Meta, parse_meta
 from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.refusal import Refused, too_large
 from smartcash_format.spec.version import SUPPORTED
 
 _PICKLE_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".bin"})
@@ -95,8 +96,13 @@ class Opened:
         return self._directory.names()
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """At most `max_bytes` + 1 bytes of a small file: one more tells that it is too large."""
-        return self.raw(name).read(min(self.size(name), max_bytes) + 1)
+        """The bytes of a small file; one more than allowed where it grows meanwhile.
+
+        Raises Refused before it reads a byte where the file is larger, and else as `size`.
+        """
+        if (size_bytes := self.size(name)) > max_bytes:
+            raise too_large(size_bytes, max_bytes)
+        return self.raw(name).read(size_bytes + 1)
 
     def raw(self, name: str) -> BinaryIO:
         """A stream that reads from the file itself and not a byte ahead: for headers."""
@@ -334,6 +340,9 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
         kind = error.strerror
         message = f"is {kind}, not a plain file"
         return None, (Problem(code="file-kind", where=layout.META, message=message, found=kind),)
+    except Refused as refused:
+        opened.close()
+        return None, (refused.problem(layout.META),)
     except BaseException:
         opened.close()
         raise

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.problems import Code, Problem
-from smartcash_format.spec.refusal import shown
+from smartcash_format.spec.refusal import Refused, shown, too_large
 
 # 64-bit integers have at most 20 characters; int() of thousands of digits takes quadratic time.
 INTEGER_CHARACTERS: Final = 20
@@ -31,11 +31,9 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 T = TypeVar("T")
 
 
-class _Refused(Exception):
+class _Refused(Refused):
     def __init__(self, code: Code, message: str, found: str | None = None) -> None:
-        self.code: Code = code
-        self.message = message
-        self.found = found
+        super().__init__(code, message, found=found)
 
 
 def parse_json(
@@ -47,11 +45,8 @@ def parse_json(
     """
     try:
         return _parse(data, max_bytes, max_depth), ()
-    except _Refused as refused:
-        problem = Problem(
-            code=refused.code, where=where, message=refused.message, found=refused.found
-        )
-        return None, (problem,)
+    except Refused as refused:
+        return None, (refused.problem(where),)
 
 
 def dump_json(value: object, *, indent: int | None = None) -> bytes:
@@ -91,11 +86,7 @@ def count_key_marks(data: bytes) -> int | None:
 
 def _parse(data: bytes, max_bytes: int, max_depth: int) -> Any:
     if len(data) > max_bytes:
-        raise _Refused(
-            "json-too-large",
-            f"has {len(data):,} bytes; at most {max_bytes:,} are allowed",
-            f"{len(data):,} bytes",
-        )
+        raise too_large(len(data), max_bytes)
     if has_too_many_values(data):
         raise _Refused("json-too-large", f"has more than {limits.JSON_VALUES:,} values")
     if data.startswith(b"\xef\xbb\xbf"):

@@ -44,6 +44,15 @@ class Refused(Exception):
         )
 
 
+def too_large(size_bytes: int, max_bytes: int) -> Refused:
+    """Why a document of this size is not looked into, to be raised before it is read."""
+    return Refused(
+        "json-too-large",
+        f"has {size_bytes:,} bytes; at most {max_bytes:,} are allowed",
+        found=f"{size_bytes:,} bytes",
+    )
+
+
 def shown(value: object) -> str:
     """A value out of a file as a message may have it: short and without control characters."""
     if isinstance(value, bytes):

@@ -20,6 +20,7 @@ from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.spec import layout
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.problems import Code, Depth, Problem
+from smartcash_format.spec.refusal import Refused
 from smartcash_format.store import query
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import Glance, glance
@@ -213,6 +214,8 @@ def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
         return None
     except NotPlainFileError as error:
         return _broken(directory, "file-kind", f"is {error.strerror}, not a plain file")
+    except Refused as refused:
+        return Broken(path=Path(directory), problems=(refused.problem(layout.META),))
     except OSError as error:
         return _broken(directory, "file-unreadable", f"cannot be read: {error.strerror}")
 

@@ -11,6 +11,7 @@ from smartcash_format.spec.diff import Diff
 from smartcash_format.spec.diff import diff as _diff
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.refusal import Refused
 from smartcash_format.spec.tensors import Tensors, parse_tensors
 
 PathLike = str | os.PathLike[str]
@@ -47,6 +48,8 @@ def read_manifest(opened: Opened) -> tuple[Tensors | None, tuple[Problem, ...]]:
         data = opened.read(layout.TENSORS, limits.TENSORS_BYTES)
     except FileNotFoundError:
         return None, (_problem("file-missing", "is listed in meta.json and not there"),)
+    except Refused as refused:
+        return None, (refused.problem(layout.TENSORS),)
     # A small file: what is compared is what was saved.
     if digest.is_known(record.digest):
         found = digest.digest_of(data, digest.algorithm_of(record.digest))

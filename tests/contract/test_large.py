@@ -6,12 +6,17 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.strip import strip
+from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import limits
 from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import scan
+from smartcash_format.store.compare import diff
 from tests.contract.build import (
     MODEL,
     archive,
@@ -61,6 +66,40 @@ def test_an_index_over_its_limit_is_refused(tmp_path: Path) -> None:
     made = draft({"model": [[MODEL[0]], [MODEL[1]]]})
     made.parts["model.safetensors.index.json"] += b" " * limits.INDEX_BYTES
     assert codes(write(tmp_path, made.files())) == {"json-too-large"}
+
+
+@pytest.mark.attack("large", "any of these: not a byte of it is read", "json-too-large")
+@pytest.mark.parametrize("name", ["meta.json", "tensors.json", "model.safetensors.index.json"])
+def test_a_document_over_its_limit_is_not_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = with_optimizer(draft({"model": [[MODEL[0]], [MODEL[1]]]}))
+    made.write_manifest()
+    if name != "meta.json":
+        made.parts[name] += b" " * limits.TENSORS_BYTES
+    path = write(tmp_path, made.files_as_they_are())
+    if name == "meta.json":
+        os.truncate(path / name, limits.META_BYTES + 1)
+    inode = (path / name).stat().st_ino
+    for call in ("read", "pread", "preadv"):
+        real = getattr(os, call)
+
+        def counted(descriptor: int, *arguments: Any, real: Any = real) -> Any:
+            assert os.fstat(descriptor).st_ino != inode
+            return real(descriptor, *arguments)
+
+        monkeypatch.setattr(os, call, counted)
+    assert codes(path, Depth.STRUCTURE) == {"json-too-large"}
+    if name == "meta.json":
+        (broken,) = scan(tmp_path).broken
+        assert [problem.code for problem in broken.problems] == ["json-too-large"]
+    if name == "tensors.json":
+        with pytest.raises(InvalidCheckpointError) as caught:
+            diff(path, path)
+        assert [problem.code for problem in caught.value.problems] == ["json-too-large"]
+        with pytest.raises(InvalidCheckpointError) as caught:
+            strip(path)
+        assert [problem.code for problem in caught.value.problems] == ["json-too-large"]
 
 
 @pytest.mark.attack("large", "a header of brackets alone", "json-too-large")

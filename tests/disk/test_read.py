@@ -21,6 +21,7 @@ from smartcash_format.errors import (
     UnsupportedVersionError,
 )
 from smartcash_format.spec import layout
+from smartcash_format.spec.refusal import Refused
 from smartcash_format.testing.sample import write_sample
 
 WEIGHTS = "model.safetensors"
@@ -87,8 +88,14 @@ def test_two_streams_of_one_file_do_not_move_each_other(path: Path) -> None:
         assert one.read(100_000)[:8] == two.read(8)
 
 
-def test_at_most_one_byte_more_than_asked_is_read_of_a_small_file(path: Path) -> None:
+def test_at_most_one_byte_more_than_asked_is_read_of_a_small_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_checkpoint(path) as opened:
+        with pytest.raises(Refused, match="at most 100 are allowed"):
+            opened.read(WEIGHTS, 100)
+        # It grew since it was asked.
+        monkeypatch.setattr(opened, "size", lambda name: 100)
         assert len(opened.read(WEIGHTS, 100)) == 101
 
 
