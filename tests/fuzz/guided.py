@@ -10,8 +10,9 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["smartcash_format", "pickle", "zipfile"]):
+    from tests.fuzz.bounds import bounded
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv[2:], TARGETS[sys.argv[1]])
+    atheris.Setup(sys.argv[2:], bounded(TARGETS[sys.argv[1]]))
     atheris.Fuzz()

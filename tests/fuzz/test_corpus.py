@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 
 import pytest
 
 from tests.costs import SOON, plain_seconds
+from tests.fuzz.bounds import MEMORY_BYTES, TooCostlyError, bounded
 from tests.fuzz.targets import TARGETS, seeds
 
-MEMORY_BYTES = 64 << 20
 _CHANGES_A_SEED = 8
 
 
@@ -63,3 +65,29 @@ def test_a_seed_and_its_neighbours_take_little_memory(target: str) -> None:
             assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES, data[:1_000]
         finally:
             tracemalloc.stop()
+
+
+def _take_long(data: bytes) -> None:
+    for _ in range(2 * SOON):
+        plain_seconds()
+
+
+def _take_memory(data: bytes) -> None:
+    assert b"x" * (MEMORY_BYTES + (8 << 20))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is asked of Linux")
+@pytest.mark.parametrize(
+    ("costly", "what"), [(_take_long, "plain readings"), (_take_memory, "MiB")]
+)
+def test_an_input_that_costs_too_much_is_told_by_the_fuzzer(
+    costly: Callable[[bytes], None], what: str
+) -> None:
+    # In a process of its own: this one may have held more before.
+    with get_context("spawn").Pool(1) as pool, pytest.raises(TooCostlyError, match=what):
+        pool.apply(_tried_once, (costly,))
+
+
+def _tried_once(costly: Callable[[bytes], None]) -> None:
+    bounded(len)(b"")  # type: ignore[arg-type]
+    bounded(costly)(b"")
