@@ -87,12 +87,9 @@ def seal_holds(data: bytes, stated: str) -> bool:
     The stated hex digits must stand in the bytes once. Raises ValueError for an unknown algorithm.
     """
     algorithm, _, digits = stated.partition(":")
-    around = data.split(digits.encode())
-    if len(around) != 2:
+    if data.count(digits.encode()) != 1:
         return False
-    running = hasher(algorithm)
-    running.update(ZEROS.encode().join(around))
-    return running.hexdigest() == digits
+    return digest_of(data.replace(digits.encode(), ZEROS.encode()), algorithm) == stated
 
 
 def weights_digest(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
 from pydantic_core import SchemaValidator
 
 from smartcash_format.spec import digest, layout, limits
-from smartcash_format.spec.spelling import NON_FINITE, UUID, parse_time
+from smartcash_format.spec.spelling import NON_FINITE, TIME, UUID
 from smartcash_format.spec.version import FORMAT, FORMAT_VERSION, gate
 
 _Schema = dict[str, Any]
@@ -89,7 +90,7 @@ _DOCUMENT: Final = _fields(
         "meta_digest": {"type": "str", "pattern": f"^{digest.SHAPE.pattern}$"},
         "checkpoint_id": _ID,
         "run_id": _ID,
-        "saved_at": {"type": "str", "max_length": 32},
+        "saved_at": {"type": "str", "pattern": TIME},
         "epoch": _COUNT,
         "is_best": {"type": "bool"},
         "files": {
@@ -145,7 +146,7 @@ def _parsed(data: bytes) -> _Document | None:
         return None
     try:
         document: _Document = _parse(data)
-        parse_time(document["saved_at"])
+        datetime.fromisoformat(document["saved_at"])  # raises for a day that is none
     except ValueError:
         return None
     return document
