@@ -302,11 +302,11 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def _bar(what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+def _bar(what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
     """A bar for work that takes over a second, where a person would see it."""
     from smartcash_format.view.progress import progress_bar
 
-    return progress_bar(what)
+    return progress_bar(what, unit=unit)
 
 
 show_with(_bar)

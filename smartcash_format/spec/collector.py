@@ -1,8 +1,8 @@
 """Python's garbage collector, kept quiet while thousands of small objects are made.
 
 The collector runs by the number of objects made, and each full run looks at all that the process
-holds: with torch imported that takes longer than saving a small model. Nothing that a save makes is
-a cycle, so there is nothing to find (docs/decisions/0030).
+holds: with torch imported that takes longer than saving a small model, or than listing a hundred
+checkpoints. Nothing that these make is a cycle, so there is nothing to find (docs/decisions/0030).
 """
 
 from __future__ import annotations

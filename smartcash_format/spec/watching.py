@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all), from any thread."""
+"""Called with (done, in all), in bytes where nothing else is said, from any thread."""
 
-Show = Callable[[str], AbstractContextManager[Progress | None]]
-"""Shows a piece of work by its name for as long as it lasts; gives what to tell, if anything."""
+Show = Callable[[str, str], AbstractContextManager[Progress | None]]
+"""Shows a piece of work by its name and unit for as long as it lasts; gives whom to tell."""
+
+BYTES: Final = "bytes"
 
 _shown_by: list[Show] = []
 
@@ -24,7 +27,9 @@ def show_with(show: Show) -> None:
 
 
 @contextmanager
-def watched(what: str, progress: Progress | None = None) -> Iterator[Progress | None]:
+def watched(
+    what: str, progress: Progress | None = None, *, unit: str = BYTES
+) -> Iterator[Progress | None]:
     """Whom to tell how far a piece of work is: `progress`, else who shows it; None where nobody.
 
     What tells nothing meanwhile is shown all the same, without an end in sight.
@@ -32,5 +37,5 @@ def watched(what: str, progress: Progress | None = None) -> Iterator[Progress | 
     if progress is not None or not _shown_by:
         yield progress
         return
-    with _shown_by[0](what) as shown:
+    with _shown_by[0](what, unit) as shown:
         yield shown

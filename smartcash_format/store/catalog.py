@@ -18,9 +18,11 @@ from typing import Final, TypeVar, Unpack, overload
 from smartcash_format.disk import peek
 from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.spec import layout
+from smartcash_format.spec.collector import collector_paused
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.refusal import Refused
+from smartcash_format.spec.watching import Progress, watched
 from smartcash_format.store import query
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import Glance, glance
@@ -98,15 +100,13 @@ def scan(root: str | os.PathLike[str]) -> Listing:
     Raises OSError when the root is there and cannot be listed.
     """
     parent = os.fspath(root)
-    try:
-        directories, legacy = _names(parent)
-    except FileNotFoundError:
-        return Listing()
-    try:
-        with peek.opened_root(parent) as root_descriptor:
-            seen = _look_at_all(parent, directories, root_descriptor)
-    except FileNotFoundError:
-        return Listing()  # it vanished since it was listed
+    with watched(f"listing {parent}", unit="checkpoints") as tell:
+        try:
+            directories, legacy = _names(parent)
+            with peek.opened_root(parent) as root_descriptor:
+                seen = _look_at_all(parent, directories, root_descriptor, tell)
+        except FileNotFoundError:
+            return Listing()  # not there, or it vanished since its names were read
     entries = [entry for entry in seen if isinstance(entry, Entry)]
     unmarked = [name for name, entry in zip(directories, seen, strict=True) if entry is None]
     return Listing(
@@ -179,10 +179,20 @@ def _names(root: str) -> tuple[list[str], list[str]]:
     return sorted(directories), sorted(legacy)
 
 
-def _look_at_all(parent: str, names: Sequence[str], root: int | None) -> list[_Seen]:
-    began = time.perf_counter()
+def _look_at_all(
+    parent: str, names: Sequence[str], root: int | None, tell: Progress | None
+) -> list[_Seen]:
     look = functools.partial(_look, parent, root=root)
-    seen = look(names[:SMALL_BATCH])
+    seen: list[_Seen] = []
+
+    def take(found: Iterable[list[_Seen]]) -> None:
+        for batch in found:
+            seen.extend(batch)
+            if tell is not None:
+                tell(len(seen), len(names))
+
+    began = time.perf_counter()
+    take([look(names[:SMALL_BATCH])])
     is_slow = time.perf_counter() - began > SLOW_LOOK_S * SMALL_BATCH
     rest = names[SMALL_BATCH:]
     size = SMALL_BATCH if is_slow else BATCH
@@ -191,10 +201,11 @@ def _look_at_all(parent: str, names: Sequence[str], root: int | None) -> list[_S
         from concurrent.futures import ThreadPoolExecutor  # 10 ms that a local listing saves
 
         with ThreadPoolExecutor(THREADS) as threads:
-            found = list(threads.map(look, batches))
+            take(threads.map(look, batches))
     else:
-        found = list(map(look, batches))
-    return seen + [one for batch in found for one in batch]
+        with collector_paused():  # each entry is a handful of containers, and all are kept
+            take(map(look, batches))
+    return seen
 
 
 def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_Seen]:

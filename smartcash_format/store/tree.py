@@ -8,6 +8,7 @@ from pathlib import Path
 
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Problem
+from smartcash_format.spec.watching import watched
 from smartcash_format.store.catalog import Listing, merge, scan
 from smartcash_format.store.entry import Broken
 
@@ -29,7 +30,8 @@ def find_roots(tree: str | os.PathLike[str]) -> Iterator[Path]:
 
 def search(tree: str | os.PathLike[str]) -> Listing:
     """The checkpoints of every root in the tree, as one listing, newest first."""
-    return merge(map(_scan_or_say, find_roots(tree)))
+    with watched(f"searching {os.fspath(tree)}"):
+        return merge(map(_scan_or_say, find_roots(tree)))
 
 
 def _scan_or_say(root: Path) -> Listing:

@@ -21,12 +21,12 @@ from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import digest, layout, limits
+from smartcash_format.spec.collector import collector_paused
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import Tensors, WeightSetTensors, parse_tensors
 from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.collect import Collected, collect
-from smartcash_format.torch_io.collector import collector_paused
 from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files

@@ -16,7 +16,7 @@ from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from smartcash_format.spec.watching import Progress
+from smartcash_format.spec.watching import BYTES, Progress
 from smartcash_format.view import words
 
 if TYPE_CHECKING:
@@ -31,9 +31,13 @@ _NAME_CHARACTERS: Final = 60
 
 @contextmanager
 def progress_bar(
-    what: str, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    what: str,
+    *,
+    unit: str = BYTES,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress | None]:
-    """What to call as the work goes on; None where no bar would be seen.
+    """What to call as the work goes on, in this unit; None where no bar would be seen.
 
     Inside the block of another bar it is a line below that. It is gone when the block ends, however
     it ends.
@@ -44,7 +48,7 @@ def progress_bar(
         yield None
         return
     canvas: _Canvas = _Notebook(clock) if console.is_jupyter else _terminal
-    bar = _Bar(words.harmless(what, _NAME_CHARACTERS), console, canvas, clock)
+    bar = _Bar(words.harmless(what, _NAME_CHARACTERS), unit, console, canvas, clock)
     try:
         yield bar.update
     finally:
@@ -75,9 +79,15 @@ class _Bar:
     """One piece of work; it appears when that has taken a second, told or not."""
 
     def __init__(
-        self, what: str, console: Console, canvas: _Canvas, clock: Callable[[], float]
+        self,
+        what: str,
+        unit: str,
+        console: Console,
+        canvas: _Canvas,
+        clock: Callable[[], float],
     ) -> None:
         self.what = what
+        self.unit = unit
         self.console = console
         self.done = 0
         self.total: int | None = None
@@ -122,6 +132,8 @@ class _Bar:
             return _minutes(elapsed)
         rate = self.done / elapsed if elapsed > 0 else 0.0
         left = _minutes((self.total - self.done) / rate) if rate else "-:--"
+        if self.unit != BYTES:
+            return f"{self.done:,} of {self.total:,} {self.unit}, {left}"
         done, total = words.size(self.done), words.size(self.total)
         return f"{done} of {total}, {words.size(int(rate))}/s, {left}"
 

@@ -315,8 +315,9 @@ def test_the_bar_of_a_validation_is_moved_byte_by_byte_of_content(
     moved: list[tuple[int, int]] = []
 
     @contextmanager
-    def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         assert path.name in what
+        assert unit == watching.BYTES
         yield lambda done, total: moved.append((done, total))
 
     monkeypatch.setattr(watching, "_shown_by", [bar])

@@ -22,8 +22,8 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> Bars:
     seen: Bars = {}
 
     @contextmanager
-    def recording(what: str) -> Iterator[Progress | None]:
-        told = seen.setdefault(what, [])
+    def recording(what: str, unit: str) -> Iterator[Progress | None]:
+        told = seen.setdefault(what, []) if unit == watching.BYTES else []
         yield lambda done, total: told.append((done, total))
 
     monkeypatch.setattr(watching, "_shown_by", [recording])

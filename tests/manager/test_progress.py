@@ -35,12 +35,12 @@ Bars = list[tuple[str, list[tuple[int, int]]]]
 
 @pytest.fixture
 def bars(monkeypatch: pytest.MonkeyPatch) -> Bars:
-    """What every bar was told, by its name up to the first space, in the order they came."""
+    """What every bar of bytes was told, by its name up to the first space, in their order."""
     seen: Bars = []
 
     @contextmanager
-    def recording(what: str) -> Iterator[Progress | None]:
-        if threading.current_thread() is not threading.main_thread():
+    def recording(what: str, unit: str) -> Iterator[Progress | None]:
+        if threading.current_thread() is not threading.main_thread() or unit != watching.BYTES:
             yield None
             return
         told: list[tuple[int, int]] = []

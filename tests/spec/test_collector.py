@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from smartcash_format import CheckpointManager
-from smartcash_format.torch_io import collector
+from smartcash_format.spec import collector
+from smartcash_format.spec.collector import collector_paused
 from smartcash_format.torch_io import save as saving
-from smartcash_format.torch_io.collector import collector_paused
 from tests.torch_io.saving import facts
 
 pytestmark = pytest.mark.torch

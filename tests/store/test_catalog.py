@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,14 +17,16 @@ from hypothesis import strategies as st
 
 from smartcash_format.disk import peek
 from smartcash_format.disk.observe import validate
-from smartcash_format.spec import digest, layout, limits
+from smartcash_format.spec import digest, layout, limits, watching
 from smartcash_format.spec.digest import seal
 from smartcash_format.spec.meta import encode_meta, parse_meta
 from smartcash_format.spec.problems import Depth
+from smartcash_format.spec.watching import Progress
 from smartcash_format.store import catalog
 from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken
-from smartcash_format.store.glance import Head, glance
+from smartcash_format.store.glance import Glance, Head, glance
+from smartcash_format.store.tree import search
 from tests.store.checkpoints import START, build_meta, codes, write_checkpoint
 
 _opened: list[str] | None = None
@@ -291,6 +294,65 @@ def test_a_slow_mount_is_read_by_threads_to_the_same_listing(
     assert slow.entries == quick.entries
     assert slow.broken == quick.broken
     assert len(slow) == 30
+
+
+@pytest.mark.parametrize(("slow_look_s", "is_on"), [(1.0, False), (0.0, True)])
+def test_the_collector_is_off_while_a_local_listing_is_made_and_on_while_a_slow_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_look_s: float, is_on: bool
+) -> None:
+    for number in range(catalog.SMALL_BATCH + 1):
+        write_checkpoint(tmp_path, number)
+    collects: list[bool] = []
+
+    def noting(documents: Sequence[bytes]) -> list[Glance | None]:
+        collects.append(gc.isenabled())
+        return glance(documents)
+
+    monkeypatch.setattr(catalog, "SLOW_LOOK_S", slow_look_s)
+    monkeypatch.setattr(catalog, "glance", noting)
+    assert len(scan(tmp_path)) == catalog.SMALL_BATCH + 1
+    assert collects == [True, is_on]
+    assert gc.isenabled()
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, int]]]:
+    """What every bar was told, by its name and unit."""
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def recording(what: str, unit: str) -> Iterator[Progress]:
+        told = seen.setdefault(f"{what} ({unit})", [])
+        yield lambda done, total: told.append((done, total))
+
+    monkeypatch.setattr(watching, "_shown_by", [recording])
+    return seen
+
+
+@pytest.mark.parametrize("slow_look_s", [1.0, 0.0])
+def test_a_listing_tells_its_bar_how_many_checkpoints_it_has_seen(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bars: dict[str, list[tuple[int, int]]],
+    slow_look_s: float,
+) -> None:
+    for number in range(20):
+        write_checkpoint(tmp_path / "run", number)
+    monkeypatch.setattr(catalog, "SLOW_LOOK_S", slow_look_s)
+    scan(tmp_path / "run")
+    told = bars[f"listing {tmp_path / 'run'} (checkpoints)"]
+    assert told[0] == (8, 20)
+    assert told == sorted(told)
+    assert told[-1] == (20, 20)
+
+
+def test_a_search_is_one_bar_over_the_listings_of_its_roots(
+    tmp_path: Path, bars: dict[str, list[tuple[int, int]]]
+) -> None:
+    write_checkpoint(tmp_path / "a", 1)
+    write_checkpoint(tmp_path / "b", 2)
+    assert len(search(tmp_path)) == 2
+    assert [name.partition(" ")[0] for name in bars] == ["searching", "listing", "listing"]
 
 
 def test_a_slice_of_a_listing_keeps_what_is_broken_beside_it(tmp_path: Path) -> None:

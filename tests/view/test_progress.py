@@ -60,6 +60,15 @@ def test_a_bar_with_rate_and_size_appears_after_a_second_and_not_before(screen: 
     assert "60.0 MB of 100 MB, 20.0 MB/s, 0:02" in shown
 
 
+def test_what_is_counted_in_something_else_than_bytes_says_in_what(screen: Console) -> None:
+    clock = Clock()
+    with progress_bar("listing", unit="checkpoints", console=screen, clock=clock) as update:
+        assert update is not None
+        clock.now += 2
+        update(2_500, 10_000)
+    assert "2,500 of 10,000 checkpoints, 0:06" in written(screen)
+
+
 def test_nothing_is_left_when_the_work_fails(screen: Console) -> None:
     clock = Clock()
 
