@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
 from smartcash_format.testing import matrix, training
 from smartcash_format.testing.crash import Result
+from smartcash_format.testing.points import POWER
 
 PARTS = ("store", "manager", "kills")
 
@@ -19,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m smartcash_format.testing", description=__doc__)
     parser.add_argument("--on", type=Path, metavar="DIR", help="the storage to try; else in memory")
     parser.add_argument(
-        "--full", action="store_true", help="every fault at every point of every mount: an hour"
+        "--full",
+        action="store_true",
+        help="every fault at every point of every mount: an hour on two cores",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth point only")
     parser.add_argument(
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write("torch is not installed: what a CheckpointManager does is left out\n\n")
     place = given.on or matrix.fast_directory()
     found = _found(parts, place, full=given.full, every=given.every)
-    results = list(_counted(found, _say if sys.stderr.isatty() else lambda count: None))
+    results = list(_told(found))
     sys.stdout.write(matrix.tables(results) + "\n")
     broken = matrix.worst(results)
     for line in broken:
@@ -54,14 +59,22 @@ def _found(parts: Sequence[str], place: Path, *, full: bool, every: int) -> Iter
         yield from run(place, training.operations(), every=every)
 
 
-def _counted(results: Iterable[Result], say: Callable[[int], None]) -> Iterator[Result]:
-    for count, result in enumerate(results, 1):
-        say(count)
-        yield result
-
-
-def _say(count: int) -> None:
-    sys.stderr.write(f"\r{count:,} points tried ")
+def _told(results: Iterable[Result]) -> Iterator[Result]:
+    """The same, with a line for each operation that is done, and at once for what is broken."""
+    began = time.perf_counter()
+    for (operation, is_power), group in groupby(
+        results, lambda one: (one.operation, one.fault is POWER)
+    ):
+        count = 0
+        for count, result in enumerate(group, 1):
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{operation}: {count:,} points ")
+            for line in matrix.worst([result]):
+                sys.stderr.write(f"\rBROKEN: {line}\n")
+            yield result
+        what = f"{operation}, power loss" if is_power else operation
+        seconds = time.perf_counter() - began
+        sys.stderr.write(f"{what}: {count:,} points tried, {seconds:,.0f} s since the start\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
@@ -166,36 +166,61 @@ def kill_after(seconds: float, operation: Operation, template: Path, root: Path)
     )
 
 
-def lose_power(
-    operation: Operation, template: Path, root: Path, *, draws: int, every: int = 1
-) -> Iterator[Result]:
-    """Looks at what every power cut during an operation may leave, as `power.states` has it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A power cut at a call, if there is one more: the state it leaves, after these reports."""
 
-    Of two cuts that leave the same after the same reports one is looked at.
+    at: Event | None
+    state: power.State
+    told: Told
+    combinations: int
+
+
+def power_cuts(operation: Operation, template: Path, root: Path, *, draws: int) -> list[Cut]:
+    """What power cuts during an operation may leave, as `power.states` has it.
+
+    Of two cuts that leave the same after the same reports there is one.
     """
     copy_of(template, root)
     events, told = _events_of(operation, root)
     shutil.rmtree(root)
-    earlier = {root / path.name: known for path, known in standing(template).items()}
     combinations = power.combinations(template, events)
-    for state in _different(power.states(template, events, draws=draws), told)[::every]:
-        # A line of the history that is lost is no broken promise (FORMAT.md, F-11.5).
-        reported = [one for calls, *one in told if calls <= state.calls and one[0] != "noted"]
-        power.make(state.tree, root)
-        found, halves = look(root, earlier, cast(Told, reported), operation)
-        at = events[state.calls] if state.calls < len(events) else None
-        yield Result(
-            operation=operation.name,
-            mount=LOCAL.name,
-            fault=POWER,
-            point=Point(at.op, at.path) if at else None,
-            outcome="killed",
-            halves=halves,
-            stands_for=state.stands_for,
+    return [
+        Cut(
+            at=events[state.calls] if state.calls < len(events) else None,
+            state=state,
+            # A line of the history that is lost is no broken promise (FORMAT.md, F-11.5).
+            told=[
+                (cast(Word, word), what)
+                for calls, word, what in told
+                if calls <= state.calls and word != "noted"
+            ],
             combinations=combinations,
-            violations=tuple(found),
         )
-        shutil.rmtree(root)
+        for state in _different(power.states(template, events, draws=draws), told)
+    ]
+
+
+def lose_power(cut: Cut, operation: Operation, template: Path, root: Path) -> Result:
+    """Makes what a power cut leaves, and looks at it."""
+    earlier = {root / path.name: known for path, known in standing(template).items()}
+    power.make(cut.state.tree, root)
+    told = [
+        (word, str(root / Path(what).name) if word == "saved" else what) for word, what in cut.told
+    ]
+    found, halves = look(root, earlier, told, operation)
+    shutil.rmtree(root)
+    return Result(
+        operation=operation.name,
+        mount=LOCAL.name,
+        fault=POWER,
+        point=Point(cut.at.op, cut.at.path) if cut.at else None,
+        outcome="killed",
+        halves=halves,
+        stands_for=cut.state.stands_for,
+        combinations=cut.combinations,
+        violations=tuple(found),
+    )
 
 
 def _different(

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
+import shutil
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.transfer import transfer
@@ -21,16 +24,21 @@ from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.retention import DropResumeState, KeepLast
 from smartcash_format.testing.crash import (
+    Cut,
     Result,
     duration,
     kill_after,
     lose_power,
     points_of,
+    power_cuts,
     strike,
 )
 from smartcash_format.testing.points import LOCAL, MOUNTS, Fault, Mount, Point
 from smartcash_format.testing.promise import Operation, Tell
 from smartcash_format.testing.sample import write_sample
+from smartcash_format.testing.spreading import Job, spread
+
+T = TypeVar("T")
 
 KILL: Final = Fault(effect="kill")
 TEAR: Final = Fault(effect="tear")
@@ -49,6 +57,8 @@ EARLIER: Final = (1, 2, 3)
 NEXT: Final = 99
 # How often one large save is killed at a random moment inside its writing.
 KILLS: Final = 1_000
+# So many trials are a job: a fork of a process with torch costs as much as one of them.
+BATCH: Final = 20
 QUICK_KILLS: Final = 20
 
 
@@ -161,17 +171,53 @@ def run_matrix(
     Works in a new directory under `directory`, so on the storage that is there.
     """
     with tempfile.TemporaryDirectory(dir=directory, prefix="faults-") as place:
-        for operation in operations:
-            template, root = Path(place) / operation.name / "template", Path(place) / "root"
-            operation.prepare(template)
-            for mount in mounts:
-                yield strike(operation, template, root, mount=mount)
-                points = points_of(operation, template, root, mount)
-                for number, (fault, point) in enumerate(_cases(faults, points)):
-                    if number % every == 0:
-                        yield strike(
-                            operation, template, root, point=point, fault=fault, mount=mount
-                        )
+        yield from spread(_strikes(_Places(Path(place)), operations, mounts, faults, every))
+
+
+class _Places:
+    """Directories of their own below one."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._numbers = itertools.count()
+
+    def new(self) -> Path:
+        made = self._place / str(next(self._numbers))
+        made.mkdir()
+        return made
+
+
+def _strikes(
+    places: _Places,
+    operations: Sequence[Operation],
+    mounts: Sequence[Mount],
+    faults: Sequence[Fault],
+    every: int,
+) -> Iterator[Job]:
+    for operation in operations:
+        template = places.new() / operation.name
+        operation.prepare(template)
+        for mount in mounts:
+            points = points_of(operation, template, places.new() / "root", mount)
+            cases = [(None, None), *list(_cases(faults, points))[::every]]
+            for some in _batches(cases):
+                yield partial(_strike_each, some, operation, template, places.new(), mount)
+
+
+def _strike_each(
+    cases: Sequence[tuple[Fault | None, Point | None]],
+    operation: Operation,
+    template: Path,
+    place: Path,
+    mount: Mount,
+) -> Iterator[Result]:
+    for fault, point in cases:
+        yield strike(operation, template, place / "root", point=point, fault=fault, mount=mount)
+    shutil.rmtree(place)
+
+
+def _batches(cases: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (cases[first : first + BATCH] for first in range(0, len(cases), BATCH))
 
 
 def _cases(faults: Sequence[Fault], points: Sequence[Point]) -> Iterator[tuple[Fault, Point]]:
@@ -199,7 +245,7 @@ def _power_lines(results: Sequence[Result]) -> Iterator[str]:
     for name in dict.fromkeys(result.operation for result in cuts):
         own = [result for result in cuts if result.operation == name]
         stand = sum(result.stands_for for result in own)
-        yield f"- {name}: {len(own):,} states, {stand:,} of {own[0].combinations:,}"
+        yield f"- {name}: {len(own):,} for {stand:,} of {own[0].combinations:,}"
 
 
 _COLUMNS: Final[dict[str, Callable[[Result], bool]]] = {
@@ -242,12 +288,26 @@ def run_power_loss(
 ) -> Iterator[Result]:
     """The result of each state that a power cut during an operation may leave."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="power-") as place:
-        for operation in operations:
-            template = Path(place) / operation.name
-            operation.prepare(template)
-            yield from lose_power(
-                operation, template, Path(place) / "root", draws=draws, every=every
-            )
+        yield from spread(_power_cuts(_Places(Path(place)), operations, draws, every))
+
+
+def _power_cuts(
+    places: _Places, operations: Sequence[Operation], draws: int, every: int
+) -> Iterator[Job]:
+    for operation in operations:
+        template = places.new() / operation.name
+        operation.prepare(template)
+        cuts = power_cuts(operation, template, places.new() / "root", draws=draws)
+        for some in _batches(cuts[::every]):
+            yield partial(_lose_power, some, operation, template, places.new())
+
+
+def _lose_power(
+    cuts: Sequence[Cut], operation: Operation, template: Path, place: Path
+) -> Iterator[Result]:
+    for cut in cuts:
+        yield lose_power(cut, operation, template, place / "root")
+    shutil.rmtree(place)
 
 
 def random_kills(
@@ -258,17 +318,28 @@ def random_kills(
     The moments lie between its first byte and its end; a save that was faster than ever before has
     ended by then, and is one result more.
     """
-    chance = random.Random(seed)
     large = _operation("large save", lambda root, tell: _save_large(root, tell, floats))
     with tempfile.TemporaryDirectory(dir=directory, prefix="kills-") as place:
-        template, root = Path(place) / "template", Path(place) / "root"
+        places = _Places(Path(place))
+        template = places.new() / "template"
         large.prepare(template)
-        longest = min(duration(large, template, root) for _ in range(3))
-        killed = 0
-        while killed < count:
-            result = kill_after(chance.uniform(0, longest), large, template, root)
-            killed += result.outcome == "killed"
-            yield result
+        longest = min(duration(large, template, places.new() / "root") for _ in range(3))
+        yield from spread(
+            partial(_kill, len(some), longest, large, template, places.new(), f"{seed} {some[0]}")
+            for some in _batches(range(count))
+        )
+
+
+def _kill(
+    count: int, longest: float, large: Operation, template: Path, place: Path, seed: str
+) -> Iterator[Result]:
+    chance = random.Random(seed)
+    killed = 0
+    while killed < count:
+        result = kill_after(chance.uniform(0, longest), large, template, place / "root")
+        killed += result.outcome == "killed"
+        yield result
+    shutil.rmtree(place)
 
 
 def _save_large(root: Path, tell: Tell, floats: int) -> None:

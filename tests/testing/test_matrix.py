@@ -11,6 +11,8 @@ from smartcash_format.testing.matrix import operations
 from smartcash_format.testing.points import MOUNTS
 from tests.processes import CHECKOUT, run_python
 
+DONE = re.compile(r"[a-z:, =0-9]+: [0-9,]+ points tried, [0-9,]+ s since the start")
+
 
 def run_testing(*arguments: str) -> tuple[int, str]:
     """The exit code and output of a fresh process: the matrix forks, so no thread may run."""
@@ -21,7 +23,10 @@ def run_testing(*arguments: str) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    assert not done.stderr, done.stderr
+    # A line for each operation as it is done, and no warning.
+    progress = done.stderr.splitlines()
+    assert progress
+    assert all(DONE.fullmatch(line) for line in progress), done.stderr
     return done.returncode, done.stdout
 
 
@@ -71,7 +76,7 @@ def test_every_state_that_a_power_cut_in_a_managers_save_may_leave_keeps_the_pro
 
 
 def every_state_was_looked_at(output: str, name: str) -> None:
-    found = re.search(rf"^- {name}: [0-9,]+ states, ([0-9,]+) of ([0-9,]+)$", output, re.MULTILINE)
+    found = re.search(rf"^- {name}: [0-9,]+ for ([0-9,]+) of ([0-9,]+)$", output, re.MULTILINE)
     assert found is not None, output
     assert found[1] == found[2]
     assert re.search(r" points tried, 0 broken promises\.\s*$", output), output
