@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import tarfile
 import zipfile
 from datetime import UTC, datetime
 from functools import partial
@@ -209,7 +211,7 @@ def test_a_class_that_is_allowed_by_name_is_inert_whatever_it_is(tmp_path: Path)
     assert not marker.exists()
 
 
-@pytest.mark.attack("convert", "TorchScript, ONNX, something else")
+@pytest.mark.attack("convert", "TorchScript, ONNX, torch's first format (tar), something else")
 def test_what_is_no_file_of_weights_is_refused_with_what_to_do(tmp_path: Path) -> None:
     script = tmp_path / "model.pt"
     with zipfile.ZipFile(script, "w") as archive:
@@ -217,7 +219,12 @@ def test_what_is_no_file_of_weights_is_refused_with_what_to_do(tmp_path: Path) -
         archive.writestr("model/code/__torch__.py", "")
     (tmp_path / "model.onnx").write_bytes(b"\x08\x07")
     (tmp_path / "text.pt").write_bytes(b"hello")
+    with tarfile.open(tmp_path / "first.pt", "w") as archive_of_torch_0_1:
+        for name in ("sys_info", "pickle", "tensors", "storages"):
+            entry = tarfile.TarInfo(name)
+            archive_of_torch_0_1.addfile(entry, io.BytesIO())
     for name, words in (
+        ("first.pt", "a tar archive.*load and save it with torch"),
         ("model.pt", r"save the state_dict\(\)"),
         ("model.onnx", "convert the .pt"),
         ("text.pt", "no torch file"),
