@@ -14,7 +14,7 @@ from smartcash_format.store.entry import Entry
 
 # The note that says it.
 ORIGIN: Final = "converted_from"
-_CHUNK_BYTES: Final = 4 << 20
+_CHUNK_BYTES: Final = 1 << 20
 
 
 def origin_of(found: Found, progress: Progress | None = None) -> Mapping[str, str]:
