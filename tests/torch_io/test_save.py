@@ -18,6 +18,7 @@ from torch import nn
 
 from smartcash_format import load_tensors
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.write import write_parts
 from smartcash_format.errors import (
     CheckpointExistsError,
     InsufficientSpaceError,
@@ -687,3 +688,27 @@ def test_extra_that_is_no_dict_is_refused_in_a_sentence(tmp_path: Path) -> None:
         save(tmp_path / "one", facts(), model=small(), extra="ema")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="extra is"):
         live_objects(small(), extra=["ema"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["data", "set_"])
+def test_a_tensor_that_is_given_other_memory_while_it_is_written_is_stored_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    model = {"w": torch.arange(100_000.0)}
+    extra = {"state": {"s": torch.arange(100_000.0)}}
+    live = [model["w"], extra["state"]["s"]]
+
+    def another_thread_first(*given: Any, **more: Any) -> Any:
+        for tensor in live:
+            if how == "data":
+                tensor.data = torch.zeros(3)
+            else:
+                tensor.set_(torch.zeros(3).untyped_storage(), 0, (3,), (1,))
+        # Whoever is given memory now is given theirs, if it was freed.
+        _ = [torch.full((100_000,), -1.0) for _ in range(8)]
+        return write_parts(*given, **more)
+
+    monkeypatch.setattr(saving_module, "write_parts", another_thread_first)
+    path = saved(tmp_path, model, extra=extra).path
+    assert weights(path)["w"].equal(torch.arange(100_000.0))
+    assert state(path, "extra.pt")["objects"]["state"]["s"].equal(torch.arange(100_000.0))
