@@ -13,58 +13,50 @@ import struct
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.refusal import Refused, shown
+from smartcash_format.spec.zip_columns import read_aligned
+from smartcash_format.spec.zip_headers import (
+    CENTRAL,
+    CENTRAL_MARK,
+    DESCRIBED,
+    EXTRA,
+    FILLER,
+    LOCAL,
+    LOCAL_MARK,
+    NAME_BYTES,
+    NO_LENGTHS,
+    STORED,
+    U16,
+    U32,
+    Record,
+)
+
+__all__ = ["Record", "read_at", "read_records"]
 
 # One entry a storage, and the few fixed ones.
 _ENTRIES: Final = limits.TENSORS + 8
 # A storage's directory entry takes about 70 bytes.
 _DIRECTORY_BYTES: Final = 16 << 20
-# Torch names its folder after the file, and file systems stop at 255.
-_NAME_BYTES: Final = 300
 
-# `common` are version, flags, method, time and date, which both of an entry's headers have.
-_LOCAL: Final = struct.Struct("<4s10s3L2H")
-_CENTRAL: Final = struct.Struct("<4s2x10s3LH6s6xL")
 _LENGTHS: Final = struct.Struct("<3H")
 _END: Final = struct.Struct("<4s4H2LH")
 _END_64: Final = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR: Final = struct.Struct("<4sLQL")
 _DESCRIPTOR: Final = struct.Struct("<4s3L")
 _DESCRIPTOR_64: Final = struct.Struct("<4sL2Q")
-_EXTRA: Final = struct.Struct("<2H")
-_LOCAL_MARK: Final = b"PK\x03\x04"
-_CENTRAL_MARK: Final = b"PK\x01\x02"
 _DESCRIPTOR_MARK: Final = b"PK\x07\x08"
 _END_MARK: Final = b"PK\x05\x06"
 _END_64_MARK: Final = b"PK\x06\x06"
 _LOCATOR_MARK: Final = b"PK\x06\x07"
 _END_BYTES: Final = _END_64.size + _LOCATOR.size + _END.size
-# What a field of 16 or 32 bits holds when the number stands elsewhere in 64.
-_U16: Final = 0xFFFF
-_U32: Final = 0xFFFFFFFF
-# Extra fields: the sizes in 64 bits, and torch's filler.
+# The extra field with the sizes in 64 bits.
 _EXTRA_64: Final = 0x0001
-_FILLER: Final = 0x4246
-# Flags: bit 0 encrypted, bit 3 checksum and sizes follow the data in a descriptor, bit 11 UTF-8.
+# Flag bit 0: encrypted.
 _ENCRYPTED: Final = 1 << 0
-_DESCRIBED: Final = 1 << 3
-# Flags and method of a stored entry, with either of the last two bits.
-_STORED: Final = frozenset(struct.pack("<2H", bits, 0) for bits in (0, 1 << 3, 1 << 11, 0x808))
-_NO_LENGTHS: Final = bytes(_LENGTHS.size)
 _COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
-
-
-class Record(NamedTuple):
-    """Where the data of an entry lies in the file."""
-
-    begin: int
-    size_bytes: int
-
-
-_new: Final = tuple.__new__
 # An entry of the directory: name, common, crc, size, offset.
 _Entry = tuple[bytes, bytes, int, int, int]
 
@@ -75,8 +67,11 @@ def read_records(stream: BinaryIO, size_bytes: int) -> Mapping[bytes, Record]:
     Reads the directory and the entries' headers, never their data. Raises Refused.
     """
     count, begin, end = _directory(stream, size_bytes)
-    entries = _entries(read_at(stream, begin, end - begin), count)
-    return _placed(stream, entries, begin)
+    directory = read_at(stream, begin, end - begin)
+    records = read_aligned(stream, directory, count, begin)
+    if records is None:
+        records = _placed(stream, _entries(directory, count), begin)
+    return records
 
 
 def read_at(stream: BinaryIO, begin: int, count: int) -> bytes:
@@ -102,7 +97,7 @@ def _directory(stream: BinaryIO, size_bytes: int) -> tuple[int, int, int]:
         end = size_bytes - _END_BYTES
         wide = _directory_64(tail, end)
         narrow = (count, length, begin)
-        limit = (_U16, _U32, _U32)
+        limit = (U16, U32, U32)
         if any(n not in (w, most) for n, w, most in zip(narrow, wide, limit, strict=True)):
             raise Refused("archive-structure", "has two ends of its directory that disagree")
         count, length, begin = wide
@@ -152,27 +147,27 @@ def _alike(directory: bytes, at: int, name_bytes: int) -> Iterator[_Entry]:
     for mark, common, crc, packed, size, length, lengths, offset, name in form.iter_unpack(
         memoryview(directory)[at : at + whole]
     ):
-        if (mark, length, lengths) != (_CENTRAL_MARK, name_bytes, _NO_LENGTHS) or packed != size:
+        if (mark, length, lengths) != (CENTRAL_MARK, name_bytes, NO_LENGTHS) or packed != size:
             return
-        if common[2:6] not in _STORED or size == _U32 or offset == _U32:
+        if common[2:6] not in STORED or size == U32 or offset == U32:
             return
         yield name, common, crc, size, offset
 
 
 def _entry(directory: bytes, at: int) -> tuple[_Entry, int]:
     """The entry that begins at `at`, and where it ends."""
-    if at + _CENTRAL.size > len(directory):
+    if at + CENTRAL.size > len(directory):
         raise Refused("archive-structure", "has fewer entries in its directory than it counts")
-    mark, common, crc, packed, size, name_bytes, lengths, offset = _CENTRAL.unpack_from(
+    mark, common, crc, packed, size, name_bytes, lengths, offset = CENTRAL.unpack_from(
         directory, at
     )
-    at += _CENTRAL.size + name_bytes
+    at += CENTRAL.size + name_bytes
     name = directory[at - name_bytes : at]
-    if mark != _CENTRAL_MARK or name_bytes > _NAME_BYTES:
+    if mark != CENTRAL_MARK or name_bytes > NAME_BYTES:
         raise Refused("archive-structure", "has something else in its directory", shown(name))
-    if common[2:6] not in _STORED:
+    if common[2:6] not in STORED:
         raise _not_stored(name, common)
-    if lengths != _NO_LENGTHS or _U32 in (size, packed, offset):
+    if lengths != NO_LENGTHS or U32 in (size, packed, offset):
         extra_bytes, comment_bytes, disk = _LENGTHS.unpack(lengths)
         if comment_bytes or disk:
             raise Refused("archive-structure", "has a comment or another volume", shown(name))
@@ -187,7 +182,7 @@ def _entry(directory: bytes, at: int) -> tuple[_Entry, int]:
 @cache
 def _plain_entry(name_bytes: int) -> struct.Struct:
     """An entry of the directory with a name of so many bytes and nothing behind it."""
-    return struct.Struct(f"{_CENTRAL.format}{name_bytes}s")
+    return struct.Struct(f"{CENTRAL.format}{name_bytes}s")
 
 
 def _not_stored(name: bytes, common: bytes) -> Refused:
@@ -200,11 +195,11 @@ def _not_stored(name: bytes, common: bytes) -> Refused:
 
 def _widened(name: bytes, extra: bytes, stated: tuple[int, int, int]) -> tuple[int, int, int]:
     """Both sizes and the offset; those that 32 bits do not hold stand in the extra field."""
-    count = stated.count(_U32)
-    if extra[:4] != _EXTRA.pack(_EXTRA_64, 8 * count) or len(extra) != 4 + 8 * count:
+    count = stated.count(U32)
+    if extra[:4] != EXTRA.pack(_EXTRA_64, 8 * count) or len(extra) != 4 + 8 * count:
         raise Refused("archive-structure", "has an unknown field in the directory", shown(name))
     values = iter(struct.unpack_from(f"<{count}Q", extra, 4))
-    size, packed, offset = (next(values) if value == _U32 else value for value in stated)
+    size, packed, offset = (next(values) if value == U32 else value for value in stated)
     return size, packed, offset
 
 
@@ -218,42 +213,9 @@ def _placed(stream: BinaryIO, entries: list[_Entry], end: int) -> dict[bytes, Re
     if offsets[:1] != [0]:
         raise Refused("archive-structure", "does not begin with its first entry")
     afters = [*offsets[1:], end]
-    records = _all_aligned(stream, entries, afters)
-    if records is None:
-        records = _one_by_one(stream, entries, afters)
+    records = _one_by_one(stream, entries, afters)
     if len(records) != len(entries):
         raise Refused("archive-structure", "has two entries of one name")
-    return records
-
-
-def _all_aligned(
-    stream: BinaryIO, entries: list[_Entry], afters: list[int]
-) -> dict[bytes, Record] | None:
-    """What _one_by_one gives, at half of its cost, if all are as this package writes them."""
-    records: dict[bytes, Record] = {}
-    seek, read = stream.seek, stream.read
-    known_bytes, form = -1, _LOCAL
-    for (name, common, crc, size_bytes, offset), after in zip(entries, afters, strict=True):
-        begin, name_bytes = after - size_bytes, len(name)
-        extra = begin - offset - _LOCAL.size - name_bytes
-        if (
-            not _EXTRA.size <= extra <= _U16
-            or offset >= _U32
-            or size_bytes >= _U32
-            or common[2] & _DESCRIBED
-        ):
-            return None
-        if name_bytes != known_bytes:  # storages are counted: most are as long as the one before
-            known_bytes, form = name_bytes, _aligned(name_bytes)
-        due = form.pack(
-            _LOCAL_MARK, common, crc, size_bytes, size_bytes, name_bytes, extra, name, _FILLER,
-            extra - _EXTRA.size,
-        )  # fmt: skip
-        seek(offset)
-        if read(len(due)) != due:
-            return None
-        # What Record(...) gives, in half of its time.
-        records[name] = _new(Record, (begin, size_bytes))
     return records
 
 
@@ -286,24 +248,24 @@ def _begin_as_aligned(
     is read together with `before`, the descriptor of the entry before.
     """
     name, common, crc, size_bytes, offset = entry
-    if size_bytes >= _U32 or offset >= _U32:
+    if size_bytes >= U32 or offset >= U32:
         return 0, b""
     form, name_bytes = _aligned(len(name)), len(name)
     begin = after - size_bytes
-    described = common[2] & _DESCRIBED
+    described = common[2] & DESCRIBED
     if described:
         begin -= _DESCRIPTOR.size
-    extra = begin - offset - _LOCAL.size - name_bytes
-    filler = extra - _EXTRA.size
-    if filler < 0 or extra > _U16:
+    extra = begin - offset - LOCAL.size - name_bytes
+    filler = extra - EXTRA.size
+    if filler < 0 or extra > U16:
         return 0, b""
     if described:
         descriptor = _DESCRIPTOR.pack(_DESCRIPTOR_MARK, crc, size_bytes, size_bytes)
-        head = form.pack(_LOCAL_MARK, common, 0, 0, 0, name_bytes, extra, name, _FILLER, filler)
+        head = form.pack(LOCAL_MARK, common, 0, 0, 0, name_bytes, extra, name, FILLER, filler)
     else:
         descriptor = b""
         head = form.pack(
-            _LOCAL_MARK, common, crc, size_bytes, size_bytes, name_bytes, extra, name, _FILLER,
+            LOCAL_MARK, common, crc, size_bytes, size_bytes, name_bytes, extra, name, FILLER,
             filler,
         )  # fmt: skip
     due = before + head
@@ -314,29 +276,29 @@ def _begin_as_aligned(
 @cache
 def _aligned(name_bytes: int) -> struct.Struct:
     """A header with a name of so many bytes and filler, up to the filler's own content."""
-    return struct.Struct(f"{_LOCAL.format}{name_bytes}s2H")
+    return struct.Struct(f"{LOCAL.format}{name_bytes}s2H")
 
 
 def _begin(stream: BinaryIO, entry: _Entry, after: int) -> tuple[int, bytes]:
     """Where an entry's data begins, and the descriptor that must follow the data up to `after`."""
     name, common, crc, size_bytes, offset = entry
-    described = bool(common[2] & _DESCRIBED)
-    head = read_at(stream, offset, _LOCAL.size)
-    mark, own_common, own_crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(head)
+    described = bool(common[2] & DESCRIBED)
+    head = read_at(stream, offset, LOCAL.size)
+    mark, own_common, own_crc, packed, size, name_bytes, extra_bytes = LOCAL.unpack(head)
     rest = read_at(stream, offset + len(head), name_bytes + extra_bytes)
     # But for the version needed: 45 where a header has 64-bit numbers, and one of the two may.
-    if (mark, own_common[2:], rest[:name_bytes]) != (_LOCAL_MARK, common[2:], name):
+    if (mark, own_common[2:], rest[:name_bytes]) != (LOCAL_MARK, common[2:], name):
         raise _disagrees(name)
     wide_values = _wide_values(size_bytes, offset, described=described)
     wide = _is_wide(rest[name_bytes:], name, wide_values)
-    if size_bytes >= _U32 and not wide:
+    if size_bytes >= U32 and not wide:
         raise _disagrees(name)
     due, descriptor = (crc, size_bytes, size_bytes), b""
     if described:
         form = _DESCRIPTOR_64 if wide else _DESCRIPTOR
         descriptor, due = form.pack(_DESCRIPTOR_MARK, *due), (0, 0, 0)
     elif wide:
-        due = crc, _U32, _U32
+        due = crc, U32, U32
     if (own_crc, packed, size) != due:
         raise _disagrees(name)
     begin = offset + len(head) + len(rest)
@@ -350,12 +312,12 @@ def _is_wide(extra: bytes, name: bytes, values: tuple[bytes, ...]) -> bool:
     """Whether an entry's own header has the field for 64 bits; all else must be torch's filler."""
     wide, at = False, 0
     while at < len(extra):
-        kind, length = _EXTRA.unpack_from(extra.ljust(at + _EXTRA.size, b"\0"), at)
-        value = extra[at + _EXTRA.size : at + _EXTRA.size + length]
-        at += _EXTRA.size + length
+        kind, length = EXTRA.unpack_from(extra.ljust(at + EXTRA.size, b"\0"), at)
+        value = extra[at + EXTRA.size : at + EXTRA.size + length]
+        at += EXTRA.size + length
         if kind == _EXTRA_64 and not wide and value in values:
             wide = True
-        elif kind != _FILLER or at > len(extra):
+        elif kind != FILLER or at > len(extra):
             raise _disagrees(name)
     return wide
 
@@ -365,8 +327,8 @@ def _wide_values(size_bytes: int, offset: int, *, described: bool) -> tuple[byte
 
     Torch's writer adds the offset, and does not know the second size yet when it writes the field.
     """
-    far = struct.pack("<Q", offset) if offset >= _U32 else b""
-    if size_bytes < _U32:
+    far = struct.pack("<Q", offset) if offset >= U32 else b""
+    if size_bytes < U32:
         return (far,) if far and described else ()
     both = struct.pack("<2Q", size_bytes, size_bytes)
     return (struct.pack("<2Q", size_bytes, 0) + far, both + far) if described else (both,)

@@ -1,0 +1,47 @@
+"""What the headers of a zip archive look like, for those who read them one by one or by columns."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import BinaryIO, Final, NamedTuple
+
+# `common` are version, flags, method, time and date, which both of an entry's headers have.
+LOCAL: Final = struct.Struct("<4s10s3L2H")
+CENTRAL: Final = struct.Struct("<4s2x10s3LH6s6xL")
+EXTRA: Final = struct.Struct("<2H")
+LOCAL_MARK: Final = b"PK\x03\x04"
+CENTRAL_MARK: Final = b"PK\x01\x02"
+# What a field of 16 or 32 bits holds when the number stands elsewhere in 64.
+U16: Final = 0xFFFF
+U32: Final = 0xFFFFFFFF
+# The extra field with torch's filler.
+FILLER: Final = 0x4246
+# Flags: bit 3 checksum and sizes follow the data in a descriptor, bit 11 UTF-8.
+DESCRIBED: Final = 1 << 3
+# Flags and method of a stored entry, with either of these bits.
+STORED: Final = frozenset(struct.pack("<2H", bits, 0) for bits in (0, 1 << 3, 1 << 11, 0x808))
+# Torch names its folder after the file, and file systems stop at 255.
+NAME_BYTES: Final = 300
+# The lengths of an extra field and of a comment, and the number of a volume.
+NO_LENGTHS: Final = bytes(6)
+
+
+class Record(NamedTuple):
+    """Where the data of an entry lies in the file."""
+
+    begin: int
+    size_bytes: int
+
+
+def read_each(stream: BinaryIO, begins: Sequence[int], count: int) -> bytes:
+    """So many bytes from each of these places on, joined; fewer when the file is shorter."""
+    # What reads a descriptor at a position does all in one call.
+    if (together := getattr(stream, "read_each", None)) is not None:
+        read: bytes = together(begins, count)
+        return read
+    pieces = []
+    for begin in begins:
+        stream.seek(begin)
+        pieces.append(stream.read(count))
+    return b"".join(pieces)
