@@ -171,18 +171,20 @@ def _parse_sound(data: bytes) -> Tensors | None:
         tensors = Tensors.model_validate_json(data, extra="ignore")
     except ValidationError:
         return None
-    if tensors.count_keys() != count_key_marks(data) or any(_beyond_64_bits(tensors)):
+    if tensors.count_keys() != count_key_marks(data) or _has_beyond_64_bits(tensors):
         return None
     return tensors
 
 
-def _beyond_64_bits(tensors: Tensors) -> Iterator[bool]:
-    for weights in tensors.weights.values():
-        for record in weights.tensors.values():
-            for number in (record.l2, record.absmax):
-                yield type(number) is int and not (
-                    limits.INTEGER_MIN <= number <= limits.INTEGER_MAX
-                )
+def _has_beyond_64_bits(tensors: Tensors) -> bool:
+    integers = [
+        number
+        for weights in tensors.weights.values()
+        for record in weights.tensors.values()
+        for number in (record.l2, record.absmax)
+        if type(number) is int
+    ]
+    return any(not limits.INTEGER_MIN <= number <= limits.INTEGER_MAX for number in integers)
 
 
 def encode_tensors(tensors: Tensors) -> bytes:
