@@ -252,7 +252,7 @@ def measure_cold_start(directory: Path, large: Path, count: int) -> None:
 
 @contextmanager
 def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
-    """A few checkpoints of 704 tensors with their AdamW state, and the same as a `.pth`."""
+    """A few checkpoints of a training of 704 tensors with AdamW, the last also as a `.pth`."""
     import torch
 
     from smartcash_format import save_checkpoint
@@ -268,9 +268,11 @@ def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     paths = [directory / "some" / f"checkpoint-{number}" for number in range(CHECKPOINTS)]
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
     for number, path in enumerate(paths):
         optimizer.step()
-        save_checkpoint(path, model, optimizer, epoch=number)
+        schedule.step()
+        save_checkpoint(path, model, optimizer, schedule, epoch=number)
     pth = directory / "last.pth"
     state = {
         "model_state_dict": model.state_dict(),
@@ -283,7 +285,10 @@ def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
 
 
 def measure_validation(paths: list[Path]) -> None:
-    """One checkpoint after the other, so that nothing of the same one is remembered."""
+    """One checkpoint of a training after the other; they share what those of a training share.
+
+    Names, shapes and the program but for its learning rates; no digest, no checksum, no value.
+    """
     calls: dict[str, Callable[[Path], object]] = {
         "validate, META": lambda path: validate(path, Depth.META),
         "validate, STRUCTURE": lambda path: validate(path, Depth.STRUCTURE),

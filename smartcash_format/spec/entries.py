@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from operator import add
@@ -25,6 +26,7 @@ from smartcash_format.spec.rebuilds import (
     memo_number,
     memo_numbers,
 )
+from smartcash_format.spec.stretches import Stretch, keep_stretch, known_stretch
 from smartcash_format.spec.tensor_refs import StorageForm, Storages, TensorRef
 
 # A name that was given before, and the function that rebuilds a tensor.
@@ -34,6 +36,8 @@ _OPENED: Final = re.compile(rb"%b\(?" % PUT, re.DOTALL)
 # torch's optimizers keep up to four tensors of a parameter.
 _MOST: Final = 8
 _new: Final = tuple.__new__
+# The opcodes of an integer, and how many bytes each takes.
+_KEY_BYTES: Final = {ord("K"): 2, ord("M"): 3, ord("J"): 5}
 # Entries found together: enough that each costs little, and few enough for the nearest cache.
 _TOGETHER: Final = 128
 # The groups of one tensor in an entry, in the order of `_NAMED`.
@@ -54,6 +58,22 @@ class _Kept(NamedTuple):
     forms: tuple[Form, ...]
     storages: tuple[StorageForm, ...]
     memos: int
+    # The numbers of the memos that they fetch.
+    fetched: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Row:
+    """Entries that follow each other with an integer between, as they were read.
+
+    Where they begin and end, how long the memo was before; the kind and the storages of each.
+    """
+
+    begin: int
+    first: int
+    read: list[tuple[_Kept, tuple[str, ...]]]
+    keys: list[int]
+    end: int = 0
 
 
 class EntryMachine(TensorMachine):
@@ -67,12 +87,19 @@ class EntryMachine(TensorMachine):
         # By where they begin, those before `_entries_to` only.
         self._entries: dict[int, _Found] = {}
         self._entries_to = 0
+        self._row = self._longest = _Row(0, 0, [], [])
 
     def read_entry(self, at: int) -> int:
         """Pushes the dict whose opcodes begin at `at`, after the one that makes it empty.
 
-        Gives where they end, or 0 and changes nothing when they are in another form.
+        With it those that follow it in a stretch that is known, and the keys between. Gives where
+        they end, or 0 and changes nothing when they are in another form.
         """
+        if not self._follows(at):
+            if stretch := known_stretch(self.data, at, self.memo):
+                self._take(stretch)
+                return at + len(stretch.data)
+            self._row = _Row(at, len(self.memo), [], [])
         if at >= self._entries_to:
             self._find_entries(at)
         found = self._entries.get(at)
@@ -86,7 +113,7 @@ class EntryMachine(TensorMachine):
         entry: dict[Any, Any] = {}
         memo = self.memo
         memo.append(entry)
-        for name, (_, dtype, shape, stride, offset, numel, parts), key in zip(
+        for name, (_, dtype, shape, stride, offset, numel, parts, _), key in zip(
             kept.names, kept.forms, keys, strict=True
         ):
             # What TensorRef(...) gives, in half of its time.
@@ -95,8 +122,71 @@ class EntryMachine(TensorMachine):
             memo.append(tensor)
             entry[name] = tensor
         self.taken += zip(keys, kept.storages, strict=True)
+        row = self._row
+        if row.read:
+            row.keys.append(self.stack[-1])
+        row.read.append((kept, keys))
+        row.end = end
+        if len(row.read) > len(self._longest.read):
+            self._longest = row
         self.stack.append(entry)
         return end
+
+    def stop(self) -> Any:
+        """The program's result; its longest stretch is kept for the next program."""
+        value = super().stop()
+        if self._longest.read:
+            self._keep_row(self._longest)
+        return value
+
+    def _follows(self, at: int) -> bool:
+        """Whether an integer alone stands between the entry read last and the one at `at`."""
+        end = self._row.end
+        return 0 < end < at and _KEY_BYTES.get(self.data[end]) == at - end - 1
+
+    def _take(self, stretch: Stretch) -> None:
+        """Does again what the opcodes of a stretch did."""
+        count = len(stretch.entries)
+        self.count_containers(count)
+        entries = list(map(dict.copy, stretch.entries))
+        begin = len(self.memo)
+        self.memo += stretch.memos
+        for place, entry in zip(stretch.places, entries, strict=True):
+            self.memo[begin + place] = entry
+        self.taken += stretch.storages
+        pushed: list[Any] = [None] * (2 * count - 1)
+        pushed[::2], pushed[1::2] = entries, stretch.keys
+        self.stack += pushed
+
+    def _keep_row(self, row: _Row) -> None:
+        # None of these is of the row itself: what an entry leaves in the memo is no name.
+        fetched = frozenset[int]().union(*{kept.fetched for kept, _ in row.read})
+        entries: list[dict[Any, Any]] = []
+        memos: list[Any] = []
+        places: list[int] = []
+        storages: list[tuple[str, StorageForm]] = []
+        for kept, keys in row.read:
+            places.append(len(memos))
+            memos.append(None)
+            tensors = []
+            for form, key in zip(kept.forms, keys, strict=True):
+                _, dtype, shape, stride, offset, numel, parts, _ = form
+                tensors.append(TensorRef(dtype, shape, stride, offset, key, numel))
+                memos += parts
+                memos.append(tensors[-1])
+            entries.append(dict(zip(kept.names, tensors, strict=True)))
+            storages += zip(keys, kept.storages, strict=True)
+        stretch = Stretch(
+            data=self.data[row.begin : row.end],
+            first=row.first,
+            fetched=tuple((number, self.memo[number]) for number in fetched),
+            entries=tuple(entries),
+            keys=tuple(row.keys),
+            memos=tuple(memos),
+            places=tuple(places),
+            storages=tuple(storages),
+        )
+        keep_stretch(stretch)
 
     def _find_entries(self, at: int) -> None:
         """Finds entries that begin at `at` or behind it, with as many tensors as the first has."""
@@ -114,6 +204,7 @@ class EntryMachine(TensorMachine):
     def _keep(self, opcodes: Opcodes) -> _Kept | None:
         """What these opcodes say of an entry. Raises Refused as `form` does."""
         names, forms = [], []
+        fetched: set[int] = set()
         for begin in range(0, len(opcodes), len(_SAME)):
             name, function, *of_tensor = opcodes[begin : begin + len(_SAME)]
             if max(memo_number(name), memo_number(function)) >= len(self.memo):
@@ -123,10 +214,17 @@ class EntryMachine(TensorMachine):
             if form is None or self.memo[memo_number(function)] is not REBUILD:
                 return None
             forms.append(form)
+            fetched.update((memo_number(name), memo_number(function), *form.fetched))
         if not all(type(name) is str for name in names) or len({*names}) < len(names):
             return None
         memos = 1 + sum(len(form.parts) + 1 for form in forms)
-        kept = _Kept(tuple(names), tuple(forms), tuple(form.storage for form in forms), memos)
+        kept = _Kept(
+            tuple(names),
+            tuple(forms),
+            tuple(form.storage for form in forms),
+            memos,
+            frozenset(fetched),
+        )
         self._kept[opcodes] = kept
         return kept
 

@@ -36,9 +36,14 @@ class Keys:
 
     def check(self, keys: Collection[object]) -> None:
         """Counts the keys of a dict. Raises Refused for one that no dict here may have."""
+        kinds = {*map(type, keys)}
+        if kinds <= _FREE:
+            return
+        if kinds == {int} and min(keys) >= 0 and max(keys) < limits.TENSORS:  # type: ignore[type-var, operator]
+            self._count(len(keys), 0)
+            return
         others = [key for key in keys if type(key) not in _FREE]
-        if others:
-            self._count(sum(map(_is_small, others)), sum(map(_cost, others)))
+        self._count(sum(map(_is_small, others)), sum(map(_cost, others)))
 
     def check_form(self, form: Mapping[Any, Any], weights: Mapping[int, tuple[int, int]]) -> None:
         """Counts the keys or members of a tagged form; a container costs the values in it, which

@@ -182,7 +182,7 @@ def _slice(machine: Machine, begin: int, end: int) -> bytes:
 
 def _mark(machine: Machine, at: int) -> int:
     machine.mark()
-    return at
+    return machine.read_integers(at) or at
 
 
 def _tuple(machine: Machine, at: int) -> int:

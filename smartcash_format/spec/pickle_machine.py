@@ -6,6 +6,8 @@ is a rule of this module, a tensor is a TensorRef: 15 names are known and none i
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +27,7 @@ from smartcash_format.spec.tensor_refs import (
 _MARKS: Final = limits.PROGRAM_DEPTH + 3
 # A storage each, and as many views again.
 _TENSORS: Final = 2 * limits.TENSORS
+_COUNTED: Final = re.compile(rb"(?=[KM])((?:K.)*)((?:M..)*)", re.DOTALL)
 # A container whose kind is noted takes about three times the memory of an empty one.
 _NOTED: Final = 3
 
@@ -70,6 +73,7 @@ class Machine:
         self._tensors = 0
         self._copied = 0
         self._containers = 0
+        self._integers = 0
         self.keys = Keys()
 
     def mark(self) -> None:
@@ -146,6 +150,23 @@ class Machine:
         if self._containers > limits.PROGRAM_CONTAINERS:
             message = f"makes more than {limits.PROGRAM_CONTAINERS:,} dicts, lists and tuples"
             raise Refused("pickle-bounds", message)
+
+    def read_integers(self, at: int) -> int:
+        """Pushes the integers whose opcodes stand here in a row, and gives where they end.
+
+        0 where there are none. An optimizer counts its parameters: a thousand integers of one byte,
+        then of two.
+        """
+        row = _COUNTED.match(self.data, at)
+        if row is None:
+            return 0
+        small, large = row.groups()
+        self._integers += len(small) // 2 + len(large) // 3
+        if self._integers > limits.PROGRAM_OPCODES:
+            raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
+        self.stack += small[1::2]
+        self.stack += struct.unpack("<" + "xH" * (len(large) // 3), large)
+        return row.end()
 
     def count_tensors(self, count: int) -> None:
         """Keeps the number of tensors in its bound."""

@@ -7,8 +7,9 @@ passes here is plain data and tensors that are really there (FORMAT.md, Torch fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any, BinaryIO, Final
 
 from smartcash_format.spec import limits
@@ -140,7 +141,12 @@ def _weigh(
     known[id(value)] = _OPEN
     count, height = 1 + len(value), 1
     children = value.values() if type(value) is dict else value
-    for child in () if _LEAVES.issuperset(map(type, children)) else children:
+    if _LEAVES.issuperset(map(type, children)):
+        children = ()
+    elif levels > 1 and _are_flat(children):
+        count += sum(map(len, children))
+        height, children = 2, ()
+    for child in children:
         if type(child) in _LEAVES:
             continue
         if type(child) not in _MANY:
@@ -157,6 +163,15 @@ def _weigh(
         keys.check_form(value, known)
     known[id(value)] = count, height
     return count, height
+
+
+def _are_flat(children: Collection[Any]) -> bool:
+    """Whether all are dicts of leaves and no tagged forms, as what an optimizer keeps."""
+    return (
+        {*map(type, children)} == {dict}
+        and _LEAVES.issuperset(map(type, chain.from_iterable(map(dict.values, children))))
+        and not any(map(dict.__contains__, children, repeat(TYPE)))
+    )
 
 
 def _no_data(value: object) -> Refused:

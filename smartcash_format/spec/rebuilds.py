@@ -43,7 +43,9 @@ TENSOR: Final = (
 )
 _TENSOR: Final = re.compile(TENSOR, re.DOTALL)
 _PUT_BYTES: Final = 5
-# Tensors found together: enough that each costs little, and few enough for the nearest cache.
+# Tensors found together: few at first, because a stretch that is known may follow; then enough that
+# each costs little, and few enough for the nearest cache.
+_FIRST: Final = 8
 _TOGETHER: Final = 256
 _KINDS: Final = {dtype: Name("torch", kind) for kind, (dtype, _) in STORAGE_TYPES.items()}
 _GETS: Final = re.compile(GET, re.DOTALL)
@@ -65,6 +67,8 @@ class Form(NamedTuple):
     numel: int
     # What stands in the memo for the parts of such a tensor until one is fetched.
     parts: tuple[object, ...]
+    # The numbers of the memos that its opcodes fetch.
+    fetched: tuple[int, ...]
 
 
 class TensorMachine(Machine):
@@ -78,6 +82,7 @@ class TensorMachine(Machine):
         # By where they begin, those before `_found_to` only.
         self._found: dict[int, _Found] = {}
         self._found_to = 0
+        self._together = _FIRST
         # The storages of the tensors taken since the last look.
         self.taken: list[tuple[str, StorageForm]] = []
 
@@ -95,7 +100,7 @@ class TensorMachine(Machine):
         form = self.form(opcodes)
         if form is None or first != len(self.memo) or count != len(form.parts) + 1:
             return 0
-        storage, dtype, shape, stride, offset, numel, parts = form
+        storage, dtype, shape, stride, offset, numel, parts, _ = form
         tensor = TensorRef(dtype, shape, stride, offset, key, numel)
         self.memo += parts
         self.memo.append(tensor)
@@ -128,10 +133,11 @@ class TensorMachine(Machine):
             self._matches = _TENSOR.finditer(self.data, at)
         while at >= self._found_to:
             self._look()
-            together = list(islice(self._matches, _TOGETHER))
+            together = list(islice(self._matches, self._together))
             self._found = _sound(together)
-            more = len(together) == _TOGETHER
+            more = len(together) == self._together
             self._found_to = together[-1].start() + 1 if more else len(self.data) + 1
+            self._together = _TOGETHER
 
     def _look(self) -> None:
         """Looks at the storages of the tensors that were taken."""
@@ -145,7 +151,8 @@ class TensorMachine(Machine):
             return known
         gets, place, window, stride, hooks = opcodes
         (location, numel), (offset, shape) = _cut(_GETS, place), _cut(_INTS, window)
-        fetched = self._fetched(*_GETS.findall(gets), location, hooks)
+        numbers = tuple(map(memo_number, (*_GETS.findall(gets), location, hooks)))
+        fetched = self._fetched(numbers)
         if fetched is None:
             return None
         kind, device = fetched
@@ -154,13 +161,12 @@ class TensorMachine(Machine):
         elements = check_window(storage.numel, begin, sizes, strides)
         # An empty tuple is not memoised.
         parts = (PART,) * (6 if sizes else 4)
-        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts)
+        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts, numbers)
         self._forms[opcodes] = form
         return form
 
-    def _fetched(self, *gets: bytes) -> tuple[Name, str] | None:
+    def _fetched(self, numbers: tuple[int, ...]) -> tuple[Name, str] | None:
         """The storage type and the location around a key, if all that is fetched there is due."""
-        numbers = list(map(memo_number, gets))
         if max(numbers) >= len(self.memo):
             return None
         word, kind, location, hooks = (self.memo[number] for number in numbers)

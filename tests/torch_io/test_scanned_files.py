@@ -18,6 +18,7 @@ from torch import nn
 
 from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.pickles import TensorRef, TorchFile, read_program
+from smartcash_format.spec.stretches import forget_stretches
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.dtypes import DTYPES
 from smartcash_format.torch_io.state import CLASSIC, encode
@@ -72,7 +73,12 @@ def check(file: bytes) -> TorchFile:
     return found
 
 
-ROADS = ("read_entry", "read_tensor")
+ROADS = ("read_entry", "read_tensor", "read_integers")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known() -> None:
+    forget_stretches()
 
 
 def close(patch: pytest.MonkeyPatch, *roads: str) -> None:
@@ -311,8 +317,15 @@ LARGE_STORAGES = {storage.key: storage.size_bytes for storage in _STORAGES}
 
 
 def both_roads(program: bytes) -> tuple[Any, Any]:
-    """What is read in one go, and opcode by opcode; None for what is refused."""
+    """What is read in one go, and opcode by opcode; None for what is refused.
+
+    What is read in one go is the same whether its stretch is known from another program or not.
+    """
+    forget_stretches()
     quick, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
+    forget_stretches()
+    assert read_program(LARGE, where="data.pkl", storages=LARGE_STORAGES)[0] is not None
+    assert read_program(program, where="data.pkl", storages=LARGE_STORAGES)[0] == quick
     with pytest.MonkeyPatch.context() as patch:
         close(patch)
         slow, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
