@@ -81,7 +81,8 @@ class Live:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer | None
-    managers: dict[Path, CheckpointManager] = field(default_factory=dict)
+    # One for a whole benchmark, as a training has; its root stands while its checkpoints go.
+    manager: CheckpointManager
     peers: dict[str, Any] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
 
@@ -111,22 +112,23 @@ class Live:
             self.optimizer.load_state_dict(state["optimizer_state_dict"])
 
 
-def make_live(workload: str) -> Live:
+def make_live(workload: str, root: Path) -> Live:
+    """A workload, and a manager of checkpoints in `root`."""
     torch.manual_seed(7)
     if workload in GROWTH:
-        return make_large(GROWTH[workload])
+        return make_large(GROWTH[workload], root)
     if workload == "small":
-        return Live(model=small_tensors(), optimizer=None)
+        return Live(small_tensors(), None, CheckpointManager(root))
     model = efficientnet_b4()
     optimizer = torch.optim.AdamW(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    return Live(model=model, optimizer=optimizer)
+    return Live(model, optimizer, CheckpointManager(root))
 
 
-def make_large(megabytes: int) -> Live:
+def make_large(megabytes: int, root: Path) -> Live:
     """A third of the bytes are weights, the rest AdamW's moments."""
     count = max(1, round(megabytes * 1e6 / 3 / LARGE_TENSOR_BYTES))
     model = nn.ParameterList(
@@ -137,4 +139,4 @@ def make_large(megabytes: int) -> Live:
         parameter.grad = torch.ones_like(parameter)
         optimizer.step()
         parameter.grad = None
-    return Live(model=model, optimizer=optimizer)
+    return Live(model, optimizer, CheckpointManager(root))

@@ -174,7 +174,7 @@ def measure_conversions(directory: Path) -> None:
     if not Path("/proc/self/io").exists():
         print("\nonly Linux counts what a process reads: conversions are left out")
         return
-    live = make_live("b4")
+    live = make_live("b4", directory / "managed")
     state = live.model.state_dict()
     torch.save(live.state(), directory / "training.pt")
     save_file(state, directory / "weights.safetensors")
@@ -222,7 +222,7 @@ def main() -> None:
           f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=options.directory) as made:
         directory = Path(made)
-        live = make_live("b4")
+        live = make_live("b4", directory / "managed")
         path = directory / "checkpoint"
         save_checkpoint(path, live.model, live.optimizer, epoch=1)
         measure_claims(directory, path)

@@ -42,10 +42,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed import checkpoint as dcp
 
-from smartcash_format import CheckpointManager, load_checkpoint
+from smartcash_format import load_checkpoint
 
 ROUNDS, FULL_ROUNDS = 5, 25
 SAMPLING_S = 0.002
+# Where ours keeps its checkpoints, and where the others save.
+MANAGED, PLACE = "managed", "save"
 OURS = "**smartcash_format**, durable"
 BACKGROUND = "**smartcash_format**, `blocking=False`"
 VERIFIED = "**smartcash_format**, verified"
@@ -124,26 +126,17 @@ def write_raw(live: Live, at: Path) -> None:
         os.fsync(file.fileno())
 
 
-def manager_of(live: Live, at: Path) -> CheckpointManager:
-    """One manager for a whole benchmark, as a training has; its root is made when it saves."""
-    root = at.parent / "managed"
-    if root not in live.managers:
-        live.managers[root] = CheckpointManager(root)
-    return live.managers[root]
-
-
 def save_ours(live: Live, at: Path) -> None:
-    manager_of(live, at).save_checkpoint(live.model, live.optimizer, epoch=1)
+    live.manager.save_checkpoint(live.model, live.optimizer, epoch=1)
 
 
 def save_in_background(live: Live, at: Path) -> None:
     """What the training waits for; `settle` waits for the rest, beside the clock."""
-    manager_of(live, at).save_checkpoint(live.model, live.optimizer, epoch=1, blocking=False)
+    live.manager.save_checkpoint(live.model, live.optimizer, epoch=1, blocking=False)
 
 
 def settle(live: Live, at: Path) -> None:
-    for manager in live.managers.values():
-        manager.wait()
+    live.manager.wait()
     for each in live.waiting:
         each.result()
     live.waiting.clear()
@@ -167,12 +160,12 @@ def load_dcp(live: Live, at: Path) -> None:
 
 
 def load_ours(live: Live, at: Path) -> None:
-    newest = manager_of(live, at).find_latest_checkpoint()
+    newest = live.manager.find_latest_checkpoint()
     load_checkpoint(newest, model=live.model, optimizer=live.optimizer)
 
 
 def load_unverified(live: Live, at: Path) -> None:
-    newest = manager_of(live, at).find_latest_checkpoint()
+    newest = live.manager.find_latest_checkpoint()
     load_checkpoint(newest, model=live.model, optimizer=live.optimizer, verify=False)
 
 
@@ -244,6 +237,20 @@ def time_call(call: Call, live: Live, at: Path, taken: Taken) -> None:
     taken.cpu.append(time.process_time() - cpu)
 
 
+def time_save(name: str, live: Live, directory: Path, taken: Taken) -> None:
+    """One save in a place that was not there, and an epoch after it."""
+    place = directory / PLACE
+    place.mkdir()
+    os.sync()
+    time_call(SAVES[name], live, place / "it", taken)
+    settle(live, place)
+    written = [place, *(entry.path for entry in live.manager.list_checkpoints())]
+    taken.size_bytes = sum(map(size_under, written))
+    for path in written:
+        shutil.rmtree(path)
+    live.train()
+
+
 def rounds_of_saves(live: Live, directory: Path, rounds: int) -> dict[str, Taken]:
     chance = random.Random(rounds)
     taken = {name: Taken() for name in SAVES}
@@ -251,15 +258,8 @@ def rounds_of_saves(live: Live, directory: Path, rounds: int) -> dict[str, Taken
         names = list(SAVES)
         chance.shuffle(names)
         for name in names:
-            place = directory / "save"
-            place.mkdir()
-            os.sync()
             # The first round only warms up.
-            time_call(SAVES[name], live, place / "it", taken[name] if turn else Taken())
-            settle(live, place)
-            taken[name].size_bytes = size_under(place)
-            shutil.rmtree(place)
-            live.train()
+            time_save(name, live, directory, taken[name] if turn else Taken())
     return taken
 
 
@@ -278,7 +278,7 @@ def rounds_of_loads(live: Live, directory: Path, rounds: int) -> dict[str, Taken
             load, save = LOADS[name]
             os.sync()
             time_call(load, live, made[save], taken[name] if turn else Taken())
-    for path in (*made.values(), directory / "managed"):
+    for path in (*made.values(), directory / MANAGED):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return taken
 
@@ -302,7 +302,7 @@ def give_back() -> None:
 
 def report_memory(workload: str, name: str, directory: Path) -> None:
     """In a process of its own: prints the extra memory of the second call."""
-    live = make_live(workload)
+    live = make_live(workload, directory / MANAGED)
     if name in LOADS:
         call, save = LOADS[name]
         save(live, directory / "made")
@@ -364,7 +364,7 @@ def ratio(taken: Mapping[str, Taken], name: str, base: str) -> float:
 
 def measure(workload: str, directory: Path, rounds: int) -> list[str]:
     """The tables of one workload; the rows of its targets."""
-    live = make_live(workload)
+    live = make_live(workload, directory / MANAGED)
     size = sum(tensor.nbytes for tensor in live.tensors()) / 1e6
     title = f"{WORKLOADS[workload]}: {len(live.tensors()):,} tensors, {size:,.0f} MB"
     saves = rounds_of_saves(live, directory, rounds)
@@ -385,7 +385,7 @@ def verdict(what: str, target: str, found: str, reached: bool) -> str:
 
 
 def measure_all_memory(directory: Path) -> list[str]:
-    live = make_live("b4")
+    live = make_live("b4", directory / MANAGED)
     state = sum(tensor.nbytes for tensor in live.tensors())
     created = state - sum(tensor.nbytes for tensor in live.model.state_dict().values())
     del live
@@ -416,18 +416,13 @@ def measure_growth(directory: Path, rounds: int) -> None:
     ours: list[float] = []
     memory: list[int] = []
     for workload in GROWTH:
-        live = make_live(workload)
+        live = make_live(workload, directory / MANAGED)
         size = sum(tensor.nbytes for tensor in live.tensors()) / 1e9
         cells = []
         for name in names:
             taken = Taken()
             for turn in range(rounds + 1):
-                place = directory / "save"
-                place.mkdir()
-                os.sync()
-                time_call(SAVES[name], live, place / "it", taken if turn else Taken())
-                shutil.rmtree(place)
-                live.train()
+                time_save(name, live, directory, taken if turn else Taken())
             each = statistics.median(taken.wall) * 1e3 / size
             cells.append(f"{each:,.0f}")
         ours.append(each)
