@@ -58,7 +58,7 @@ signatures: .venv/.installed  ## install OpenSSF model-signing and try signature
 	$(BIN)/python $(PIP) install --editable '.[torch,sign]'
 	$(BIN)/python -m pytest tests/disk/test_signatures.py tests/cli/test_sign.py
 
-scanners: .venv/.installed  ## install public scanners of model files and let them look at what is written
+scanners: .venv/.installed  ## install public scanners and let them look at what is written, and at what is refused
 	$(BIN)/python $(PIP) install --group scanners
 	$(BIN)/python -m pytest -m scanners tests/scanners
 
