@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from json.encoder import encode_basestring as quoted
@@ -251,7 +251,8 @@ def _strict(raw: bytes, where: str) -> tuple[Any, tuple[Problem, ...]]:
         raw, where=where, max_bytes=limits.HEADER_BYTES, max_depth=_DEPTH
     )
     if problems:
-        return None, problems
+        (each,) = problems
+        return None, (replace(each, message=f"has a header that {each.message}"),)
     # Whitespace that JSON allows and the format does not; no object at all.
     if not raw.startswith(b"{") or not raw.rstrip(b" ").endswith(b"}"):
         message = "has a header that is not one JSON object padded with spaces"

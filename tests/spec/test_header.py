@@ -161,8 +161,14 @@ def test_bytes_after_the_last_tensor_are_refused() -> None:
         ('{"a":[' + "[]," * (8 * limits.TENSORS) + "[]]}", "json-too-large"),
     ],
 )  # fmt: skip
-def test_a_header_that_is_not_strict_json_is_refused(header: bytes | str, code: str) -> None:
-    assert codes(file_of(header)) == [code]
+def test_a_header_that_is_not_strict_json_is_refused_and_named(
+    header: bytes | str, code: str
+) -> None:
+    file = file_of(header)
+    assert codes(file) == [code]
+    _, (problem,) = read(file)
+    # The file itself is no JSON, and nobody is to think that it should be.
+    assert "header" in problem.message
 
 
 @pytest.mark.parametrize("space", ["", " "])
