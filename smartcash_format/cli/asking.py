@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]i?)?B)", re.IGNORECASE)
 
 Root = Annotated[Path, typer.Argument(help="A directory of checkpoints.", metavar="ROOT")]
-Roots = Annotated[list[Path], typer.Argument(help="Directories of checkpoints.", metavar="ROOT...")]
+Roots = Annotated[list[Path], typer.Argument(help="Directories of checkpoints.", metavar="ROOT")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint directory.", metavar="CHECKPOINT")]
+FORM: Final = typer.Option("--format", help="How the answer is printed.")
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Search the whole tree below each ROOT.")
 ]

@@ -14,7 +14,7 @@ import yaml
 
 from smartcash_format.cli import ci
 from smartcash_format.cli.main import COMMANDS as MODULES
-from smartcash_format.cli.main import main
+from smartcash_format.cli.main import command_of, main
 from smartcash_format.testing.sample import write_sample
 from tests.store.checkpoints import write_checkpoint
 
@@ -38,6 +38,29 @@ def test_the_help_of_every_command_shows_examples(
     code, printed = run(monkeypatch, capsys, name, "--help")
     assert code == 0
     assert f"smartcash-format {name} " in printed.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_eighty_columns_show_every_example_in_one_line_and_what_each_option_is_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = run(monkeypatch, capsys, name, "--help")[1]
+    command = command_of([]).commands[name]
+    examples = [line.strip() for line in command.epilog.splitlines() if line.startswith("  ")]
+    assert {*examples} <= {line.strip() for line in printed.splitlines()}
+    assert [each.name for each in command.params if not each.help] == []
+    assert "...}..." not in printed
+
+
+def test_eighty_columns_show_what_each_command_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = run(monkeypatch, capsys, "--help")[1]
+    listed = printed.partition("Commands:\n")[2].splitlines()[: len(COMMANDS)]
+    assert [line.split()[0] for line in listed] == [*MODULES]
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_the_help_names_every_command_the_exit_codes_and_completion(

@@ -33,7 +33,7 @@ def best(
     ] = None,
     where: asking.Wheres = None,
     recursive: asking.Recursive = False,
-    form: Annotated[output.Format, typer.Option("--format")] = output.Format.PATHS,
+    form: Annotated[output.Format, asking.FORM] = output.Format.PATHS,
 ) -> None:
     """Print the path of the best checkpoint."""
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)

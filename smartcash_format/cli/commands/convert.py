@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from smartcash_format.cli import exits, output
+from smartcash_format.cli import asking, exits, output
 from smartcash_format.cli.one_by_one import one_by_one
 from smartcash_format.errors import CheckpointError
 from smartcash_format.view import words
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     sources: Annotated[
-        list[Path], typer.Argument(help="Files, or directories of them.", metavar="SRC...")
+        list[Path], typer.Argument(help="Files, or directories of them.", metavar="SRC")
     ],
     root: Annotated[Path, typer.Option("--output", "-o", metavar="ROOT", help="Where they go.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come.")] = False,
@@ -41,9 +41,9 @@ def convert(
         list[str] | None,
         typer.Option("--allow", metavar="PATTERN", help="Class names that become inert, 'pkg.*'."),
     ] = None,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Turn .pt, .pth, .ckpt and safetensors files into checkpoints."""
+    """Turn .pt, .pth, .ckpt and safetensors into checkpoints."""
     # The front door loads torch when it is asked for these, and not before.
     import smartcash_format as package
 

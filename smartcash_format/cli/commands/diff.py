@@ -29,9 +29,12 @@ def register(app: typer.Typer) -> None:
 def diff(
     before: asking.Checkpoint,
     after: asking.Checkpoint,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Compare two checkpoints; exit 1 when they differ in more than identity and time."""
+    """Compare two checkpoints.
+
+    Exit 1 when they differ in more than identity and time.
+    """
     found = compare(before, after)
     if form is output.Document.JSON:
         output.write_json("diff", before=str(before), after=str(after), **_document(found))

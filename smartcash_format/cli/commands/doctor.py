@@ -93,9 +93,12 @@ def doctor(
         list[str] | None,
         typer.Option("--clear", metavar="NAME", help="Clear this leftover, however young it is."),
     ] = None,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Look for leftovers and broken checkpoints, and whether the newest can be resumed."""
+    """Look for leftovers and broken checkpoints.
+
+    And whether the newest can be resumed, and why not.
+    """
     asking.require_root(root)
     store = CheckpointStore(root)
     named = _named(root, clear_names or ())

@@ -13,9 +13,9 @@ from smartcash_format.view import words
 
 EXAMPLES = """Examples:
 
-  smartcash-format export runs/train/weights/epoch-0010-3f9a2c1b -o model.safetensors
+  smartcash-format export CHECKPOINT -o model.safetensors
 
-  smartcash-format export runs/train/weights/epoch-0010-3f9a2c1b -o ema.pt --to torch --set ema
+  smartcash-format export CHECKPOINT -o ema.pt --to torch --set ema
 
 It needs torch. Every byte is verified first; the file is there only when it is whole."""
 
@@ -42,9 +42,9 @@ def export(
         str, typer.Option("--set", metavar="NAME", help="The weight set, such as ema.")
     ] = "model",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Write the weights as one safetensors file, or one that torch loads."""
+    """Write the weights as one file of safetensors or torch."""
     # The front door loads torch when it is asked for this, and not before.
     import smartcash_format as package
 

@@ -27,9 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def history(
     root: asking.Root,
-    form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
-    """Show the runs of a root: where each resumed, how far it came, which was best."""
+    """Show the runs of a root.
+
+    Where each resumed, how far it came, and which epoch was its best.
+    """
     asking.require_root(root)
     found = CheckpointStore(root).events()
     summary = found.summary()

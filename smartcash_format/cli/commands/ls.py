@@ -18,7 +18,9 @@ EXAMPLES = """Examples:
 
   smartcash-format ls runs/train/weights
 
-  smartcash-format ls runs -r --where 'metrics.val_map>=0.5' --best val_map:max
+  smartcash-format ls runs -r --where 'metrics.val_map>=0.5'
+
+  smartcash-format ls runs/train/weights --best val_map:max
 
   smartcash-format ls runs/train/weights --format csv > checkpoints.csv"""
 
@@ -38,7 +40,7 @@ def ls(
         str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the star.")
     ] = None,
     recursive: asking.Recursive = False,
-    form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """List checkpoints, newest first; the best one bears a star."""
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)

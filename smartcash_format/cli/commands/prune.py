@@ -34,9 +34,9 @@ EXAMPLES = """Examples:
 
   smartcash-format prune runs/train/weights
 
-  smartcash-format prune runs/train/weights --keep-last 3 --keep-best val_map:max --apply
+  smartcash-format prune runs --keep-last 3 --keep-best val_map:max --apply
 
-  smartcash-format prune runs/train/weights --remove epoch-0004-6e83f7f2 --apply
+  smartcash-format prune runs --remove epoch-0004-6e83f7f2 --apply
 
 Without --keep-... it plans what cleanup_checkpoints() does. The newest, protected, broken and
 foreign ones always stay; --remove NAME removes one by its name, but no protected one."""
@@ -51,15 +51,25 @@ def register(app: typer.Typer) -> None:
 
 def prune(
     root: asking.Root,
-    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N", min=0)] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=0, help="The last saved ones.")
+    ] = None,
     keep_best: Annotated[
         str | None, typer.Option("--keep-best", metavar="METRIC:MODE", help="The best by a metric.")
     ] = None,
     best_count: Annotated[
         int | None, typer.Option("--best-count", metavar="N", min=1, help="How many of the best.")
     ] = None,
-    keep_every: Annotated[int | None, typer.Option("--keep-every", metavar="EPOCHS", min=1)] = None,
-    keep_tagged: Annotated[list[str] | None, typer.Option("--keep-tagged", metavar="TAG")] = None,
+    keep_every: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-every", metavar="EPOCHS", min=1, help="Of each run every so many epochs."
+        ),
+    ] = None,
+    keep_tagged: Annotated[
+        list[str] | None,
+        typer.Option("--keep-tagged", metavar="TAG", help="Every one that has this tag."),
+    ] = None,
     keep_within: Annotated[
         str | None, typer.Option("--keep-within", metavar="SIZE", help="The newest that fit.")
     ] = None,
@@ -80,7 +90,7 @@ def prune(
         typer.Option("--remove", metavar="NAME", help="This one alone, broken or not."),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove; without it nothing is.")] = False,
-    form: Annotated[output.Format, typer.Option("--format")] = output.Format.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """Show, and with --apply remove, what need not be kept."""
     asking.require_root(root)

@@ -37,7 +37,10 @@ def report(
     ] = None,
     recursive: asking.Recursive = False,
 ) -> None:
-    """Write one HTML file, to be opened offline: the best, the curves, the table, differences."""
+    """Write one HTML file, to be opened offline.
+
+    The best, the curves, the table, and differences.
+    """
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
     metric, mode = asking.parse_metric(best)
     title = " ".join(map(str, roots))

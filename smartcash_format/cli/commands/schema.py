@@ -23,12 +23,14 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    name: Annotated[str | None, typer.Argument(help="Which one; without it, their names.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Which one; without it, their names.")
+    ] = None,
     write: Annotated[
         Path | None, typer.Option("--write", metavar="DIR", help="Write all of them there.")
     ] = None,
 ) -> None:
-    """Print a JSON Schema, the names of all, or write all into a directory."""
+    """Print a JSON Schema, or the names of all."""
     found = documents()
     if write is not None:
         for file, data in found.items():

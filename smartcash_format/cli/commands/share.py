@@ -19,9 +19,9 @@ from smartcash_format.view import terminal
 SHOWN: Final = 100
 SHARE_EXAMPLES = """Examples:
 
-  smartcash-format share runs/train/weights/epoch-0010-3f9a2c1b -o to_publish
+  smartcash-format share CHECKPOINT -o to_publish
 
-  smartcash-format share runs/train/weights/epoch-0010-3f9a2c1b -o to_publish --clean
+  smartcash-format share CHECKPOINT -o to_publish --clean
 
 Exit code 1 says that something was found and is still there."""
 RECEIVE_EXAMPLES = """Examples:
@@ -50,9 +50,12 @@ def share(
     resume_state: Annotated[
         bool, typer.Option("--resume-state", help="With optimizer, scheduler and extra state.")
     ] = False,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Make a checkpoint for others: weights, metadata, and a model card to finish."""
+    """Make a checkpoint for others.
+
+    Its weights, its metadata, and a model card to finish.
+    """
     done = sharing.share(checkpoint, directory, clean=clean, resume_state=resume_state)
     if form is output.Document.JSON:
         output.write_json(
@@ -76,9 +79,12 @@ def receive(
     ],
     root: Annotated[Path, typer.Option("--output", "-o", metavar="ROOT", help="Where they go.")],
     signed_by: asking.SignedBy = None,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Take in checkpoints of others: each is there when its last byte is validated."""
+    """Take in checkpoints of others.
+
+    Each is there when its last byte is validated.
+    """
     done = sharing.receive(directory, root, signed_by=asking.parse_signed_by(signed_by))
     if form is output.Document.JSON:
         output.write_json("receive", received=[_document(each) for each in done])

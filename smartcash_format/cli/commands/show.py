@@ -29,9 +29,12 @@ def register(app: typer.Typer) -> None:
 
 def show(
     checkpoint: asking.Checkpoint,
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Show what a checkpoint says of itself: epoch, metrics, layers, files, config."""
+    """Show what a checkpoint says of itself.
+
+    Its epoch, metrics, layers, files and config.
+    """
     with open_checkpoint(checkpoint) as opened:
         if form is output.Document.JSON:
             output.write_json(

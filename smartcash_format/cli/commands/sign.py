@@ -13,20 +13,20 @@ from smartcash_format.disk import signatures
 
 SIGN_EXAMPLES = """Examples:
 
-  smartcash-format sign runs/train/weights/epoch-0010-3f9a2c1b --key team.key
+  smartcash-format sign CHECKPOINT --key team.key
 
-  smartcash-format sign runs/train/weights/epoch-0010-3f9a2c1b
+  smartcash-format sign CHECKPOINT
 
 Without a key sigstore signs, and asks who you are in a browser. A key's password is read from the
 variable SMARTCASH_FORMAT_KEY_PASSWORD. It needs the extra: pip install "smartcash-format[sign]"."""
 PASSWORD = "SMARTCASH_FORMAT_KEY_PASSWORD"
 VERIFY_EXAMPLES = """Examples:
 
-  smartcash-format verify epoch-0010-3f9a2c1b --key team.pub
+  smartcash-format verify CHECKPOINT --key team.pub
 
-  smartcash-format verify epoch-0010-3f9a2c1b --certificate roots.pem
+  smartcash-format verify CHECKPOINT --certificate roots.pem
 
-  smartcash-format verify epoch-0010-3f9a2c1b --identity me@example.org --issuer https://accounts.example
+  smartcash-format verify CHECKPOINT --identity me@example.org --issuer URL
 
 Exit code 1 says that it is not signed so."""
 
@@ -57,7 +57,10 @@ def sign(
     signature: Signature = None,
     force: Annotated[bool, typer.Option("--force", help="Replace one that is there.")] = False,
 ) -> None:
-    """Sign every file of a checkpoint; the signature is a file beside it."""
+    """Sign every file of a checkpoint.
+
+    The signature is a file beside it.
+    """
     path = signatures.sign(
         checkpoint,
         key=key,
@@ -87,7 +90,10 @@ def verify(
     ] = None,
     signature: Signature = None,
 ) -> None:
-    """Check who signed a checkpoint: every file as it was signed, and no file more."""
+    """Check who signed a checkpoint.
+
+    Every file has to be as it was signed, and there must be no file more.
+    """
     signer = _signer(key, certificate, identity, issuer)
     held = signatures.verify_signature(checkpoint, signer, signature=signature)
     output.line(f"{held}: holds")

@@ -15,7 +15,7 @@ EXAMPLES = """Examples:
 
   smartcash-format storage-test /mnt/shared
 
-  smartcash-format storage-test /content/drive/MyDrive --format json | jq .usable
+  smartcash-format storage-test /content/drive --format json | jq .usable
 
 It saves, copies and removes a small checkpoint in a hidden directory that is removed again."""
 
@@ -27,9 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def storage_test(
     directory: Annotated[Path, typer.Argument(help="A directory that is there.", metavar="DIR")],
-    form: Annotated[output.Document, typer.Option("--format")] = output.Document.TABLE,
+    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
 ) -> None:
-    """Try what saving relies on; exit 1 when no checkpoint can be kept there."""
+    """Try what saving relies on.
+
+    Exit 1 when no checkpoint can be kept there.
+    """
     # The commands that only look need none of the writers behind this.
     from smartcash_format.testing import storage_test as try_out
 

@@ -32,7 +32,7 @@ def tensors(
     tree: Annotated[
         bool, typer.Option("--tree", help="As a tree of modules, repeated layers collapsed.")
     ] = False,
-    form: Annotated[output.Sheet, typer.Option("--format")] = output.Sheet.TABLE,
+    form: Annotated[output.Sheet, asking.FORM] = output.Sheet.TABLE,
 ) -> None:
     """List the tensors of a checkpoint."""
     _, manifest = read_documents(checkpoint)

@@ -30,7 +30,9 @@ EXAMPLES = """Examples:
 
   smartcash-format validate runs/train/weights --depth content
 
-  smartcash-format validate release/ --require 'metrics.val_map>=0.4' --max-size 500MB
+  smartcash-format validate release/ --require 'metrics.val_map>=0.4'
+
+  smartcash-format validate release/ --max-size 500MB
 
   smartcash-format validate runs/train/weights --format junit > report.xml"""
 
@@ -87,7 +89,7 @@ def validate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Checkpoints, their meta.json, or directories of checkpoints.",
         ),
     ],
@@ -102,9 +104,12 @@ def validate(
         str | None, typer.Option("--max-size", metavar="SIZE", help="Such as 500MB or 2GiB.")
     ] = None,
     signed_by: asking.SignedBy = None,
-    form: Annotated[ValidateFormat, typer.Option("--format")] = ValidateFormat.TABLE,
+    form: Annotated[ValidateFormat, asking.FORM] = ValidateFormat.TABLE,
 ) -> None:
-    """Check that checkpoints are whole; exit 1 when one is not, 3 when one cannot be read."""
+    """Check that checkpoints are whole.
+
+    Exit 1 when one is not, 3 when one cannot be read.
+    """
     conditions = [query.parse_where(text) for text in require or ()]
     most = None if max_size is None else asking.parse_size(max_size)
     signer = asking.parse_signed_by(signed_by)
