@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from smartcash_format.cli import exits
 from smartcash_format.spec import layout
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing, merge, scan
@@ -86,11 +87,20 @@ def require_root(root: Path) -> None:
 
 
 def filtered(listing: Listing, wheres: Iterable[str] | None) -> Listing:
-    """Those of a listing that meet every condition. Raises ValueError that shows the form."""
+    """Those of a listing that meet every condition. Raises ValueError that shows the form.
+
+    Where none does, a metric that no checkpoint has is named on standard error.
+    """
     conditions = [query.parse_where(text) for text in wheres or ()]
-    return listing.only(
+    found = listing.only(
         entry for entry in listing if all(condition(entry) for condition in conditions)
     )
+    for each in conditions if not found else ():
+        is_metric = each.field.startswith(query.METRICS)
+        name = each.field.removeprefix(query.METRICS)
+        if is_metric and (unknown := query.unknown_metric(listing, name)):
+            exits.complain(unknown)
+    return found
 
 
 def parse_metric(text: str | None) -> tuple[str | None, Mode | None]:

@@ -17,7 +17,13 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from smartcash_format.errors import CheckpointError, CheckpointNotFoundError, SignatureError
+from smartcash_format.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    InvalidCheckpointError,
+    SignatureError,
+)
+from smartcash_format.spec.problems import Problem
 from smartcash_format.view import words
 
 FINE: Final = 0
@@ -63,7 +69,9 @@ def one_line(error: BaseException) -> str:
     if not breaches:
         return head
     more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
-    return f"{head}: {breaches[0].strip()}{more}"
+    said = f"{head}: {breaches[0].strip()}{more}"
+    first = error.problems[0] if isinstance(error, InvalidCheckpointError) else None
+    return f"{said} -> {first.fix}" if isinstance(first, Problem) and first.fix else said
 
 
 def usage_line(error: Any) -> str:

@@ -15,7 +15,7 @@ import os
 import shlex
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
@@ -41,6 +41,8 @@ from smartcash_format.spec.refusal import Refused, too_large
 from smartcash_format.spec.version import SUPPORTED
 
 _PICKLE_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".bin"})
+# Of a directory that is no checkpoint, to see whether checkpoints lie in it.
+_LOOKED_INTO: Final = 100
 _READ_ONLY: Final = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -328,11 +330,7 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
     try:
         data = opened.read(layout.META, limits.META_BYTES)
     except FileNotFoundError:
-        problem = Problem(
-            code="not-a-checkpoint",
-            where=".",
-            message="has no meta.json: not a checkpoint, or one whose copy is not complete",
-        )
+        problem = _no_meta(where, opened.names())
         opened.close()
         return None, (problem,)
     except NotPlainFileError as error:
@@ -352,6 +350,14 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
         return None, problems
     opened.meta, opened.meta_bytes = meta, data
     return opened, ()
+
+
+def _no_meta(path: Path, names: Sequence[str]) -> Problem:
+    message, fix = "has no meta.json: not a checkpoint, or one whose copy is not complete", ""
+    if any(os.path.lexists(path / name / layout.META) for name in names[:_LOOKED_INTO]):
+        message = "has no meta.json: it is no checkpoint, but a directory of checkpoints"
+        fix = f"smartcash-format ls {shlex.quote(str(path))}"
+    return Problem(code="not-a-checkpoint", where=".", message=message, fix=fix)
 
 
 def _no_directory(path: Path) -> Problem:

@@ -176,8 +176,9 @@ class CheckpointStore:
         A name is tried under the root first: copies elsewhere bear the same. Raises
         CheckpointNotFoundError where neither a checkpoint nor a part of one is.
         """
-        under = self._root / path
-        return pruning.look(under if os.path.lexists(under) else Path(path), _now())
+        under, given = self._root / path, Path(path)
+        is_given = not os.path.lexists(under) and os.path.lexists(given)
+        return pruning.look(given if is_given else under, _now())
 
     def remove(self, path: PathLike) -> int:
         """Removes what is named, also what is broken or only a part of a checkpoint; bytes freed.

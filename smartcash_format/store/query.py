@@ -32,7 +32,7 @@ _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
 _NUMBER: Final = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _CONDITION: Final = re.compile(rf"\s*(>=|<=|==|!=|>|<)\s*({_NUMBER})\s*")
 _WHERE: Final = re.compile(r"\s*([^\s<>=!][^<>=!]*?)\s*(>=|<=|==|!=|=|>|<)\s*(.*?)\s*", re.DOTALL)
-_METRICS: Final = "metrics."
+METRICS: Final = "metrics."
 # How many metrics a sentence names.
 _NAMED: Final = 8
 _FIELDS: Final[Mapping[str, Callable[[Entry], Value]]] = {
@@ -233,7 +233,7 @@ def parse_where(text: str) -> Where:
 
 
 def _check_where(text: str, field: str, sign: str, value: str) -> None:
-    needs_number = field.startswith(_METRICS) or field in ("epoch", "step", "size_bytes")
+    needs_number = field.startswith(METRICS) or field in ("epoch", "step", "size_bytes")
     known = (*fields(), "tags")
     if not needs_number and field not in known:
         near = difflib.get_close_matches(field, known, n=1)
@@ -255,8 +255,8 @@ def fields() -> tuple[str, ...]:
 
 def field_value(entry: Entry, field: str) -> Value:
     """What an entry says in a field; None when it says nothing. Raises ValueError for no field."""
-    if field.startswith(_METRICS):
-        return entry.metrics.get(field.removeprefix(_METRICS))
+    if field.startswith(METRICS):
+        return entry.metrics.get(field.removeprefix(METRICS))
     getter = _FIELDS.get(field)
     if getter is None:
         raise ValueError(f"there is no field {field!r}; fields: {', '.join(fields())}")

@@ -186,7 +186,7 @@ class KeepBest(Policy):
 
     def warnings(self, entries: Sequence[Entry]) -> tuple[str, ...]:
         unknown = query.unknown_metric(entries, self.metric)
-        return (f"{unknown}: everything is kept",) if unknown else ()
+        return (f"everything is kept: {unknown}",) if unknown else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

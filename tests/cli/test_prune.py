@@ -42,6 +42,8 @@ def test_a_mistyped_metric_removes_nothing_and_names_the_one_that_may_be_meant(
     [
         ("best", "{root}", "--metric", "val_mpa:max"),
         ("ls", "{root}", "--best", "val_mpa:max"),
+        ("ls", "{root}", "--where", "metrics.val_mpa>=0"),
+        ("best", "{root}", "--where", "epoch>=0", "--where", "metrics.val_mpa>=0"),
         ("validate", "{root}", "--depth", "meta", "--require", "metrics.val_mpa>=0"),
     ],
 )
@@ -142,3 +144,40 @@ def test_a_name_means_the_one_in_the_root_and_never_a_copy_elsewhere(
 def test_a_name_and_a_policy_are_not_mixed(run: Run, tmp_path: Path) -> None:
     ran = run("prune", tmp_path, "--remove", "x", "--keep-last", 1)
     assert ran.code == 2
+
+
+def test_a_name_that_is_nowhere_leads_to_the_listing_of_the_root_that_was_named(
+    run: Run, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path / "weights", 1)
+    ran = run("prune", tmp_path / "weights", "--remove", "nope")
+    assert ran.code == 1
+    assert ran.err.endswith(f"smartcash-format ls {tmp_path / 'weights'} shows what is there\n")
+
+
+@pytest.mark.parametrize("command", ["show", "tensors"])
+def test_a_root_where_a_checkpoint_is_asked_for_is_told_from_half_a_copy(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    root = tmp_path / "my weights"
+    write_checkpoint(root, 1)
+    ran = run(command, root)
+    assert ran.code == 3
+    assert "it is no checkpoint, but a directory of checkpoints" in ran.err
+    assert ran.err.endswith(f"-> smartcash-format ls '{root}'\n")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "model.safetensors").write_bytes(b"")
+    ran = run(command, tmp_path / "half")
+    assert "one whose copy is not complete" in ran.err
+    assert ran.err.endswith(
+        "-> name a checkpoint: smartcash-format ls ROOT shows those of a root\n"
+    )
+
+
+def test_a_where_that_something_meets_says_nothing_of_metrics_that_few_have(
+    run: Run, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path, 1, metrics={"val_map": 1})
+    write_checkpoint(tmp_path, 2, metrics={})
+    assert run("ls", tmp_path, "--where", "metrics.val_map>=0").err == ""
+    assert run("ls", tmp_path, "--where", "metrics.val_map>=2").err == ""
