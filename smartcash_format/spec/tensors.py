@@ -41,6 +41,9 @@ from smartcash_format.spec.values import (
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 
 WHERE = layout.TENSORS
+# Where none of these stands in ASCII, no name of a sound length can be wrong: escapes, DEL, and
+# what leads out of a directory.
+_MARKS: Final = (b"\\", b"\x7f", b"..", b'"/', b":/")
 # What was parsed last is kept, up to this size: ten megabytes of objects at most.
 _REMEMBERED_BYTES: Final = 1 << 20
 
@@ -131,8 +134,7 @@ def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
         tensors, problems = _parse_strictly(data)
         if tensors is None:
             return None, problems
-    # Only escapes, DEL and characters of several bytes can make a name of a sound length wrong.
-    if data.isascii() and b"\\" not in data and b"\x7f" not in data:
+    if data.isascii() and not any(mark in data for mark in _MARKS):
         return tensors, ()
     problems = tuple(islice(_name_problems(tensors), PROBLEMS))
     return (None, problems) if problems else (tensors, ())
