@@ -261,6 +261,13 @@ def test_entries_sort_by_a_field_with_the_unknown_last_and_equals_newest_first(
     assert epochs(sort_entries(ENTRIES, by)) == expected
 
 
+def test_those_saved_in_one_moment_stand_in_the_order_of_their_ids_from_either_end() -> None:
+    same = [entry(number, saved_at=START) for number in (2, 1, 3)]
+    by_id = sorted(same, key=lambda found: found.checkpoint_id)
+    assert sort_entries(same, "saved_at") == by_id
+    assert sort_entries(same, "-saved_at") == by_id[::-1]
+
+
 def test_sorting_by_a_field_that_is_none_says_which_there_are() -> None:
     with pytest.raises(ValueError, match=r"no field 'size'; fields: name, .*metrics\.<name>"):
         sort_entries(ENTRIES, "-size")

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from smartcash_format.spec import entries
 from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.pickles import TensorRef, TorchFile, read_program
 from smartcash_format.spec.stretches import forget_stretches
@@ -178,6 +179,17 @@ def test_entries_of_few_or_many_tensors_are_those_of_their_opcodes(
     assert len(entries) in taken
     close(monkeypatch)
     assert check(file) == quick
+
+
+@pytest.mark.parametrize("together", [1, 2, 7])
+def test_entries_end_where_a_search_for_some_of_them_ends(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "_TOGETHER", together)
+    taken = count_shortcuts(monkeypatch, "read_entry")
+    # The dicts behind the last entry are looked for as well, and nothing is found.
+    check(written([entries_of([2] * 42), {"behind": [{}, {"a": 1}]}]))
+    assert len(taken) > 20
 
 
 def test_many_tensors_are_looked_at_in_several_stretches() -> None:
