@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="every fault at every point of every mount: an hour on two cores",
+        help="every fault at every point of every mount: an hour of one core",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth point only")
     parser.add_argument(
