@@ -15,7 +15,7 @@ from smartcash_format.disk.parts import Piece, TensorSource
 from smartcash_format.errors import UnsavableStateError
 
 # Below this a system call costs more than the copy that avoids it.
-SMALL_BYTES: Final = 1 << 20
+SMALL_BYTES: Final = 256 << 10
 # The copies that all files of a save may have in memory at once; a larger one goes alone.
 COPIED_BYTES: Final = 24 << 20
 # How far the threads of a file may be apart: what was just written is still in the caches.
