@@ -130,7 +130,7 @@ class CheckpointSaver(CheckpointLoader):
         extra state could not be loaded again; CheckpointWriteError when the system refuses, with
         every earlier checkpoint untouched.
         """
-        from smartcash_format.spec.collector import collector_paused
+        from smartcash_format.disk.collector import collector_paused
         from smartcash_format.torch_io.recall import Recall
         from smartcash_format.torch_io.save import Facts, is_writer, prepare
         from smartcash_format.torch_io.snapshot import Buffers

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
 
 from smartcash_format.disk import peek
+from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.spec import layout
-from smartcash_format.spec.collector import collector_paused
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.refusal import Refused

@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 
 import torch
 
+from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.parts import BlobPart, plan_of, size_of
 from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import digest, layout, limits
-from smartcash_format.spec.collector import collector_paused
 from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import Tensors, WeightSetTensors, parse_tensors
