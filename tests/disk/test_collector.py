@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from smartcash_format import CheckpointManager
+from smartcash_format.disk import collector
 from smartcash_format.disk.collector import collector_paused
-from smartcash_format.spec import collector
 from smartcash_format.torch_io import save as saving
 from tests.torch_io.saving import facts
 
