@@ -10,10 +10,11 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.hashing import (
     Digests,
     Meter,
@@ -56,7 +57,8 @@ def validate(
         return Report(path=Path(path), depth=depth, problems=(_unreadable(where, error),))
     if opened is None:
         return Report(path=Path(path), depth=depth, problems=problems)
-    with opened:
+    # Hashing may take minutes, and makes few objects.
+    with opened, nullcontext() if depth >= Depth.CONTENT else collector_paused():
         observed = observe(opened, depth, progress=progress, unreadable=_unreadable)
         return Report(
             path=Path(path),

@@ -27,7 +27,10 @@ from smartcash_format.spec.tensor_refs import (
 _MARKS: Final = limits.PROGRAM_DEPTH + 3
 # A storage each, and as many views again.
 _TENSORS: Final = 2 * limits.TENSORS
-_COUNTED: Final = re.compile(rb"(?=[KM])((?:K.)*)((?:M..)*)", re.DOTALL)
+# The opcodes of an integer, but for the longest.
+_INTEGER: Final = rb"K.|M..|J.{4}|\x8a\x05.{5}"
+_INTEGERS: Final = re.compile(_INTEGER, re.DOTALL)
+_COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _INTEGER, re.DOTALL)
 # A container whose kind is noted takes about three times the memory of an empty one.
 _NOTED: Final = 3
 
@@ -154,18 +157,20 @@ class Machine:
     def read_integers(self, at: int) -> int:
         """Pushes the integers whose opcodes stand here in a row, and gives where they end.
 
-        0 where there are none. An optimizer counts its parameters: a thousand integers of one byte,
-        then of two.
+        0 where there are none. An optimizer counts its parameters, a thousand integers of one byte,
+        then of two; the state of a random generator is as many of up to 33 bits.
         """
         row = _COUNTED.match(self.data, at)
         if row is None:
             return 0
-        small, large = row.groups()
-        self._integers += len(small) // 2 + len(large) // 3
+        small, large, others = row.groups()
+        mixed = _INTEGERS.findall(others)
+        self._integers += len(small) // 2 + len(large) // 3 + len(mixed)
         if self._integers > limits.PROGRAM_OPCODES:
             raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
         self.stack += small[1::2]
         self.stack += struct.unpack("<" + "xH" * (len(large) // 3), large)
+        self.stack += map(_integer, mixed)
         return row.end()
 
     def count_tensors(self, count: int) -> None:
@@ -182,3 +187,10 @@ class Machine:
         if any(self.hooks):
             raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
         return value
+
+
+def _integer(opcode: bytes) -> int:
+    """What the opcodes K and M say, and J and LONG1 with a sign."""
+    unsigned = opcode[0] in b"KM"
+    digits = opcode[2:] if opcode[0] == 0x8A else opcode[1:]
+    return int.from_bytes(digits, "little", signed=not unsigned)

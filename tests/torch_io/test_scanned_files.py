@@ -441,3 +441,31 @@ def test_an_entry_whose_memos_are_numbered_as_those_before_it_is_refused() -> No
     # The number of the parameter is memoised too, which takes the number that the dict has.
     begin = entry.start() + 2
     assert with_other(LARGE, begin, begin, b"r" + entry[2]) == (None, None)
+
+
+@given(
+    numbers=st.lists(
+        st.one_of(
+            st.integers(0, 255),
+            st.integers(0, 1 << 16),
+            st.integers(-(1 << 33), 1 << 33),
+            st.integers(-(1 << 70), 1 << 70),
+            st.just("text"),
+        ),
+        max_size=40,
+    )
+)
+def test_integers_in_a_row_are_those_of_their_opcodes(numbers: list[Any]) -> None:
+    file = written({"numbers": numbers, "pair": tuple(numbers), "keys": dict.fromkeys(numbers)})
+    quick = check(file)
+    with pytest.MonkeyPatch.context() as patch:
+        close(patch)
+        assert check(file) == quick
+
+
+def test_a_row_of_integers_is_counted_as_their_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = b"\x80\x02](" + b"K\x01" * 300 + b"M\x01\x01" * 300 + b"J\0\0\0\x80" * 300 + b"e."
+    assert read_program(program, where="data.pkl", storages={})[0] is not None
+    monkeypatch.setattr("smartcash_format.spec.limits.PROGRAM_OPCODES", 899)
+    _, problems = read_program(program, where="data.pkl", storages={})
+    assert [problem.code for problem in problems] == ["pickle-bounds"]
