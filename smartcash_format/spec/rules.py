@@ -211,7 +211,9 @@ def _weight_set(
         yield from _index(index, observed.indexes[index], found)
     yield from _aliases(name, found)
     names = len(found.tensors) + len(found.aliases)
-    dtypes = Counter(dtype for _, dtype, _, _ in found.lines())
+    dtypes = Counter([record.dtype for record in found.tensors.values()])
+    named = (found.tensors[name] for name in found.aliases.values() if name in found.tensors)
+    dtypes.update(record.dtype for record in named)
     if names != stated.tensors or dtypes != stated.dtypes:
         yield _disagree(
             f"counts of {name} differ from meta.json",

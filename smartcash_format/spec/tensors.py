@@ -43,7 +43,7 @@ from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 WHERE = layout.TENSORS
 # Where none of these stands in ASCII, no name of a sound length can be wrong: escapes, DEL, and
 # what leads out of a directory.
-_MARKS: Final = (b"\\", b"\x7f", b"..", b'"/', b":/")
+_MARKS: Final = (b"\\", b"\x7f", b"/", b'".."')
 # What was parsed last is kept, up to this size: ten megabytes of objects at most.
 _REMEMBERED_BYTES: Final = 1 << 20
 
