@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -18,6 +18,9 @@ EXAMPLES = """Examples:
   smartcash-format history runs/train/weights
 
   smartcash-format history runs/train/weights --format csv > history.csv"""
+
+# The width of `epoch-0016-00000010`.
+_NAME: Final = 19
 
 
 def register(app: typer.Typer) -> None:
@@ -69,8 +72,9 @@ def _table(runs: list[dict[str, object]]) -> Grid:
             Column(heading="run"),
             *(Column(heading=heading, least=10, folds=True) for heading in ("started", "ended")),
             *(Column(heading=heading, is_right=True) for heading in ("epochs", "saves")),
-            # What a person compares stays whole; long names give way.
-            *(Column(heading=heading, least=8) for heading in ("best", "resumed from")),
+            # Nothing is cut: the name that a person takes along stays whole, the other one folds.
+            Column(heading="best", least=_NAME, folds=True),
+            Column(heading="resumed from", least=8, folds=True),
         ],
         rows=[[Cell(output.harmless(text)) for text in _row(run)] for run in runs],
     )
