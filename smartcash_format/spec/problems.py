@@ -140,6 +140,10 @@ class Report(Displayed):
     @property
     def message(self) -> str:
         """One sentence that names the depth, or the first problem and how many there are."""
+        return self.sentence("depth=CONTENT")
+
+    def sentence(self, deepest: str) -> str:
+        """The message; `deepest` is how the look at every byte is asked for where it is read."""
         if self.problems:
             first = self.problems[0]
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
@@ -147,4 +151,4 @@ class Report(Displayed):
         if self.depth is Depth.CONTENT:
             return "valid and intact (content: every digest holds)"
         name = self.depth.name.lower()
-        return f"valid and complete ({name}; contents not hashed: depth=CONTENT)"
+        return f"valid and complete ({name}; contents not hashed: {deepest})"

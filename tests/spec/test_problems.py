@@ -13,6 +13,9 @@ def test_a_report_without_problems_says_how_deep_it_looked() -> None:
     report = Report(path=HERE, depth=Depth.STRUCTURE, problems=())
     assert report.valid
     assert report.message == ("valid and complete (structure; contents not hashed: depth=CONTENT)")
+    assert report.sentence("--depth content") == (
+        "valid and complete (structure; contents not hashed: --depth content)"
+    )
 
 
 def test_only_a_report_at_content_calls_a_checkpoint_intact() -> None:

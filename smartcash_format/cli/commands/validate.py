@@ -72,6 +72,11 @@ class Verdict:
         codes = {problem.code for problem in self.report.problems}
         return "file-unreadable" not in codes and os.path.lexists(self.path)
 
+    @property
+    def message(self) -> str:
+        """The report in a sentence, as the shell spells what it proposes."""
+        return self.report.sentence("--depth content")
+
     def lines(self) -> Iterator[str]:
         """Every finding in a line."""
         for problem in self.report.problems:
@@ -203,7 +208,7 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
 def _show(verdict: Verdict) -> None:
     name = output.harmless(str(verdict.path))
     if verdict.passed:
-        passed = Text.assemble(("ok  ", "green"), name, f": {verdict.report.message}")
+        passed = Text.assemble(("ok  ", "green"), name, f": {verdict.message}")
         output.show(Hanging(passed, 4))
     else:
         output.show(Text.assemble(("BAD ", "bold red"), name))
@@ -219,7 +224,7 @@ def _document(verdict: Verdict) -> dict[str, object]:
         "valid": verdict.report.valid,
         "passed": verdict.passed,
         "depth": verdict.report.depth.name.lower(),
-        "message": verdict.report.message,
+        "message": verdict.message,
         "problems": [
             {
                 "code": problem.code,
