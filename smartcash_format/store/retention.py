@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from smartcash_format.store import query
 from smartcash_format.store.entry import Entry
@@ -21,6 +21,7 @@ from smartcash_format.store.query import Mode, ranked
 Action = Literal["keep", "strip", "remove"]
 # Which of the entries, newest first, and why.
 Reasons = Mapping[Entry, str]
+_NEWEST: Final = "the newest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +122,8 @@ def _decide(
 ) -> Decision:
     reasons = [] if protection is None else [protection]
     reasons += [found[entry] for found in kept if entry in found]
-    if is_newest:
-        reasons.append("the newest")
+    if is_newest and _NEWEST not in reasons:
+        reasons.append(_NEWEST)
     if not reasons:
         return Decision(entry=entry, action="remove", reasons=("nothing keeps it",))
     drop = [found[entry] for found in strips if entry in found]
@@ -159,7 +160,7 @@ class KeepLast(Policy):
         _check_count(self.n)
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
-        return dict.fromkeys(entries[: self.n], f"one of the last {self.n}")
+        return dict.fromkeys(entries[: self.n], _NEWEST if self.n == 1 else _of(self.n, "last"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class KeepBest(Policy):
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         if query.unknown_metric(entries, self.metric):
             return dict.fromkeys(entries, f"no checkpoint has {self.metric}, so none is the best")
-        why = f"one of the best {self.n} by {self.metric} ({self.mode})"
+        why = f"{_of(self.n, 'best')} by {self.metric} ({self.mode})"
         return dict.fromkeys(ranked(entries, self.metric, self.mode)[: self.n], why)
 
     def warnings(self, entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -248,7 +249,7 @@ class KeepFlagged(Policy):
         _check_count(self.n or 0)
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
-        why = "flagged best" if self.n is None else f"one of the last {self.n} flagged best"
+        why = "flagged best" if self.n is None else f"{_of(self.n, 'last')} flagged best"
         return dict.fromkeys([entry for entry in entries if entry.is_best][: self.n], why)
 
 
@@ -263,7 +264,7 @@ class KeepUnflagged(Policy):
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         unflagged = [entry for entry in entries if not entry.is_best]
-        return dict.fromkeys(unflagged[: self.n], f"one of the last {self.n} not flagged best")
+        return dict.fromkeys(unflagged[: self.n], f"{_of(self.n, 'last')} not flagged best")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +328,10 @@ def plan_cleanup(
         f"max_checkpoints={max_checkpoints}; keep_best=False keeps the last of them only"
     )
     return Plan(decisions=plan.decisions, warnings=(*plan.warnings, warning))
+
+
+def _of(count: int, which: str) -> str:
+    return f"the {which}" if count == 1 else f"one of the {which} {count}"
 
 
 def _check_count(count: int) -> None:

@@ -100,6 +100,33 @@ def test_a_plan_names_every_checkpoint_oldest_first_with_its_reasons() -> None:
     assert plan.freed_bytes == 2 * SIZE
 
 
+@pytest.mark.parametrize(
+    ("policy", "reasons"),
+    [
+        (KeepLast(1), ("the newest",)),
+        (KeepLast(0), ("the newest",)),
+        (KeepBest("val_map", mode="max"), ("the best by val_map (max)", "the newest")),
+        (
+            KeepBest("val_map", n=2, mode="max"),
+            ("one of the best 2 by val_map (max)", "the newest"),
+        ),
+        (KeepFlagged(1) | KeepLast(1), ("the last flagged best", "the newest")),
+        (KeepFlagged(2), ("one of the last 2 flagged best", "the newest")),
+    ],
+    ids=repr,
+)
+def test_a_reason_is_said_once_and_one_of_one_is_the_one(
+    policy: Policy, reasons: tuple[str, ...]
+) -> None:
+    flagged = [entry(1, metrics={"val_map": 0.1}), entry(2, metrics={"val_map": 0.2}, is_best=True)]
+    assert policy.plan(flagged, now=NOW).decisions[-1].reasons == reasons
+
+
+def test_the_last_of_the_unflagged_is_said_so() -> None:
+    plan = KeepUnflagged(1).plan(saves(3, "3"), now=NOW)
+    assert plan.decisions[1].reasons == ("the last not flagged best",)
+
+
 def test_every_epoch_is_kept_once_per_run_by_its_last_save() -> None:
     entries = [
         entry(1, epoch=10, step=1),
