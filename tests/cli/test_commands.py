@@ -108,6 +108,7 @@ def test_validate_speaks_to_ci(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
 def test_diff_tells_the_same_from_the_different(run: Run, tmp_path: Path) -> None:
     first, second = write_sample(tmp_path, epoch=1), write_sample(tmp_path, epoch=2)
     assert run("diff", first, first).code == 0
+    assert run("diff", first, tmp_path / "nowhere").code == 3
     ran = run("diff", first, second)
     assert ran.code == 1
     assert "other weights" in ran.out
@@ -179,6 +180,7 @@ def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> Non
         (("prune", ".", "--keep-last", "x"), 2, "--keep-last", "smartcash-format prune --help"),
         (("validate", ".", "--depth", "x"), 2, "'x'", "smartcash-format validate --help"),
         (("show", "nowhere"), 1, "no such checkpoint", "smartcash-format ls . shows"),
+        (("diff", "nowhere", "whole"), 3, "no such checkpoint", "smartcash-format ls . shows"),
         (("show", "."), 3, "meta.json", "meta.json"),
         (("best", "."), 1, "is flagged best", "--metric"),
         (("validate", ".", "--max-size", "big"), 2, "no size", "500MB"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec.diff import Diff
 from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.store.compare import diff as compare
@@ -33,9 +34,13 @@ def diff(
 ) -> None:
     """Compare two checkpoints.
 
-    Exit 1 when they differ in more than identity and time.
+    Exit 1 when they differ in more than identity and time, 3 when one is not there.
     """
-    found = compare(before, after)
+    try:
+        found = compare(before, after)
+    except CheckpointNotFoundError as error:
+        # Not "nothing found" as elsewhere: here that code says that they differ.
+        exits.stop(exits.one_line(error), exits.UNREADABLE)
     if form is output.Document.JSON:
         output.write_json("diff", before=str(before), after=str(after), **_document(found))
     else:
