@@ -91,6 +91,15 @@ def test_doctor_finds_a_newest_without_optimizer(run: Run, tmp_path: Path) -> No
     assert "no training can be resumed from it" in ran.out
 
 
+def test_doctor_finds_nothing_to_resume_where_there_is_no_checkpoint(
+    run: Run, tmp_path: Path
+) -> None:
+    ran = run("doctor", tmp_path)
+    assert (ran.code, ran.out) == (1, "there is no checkpoint that can be read\n")
+    write_sample(tmp_path, epoch=1)
+    assert run("doctor", tmp_path).code == 0
+
+
 def test_doctor_finds_what_is_left_of_a_checkpoint_and_not_what_is_none(
     run: Run, tmp_path: Path
 ) -> None:

@@ -112,7 +112,7 @@ def doctor(
     if fix or named:
         _mend(root, named, fix=fix)
         findings = list(_findings(store, store.list(), newest))
-    if findings:
+    if findings or not newest.resumable:
         raise typer.Exit(exits.FOUND)
 
 
