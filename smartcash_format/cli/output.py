@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 # The version of the documents that --format json prints; see docs/cli.md.
 JSON_VERSION: Final = 1
+# What a checkpoint's row in CSV begins with.
+ENTRY_COLUMNS: Final = (
+    "path", "name", "checkpoint_id", "run_id", "parent_id", "derived_from", "saved_at", "epoch",
+    "step", "is_best", "backbone", "dataset", "tags", "size_bytes", "has_optimizer",
+)  # fmt: skip
 # What a spreadsheet takes for a formula at the start of a cell.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -105,9 +110,12 @@ def write_json(kind: str, **content: Any) -> None:
     write(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
-def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with a header of every key; a cell that a spreadsheet would compute gets a quote."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def write_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    """Rows below a line of the columns and of every other key, which stands there without a row.
+
+    A cell that a spreadsheet would compute gets a quote.
+    """
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([_cell(name) for name in names])

@@ -45,7 +45,7 @@ def best(
         case output.Format.JSON:
             output.write_json("best", checkpoint=output.entry_document(chosen))
         case output.Format.CSV:
-            output.write_csv([output.entry_row(chosen)])
+            output.write_csv([output.entry_row(chosen)], output.ENTRY_COLUMNS)
         case output.Format.TABLE:
             output.show(
                 listing_table(

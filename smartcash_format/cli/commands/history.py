@@ -21,6 +21,7 @@ EXAMPLES = """Examples:
 
 # The width of `epoch-0016-00000010`.
 _NAME: Final = 19
+_COLUMNS = ("checkpoint", "run_id", "parent", "saved_at", "epoch", "step", "is_best")
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def history(
         case output.Format.JSON:
             output.write_json("history", **summary)
         case output.Format.CSV:
-            output.write_csv(found.rows())
+            output.write_csv(found.rows(), _COLUMNS)
         case output.Format.PATHS:
             output.write_paths(root / name for name in _names(found))
         case output.Format.TABLE:

@@ -54,7 +54,7 @@ def ls(
             star = None if chosen is None else str(chosen)
             output.write_json("list", best=star, **output.listing_document(listing))
         case output.Format.CSV:
-            output.write_csv([output.entry_row(entry) for entry in listing])
+            output.write_csv([output.entry_row(entry) for entry in listing], output.ENTRY_COLUMNS)
         case output.Format.PATHS:
             output.write_paths(listing)
         case output.Format.TABLE:

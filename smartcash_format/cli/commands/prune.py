@@ -219,7 +219,8 @@ def _print(
                 [
                     {**document, "reasons": "; ".join(row.reasons)}
                     for document, row in zip(documents, rows, strict=True)
-                ]
+                ],
+                ("action", "path", "epoch", "size_bytes", "reasons"),
             )
         case output.Format.PATHS:
             output.write_paths(row.path for row in rows if row.action == "remove")

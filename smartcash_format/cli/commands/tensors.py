@@ -21,6 +21,8 @@ EXAMPLES = """Examples:
 
   smartcash-format tensors CHECKPOINT --format csv > tensors.csv"""
 
+_COLUMNS = ("set", "name", "dtype", "shape", "l2", "absmax", "nan", "inf", "file", "digest")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -45,7 +47,7 @@ def tensors(
         case output.Sheet.JSON:
             output.write_json("tensors", path=str(checkpoint), tensors=rows)
         case output.Sheet.CSV:
-            output.write_csv([{**row, "shape": _shape(row)} for row in rows])
+            output.write_csv([{**row, "shape": _shape(row)} for row in rows], _COLUMNS)
         case output.Sheet.TABLE if tree:
             for name, found in manifest.weights.items():
                 output.show(layer_tree(name, found.tensors))
