@@ -155,7 +155,7 @@ def _judge(
     signer: SignedBy | None,
 ) -> Verdict:
     report = look(path, depth)
-    unmet = [] if report.meta is None else _unmet(path, conditions, max_size)
+    unmet = [] if report.meta is None else _unmet(path, report, conditions, max_size)
     if signer is not None and report.meta is not None:
         try:
             verify_signature(path, signer)
@@ -164,11 +164,15 @@ def _judge(
     return Verdict(path=path, report=report, unmet=tuple(unmet))
 
 
-def _unmet(path: Path, conditions: list[query.Where], max_size: int | None) -> list[str]:
+def _unmet(
+    path: Path, report: Report, conditions: list[query.Where], max_size: int | None
+) -> list[str]:
     if not conditions and max_size is None:
         return []
     entry = read_entry(path)
     if not isinstance(entry, Entry):
+        if not report.valid:
+            return []  # it does not pass, and the report says why
         # It changed since the look: what cannot be asked does not hold.
         return ["vanished or changed while it was validated: run it again"]
     unmet = [
