@@ -1,12 +1,37 @@
-"""What `validate` says of requirements."""
+"""The answers of `validate` as rows and paths, and what it says of requirements."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
+
+
+def test_validate_gives_its_findings_as_rows_and_the_paths_that_do_not_pass(
+    run: Run, tmp_path: Path
+) -> None:
+    good, low, bad = (write_sample(tmp_path, epoch=epoch) for epoch in (3, 2, 1))
+    (bad / "model.safetensors").unlink()
+    (bad / "optimizer.pt").unlink()
+    asked = ("validate", good, low, bad, "--require", "epoch>=3")
+    printed = run(*asked, "--format", "csv")
+    assert printed.code == 1
+    rows = list(csv.DictReader(io.StringIO(printed.out)))
+    assert [(row["path"], row["valid"], row["passed"], row["code"]) for row in rows] == [
+        (str(good), "true", "true", ""),
+        (str(low), "true", "false", ""),
+        *[(str(bad), "false", "false", "file-missing")] * 2,
+    ]
+    assert rows[1]["message"] == "epoch>=3 does not hold: it is 2"
+    assert all(rows[2][name] for name in ("where", "message", "found", "expected", "fix"))
+    ran = run(*asked, "--format", "paths")
+    assert (ran.code, ran.out.splitlines()) == (1, [str(low), str(bad)])
+    ran = run("validate", good, "--format", "paths")
+    assert (ran.code, ran.out) == (0, "")
 
 
 def test_what_is_not_whole_is_not_said_to_have_changed_meanwhile(run: Run, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -19,7 +20,7 @@ from smartcash_format.disk.observe import validate as look
 from smartcash_format.disk.signatures import SignedBy, verify_signature
 from smartcash_format.errors import SignatureError
 from smartcash_format.spec import layout
-from smartcash_format.spec.problems import Depth, Report
+from smartcash_format.spec.problems import Depth, Problem, Report
 from smartcash_format.store import query
 from smartcash_format.store.catalog import read_entry, scan
 from smartcash_format.store.entry import Entry
@@ -34,7 +35,15 @@ EXAMPLES = """Examples:
 
   smartcash-format validate release/ --max-size 500MB
 
-  smartcash-format validate runs/train/weights --format junit > report.xml"""
+  smartcash-format validate runs/train/weights --format junit > report.xml
+
+  smartcash-format validate runs/train/weights --format paths > bad.txt"""
+
+
+# What is said of a finding, in this order.
+_NO_FINDING: Final[Mapping[str, str | None]] = MappingProxyType(
+    dict.fromkeys(("code", "where", "message", "found", "expected", "fix"))
+)
 
 
 class DepthName(StrEnum):
@@ -50,6 +59,8 @@ class ValidateFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    CSV = "csv"
+    PATHS = "paths"
     JUNIT = "junit"
     GITHUB = "github"
 
@@ -199,6 +210,10 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
     match form:
         case ValidateFormat.JSON:
             output.write_json("validation", reports=[_document(each) for each in verdicts])
+        case ValidateFormat.CSV:
+            output.write_csv([row for each in verdicts for row in _rows(each)], ())
+        case ValidateFormat.PATHS:
+            output.write_paths(verdict.path for verdict in verdicts if not verdict.passed)
         case ValidateFormat.JUNIT:
             output.write(junit_xml(cases) + "\n")
         case ValidateFormat.GITHUB:
@@ -222,6 +237,15 @@ def _show(verdict: Verdict) -> None:
         output.show(Hanging(Text(f"    note: {output.harmless(notice)}", style="dim"), 6))
 
 
+def _rows(verdict: Verdict) -> list[dict[str, object]]:
+    """A row for each finding, or one that is empty behind the verdict."""
+    document = _document(verdict)
+    about = {name: document[name] for name in ("path", "valid", "passed", "depth")}
+    findings = [*map(_finding, verdict.report.problems)]
+    findings += [{**_NO_FINDING, "message": text} for text in verdict.unmet]
+    return [{**about, **finding} for finding in findings or [_NO_FINDING]]
+
+
 def _document(verdict: Verdict) -> dict[str, object]:
     return {
         "path": str(verdict.path),
@@ -229,17 +253,11 @@ def _document(verdict: Verdict) -> dict[str, object]:
         "passed": verdict.passed,
         "depth": verdict.report.depth.name.lower(),
         "message": verdict.message,
-        "problems": [
-            {
-                "code": problem.code,
-                "where": problem.where,
-                "message": problem.message,
-                "found": problem.found,
-                "expected": problem.expected,
-                "fix": problem.fix,
-            }
-            for problem in verdict.report.problems
-        ],
+        "problems": [_finding(problem) for problem in verdict.report.problems],
         "unmet": list(verdict.unmet),
         "notices": list(verdict.report.notices),
     }
+
+
+def _finding(problem: Problem) -> Mapping[str, str | None]:
+    return {name: getattr(problem, name) for name in _NO_FINDING}
