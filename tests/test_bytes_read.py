@@ -79,19 +79,26 @@ def test_structure_reads_headers_and_programs_once_and_no_tensor(
     assert sorted(asked[question]["opened"]) == [WEIGHTS, OPTIMIZER]
     ranges = asked[question]["ranges"]
     for name, data in data_of(newest).items():
-        assert not [
-            (begin, end)
-            for begin, end in ranges[name]
-            for first, last in data
-            if begin < last and first < end
-        ]
+        assert touching(ranges[name], data) == []
     assert sum(end - begin for begin, end in ranges[WEIGHTS]) == data_of(newest)[WEIGHTS][0][0]
 
 
-def test_content_reads_every_byte_that_is_hashed(asked: dict[str, Any], newest: Path) -> None:
+def test_content_reads_every_byte_that_is_hashed_once(asked: dict[str, Any], newest: Path) -> None:
+    assert sorted(asked["validate --depth content"]["opened"]) == [WEIGHTS, OPTIMIZER]
     ranges = asked["validate --depth content"]["ranges"]
-    for name in (WEIGHTS, OPTIMIZER):
-        assert (0, (newest / name).stat().st_size) in map(tuple, ranges[name])
+    for name, data in data_of(newest).items():
+        whole = (0, (newest / name).stat().st_size)
+        # Weights are digested as files and as tensors: one mapping serves both.
+        assert touching(ranges[name], data) == [whole]
+
+
+def touching(ranges: list[list[int]], data: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges that have bytes of tensors in them."""
+    return [
+        (begin, end)
+        for begin, end in ranges
+        if any(begin < last and first < end for first, last in data)
+    ]
 
 
 def data_of(path: Path) -> dict[str, list[tuple[int, int]]]:
