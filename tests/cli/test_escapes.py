@@ -80,7 +80,7 @@ ASKED = {
     "schema": ["none\x1b[2J"],
 }
 # A path is printed for programs byte by byte, as the system spells it.
-RAW = {("ls", "paths"), ("best", "paths"), ("prune", "paths")}
+RAW = {(name, "paths") for name in ("ls", "best", "prune", "validate")}
 ALL = [
     pytest.param(name, form, marks=[pytest.mark.torch] if name in ("convert", "export") else [])
     for name in ASKED
@@ -145,9 +145,12 @@ def test_a_path_is_bytes_for_a_program_and_shown_to_a_person(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_checkpoint(tmp_path, 1, name="x\x1b[2J")
-    assert run("ls", tmp_path, "--format", "paths").out == f"{path}\n"
+    asked = (["ls", tmp_path], ["validate", tmp_path, "--require", "epoch>=9"])
+    for name, *arguments in asked:
+        assert run(name, *arguments, "--format", "paths").out == f"{path}\n"
     monkeypatch.setattr("smartcash_format.view.terminal.is_terminal", lambda: True)
-    assert run("ls", tmp_path, "--format", "paths").out == f"{harmless(str(path))}\n"
+    for name, *arguments in asked:
+        assert run(name, *arguments, "--format", "paths").out == f"{harmless(str(path))}\n"
 
 
 def test_a_name_with_a_line_break_is_no_two_paths(run: Run, tmp_path: Path) -> None:
