@@ -7,7 +7,7 @@ All foreign text is escaped. A heading sorts its column.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -57,6 +57,7 @@ def listing_html(
     """
     metrics = table.common_metrics(listing, first=metric)
     step = any(entry.step is not None for entry in listing)
+    roots = table.roots_of(listing)
     now = datetime.now(UTC)
     piece = Piece()
     if title:
@@ -64,13 +65,17 @@ def listing_html(
     rows, why = [], []
     for item in table.in_place(listing):
         if isinstance(item, Broken):
-            row = [Cell("! " + short(item.path.name), style=BAD)]
+            row = [
+                Cell("! " + short(item.path.name), style=BAD),
+                *_root(str(item.path.parent), roots),
+            ]
             rows.append([*row, *[Cell("")] * (len(metrics) + step + 4)])
             why.append([Cell(short(item.path.name)), *texts(item.reason)])
             continue
         rows.append(
             [
                 Cell(short(item.name), style=BEST if item == best else ""),
+                *_root(item.parent, roots),
                 Cell(str(item.epoch)),
                 *([Cell("" if item.step is None else str(item.step))] if step else []),
                 *(_metric(item.metrics.get(name)) for name in metrics),
@@ -80,13 +85,18 @@ def listing_html(
             ]
         )
     counters = ["epoch", "step"] if step else ["epoch"]
-    headings = ["checkpoint", *counters, *map(short, metrics), "size", "parts", "age"]
+    root = ["root"] if roots else []
+    headings = ["checkpoint", *root, *counters, *map(short, metrics), "size", "parts", "age"]
     chosen = _first_rows(rows)
     left = len(rows) - len(chosen) + piece.table(headings, chosen, first=_must_be_seen)
     more = f"; {left} more are not shown" if left else ""
     piece.line(table.summary(listing, best=best) + more)
     piece.named("cannot be read", ["checkpoint", "why"], why)
     return str(piece)
+
+
+def _root(parent: str, roots: Mapping[str, str]) -> list[Cell]:
+    return texts(roots[parent]) if roots else []
 
 
 def _must_be_seen(row: Row) -> bool:

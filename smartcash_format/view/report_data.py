@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.lineage import Lineage
+from smartcash_format.view import words
 from smartcash_format.view.answer import Answer, by_likelihood, identity, likely_mode
 from smartcash_format.view.lines import drawn_lines
 from smartcash_format.view.report_facts import Detail, Facts, Shears, algorithm_of, facts
@@ -217,7 +216,7 @@ class _Branches(NamedTuple):
 
 def _branches(entries: Sequence[Entry], roots: Mapping[str, Lineage]) -> _Branches:
     row_of = {entry: row for row, entry in enumerate(entries)}
-    short = _short_names(list(roots))
+    short = words.short_roots(roots)
     branches: list[dict[str, Any]] = []
     branch_of: dict[Entry, int] = {}
     for root in sorted(roots):
@@ -232,14 +231,3 @@ def _branches(entries: Sequence[Entry], roots: Mapping[str, Lineage]) -> _Branch
             branch_of.update(dict.fromkeys(line, len(branches)))
             branches.append({"label": label, "fork": None if fork is None else row_of[fork]})
     return _Branches(branches, branch_of)
-
-
-def _short_names(roots: Sequence[str]) -> dict[str, str]:
-    """The roots without the directories that they have in common."""
-    if len(roots) < 2:
-        return {root: Path(root).name for root in roots}
-    try:
-        common = os.path.commonpath(roots)
-    except ValueError:
-        return {root: root for root in roots}
-    return {root: os.path.relpath(root, common) for root in roots}

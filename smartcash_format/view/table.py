@@ -75,10 +75,22 @@ def summary(listing: Listing, *, best: Entry | None) -> str:
     if listing.legacy:
         line += f", {len(listing.legacy)} old .pt or .pth files (smartcash-format convert)"
     if best is not None:
-        line += f"; best: {words.harmless(best.name, None)}"
+        line += f"; best: {words.harmless(_told(best, roots_of(listing)), None)}"
     if len(listing):
         line += "; parts: " + ", ".join(f"{letter} {role}" for role, letter in _PARTS)
     return line
+
+
+def roots_of(listing: Listing) -> dict[str, str]:
+    """How a row says in which root it lies; empty where all lie in one, which the title names."""
+    parents = {entry.parent for entry in listing}
+    parents.update(str(broken.path.parent) for broken in listing.broken)
+    return words.short_roots(parents) if len(parents) > 1 else {}
+
+
+def _told(item: Entry | Broken, roots: Mapping[str, str]) -> str:
+    """Its name, or of several roots its path."""
+    return str(item) if roots else item.path.name
 
 
 def parts(entry: Entry) -> str:
@@ -147,7 +159,8 @@ def listing_table(
     if is_endless:
         return grid
     widths = grid.widths()
-    widths[_NAME] = min(widths[_NAME], _NAME_WIDTH)
+    for index in range(_NAME, _NAME + 1 + bool(roots_of(listing))):
+        widths[index] = min(widths[index], _NAME_WIDTH)
     first = len(widths) - _AFTER - len(columns)
     shown = [*range(len(widths))]
     while len(shown) > first + _AFTER + (metric in names) and _needed(widths, shown) > width:
@@ -172,12 +185,14 @@ def _grid(
     listing: Listing, columns: Sequence[_Column], *, best: Entry | None, now: datetime, title: str
 ) -> Grid:
     step = _has_step(listing)
+    roots = roots_of(listing)
     return Grid(
         title=words.harmless(title, None),
         columns=[
             Column(heading=""),
-            # The one column that gives way.
+            # What gives way: a name is cut, a root folds.
             Column(heading="checkpoint", least=12),
+            *([Column(heading="root", least=8, folds=True)] if roots else []),
             *(
                 Column(heading=heading, is_right=True)
                 for heading in (
@@ -188,9 +203,13 @@ def _grid(
             ),
         ],
         rows=[
-            _row(item, columns, best=best, now=now, step=step)
+            _row(item, columns, roots, best=best, now=now, step=step)
             if isinstance(item, Entry)
-            else [Cell("!", _BAD), Cell(words.harmless(item.path.name, None), _BAD)]
+            else [
+                Cell("!", _BAD),
+                Cell(words.harmless(item.path.name, None), _BAD),
+                *_root(str(item.path.parent), roots),
+            ]
             for item in in_place(listing)
         ],
     )
@@ -198,8 +217,9 @@ def _grid(
 
 def reasons(listing: Listing) -> Text:
     """Why each broken one cannot be read, a line each; empty when none is broken."""
+    roots = roots_of(listing)
     lines = [
-        f"! {words.harmless(item.path.name, None)}: {words.harmless(item.reason, None)}"
+        f"! {words.harmless(_told(item, roots), None)}: {words.harmless(item.reason, None)}"
         for item in in_place(listing)
         if isinstance(item, Broken)
     ]
@@ -228,13 +248,24 @@ def _has_step(listing: Sequence[Entry]) -> bool:
     return any(entry.step is not None for entry in listing)
 
 
+def _root(parent: str, roots: Mapping[str, str]) -> list[Cell]:
+    return [Cell(words.harmless(roots[parent], None))] if roots else []
+
+
 def _row(
-    entry: Entry, columns: Sequence[_Column], *, best: Entry | None, now: datetime, step: bool
+    entry: Entry,
+    columns: Sequence[_Column],
+    roots: Mapping[str, str],
+    *,
+    best: Entry | None,
+    now: datetime,
+    step: bool,
 ) -> list[Cell]:
     star = best is not None and entry == best
     cells = [
         Cell("★" if star else "", _FIRST if star else ""),
         Cell(words.harmless(entry.name, None)),
+        *_root(entry.parent, roots),
         Cell(str(entry.epoch)),
     ]
     if step:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +33,17 @@ def _escaped(character: str) -> str:
     if unicodedata.category(character) in _HIDDEN_CATEGORIES:
         return character.encode("unicode_escape").decode("ascii")
     return character
+
+
+def short_roots(roots: Collection[str]) -> dict[str, str]:
+    """Each of the roots without the directories that they have in common; one alone by its name."""
+    if len(roots) < 2:
+        return {root: os.path.basename(root) for root in roots}
+    try:
+        common = os.path.commonpath(roots)
+    except ValueError:  # some are relative, some are not
+        return {root: root for root in roots}
+    return {root: os.path.relpath(root, common) for root in roots}
 
 
 def size(size_bytes: int) -> str:

@@ -31,6 +31,7 @@ ROOT = Path("runs/weights")
 OLD, NEW = (str(ROOT / name) for name in ("epoch-0003-00000003", "epoch-0014-00000016"))
 COMMANDS: dict[str, list[object]] = {
     "ls": ["ls", ROOT],
+    "ls-roots": ["ls", ROOT, "samples", "damaged"],
     "best": ["best", ROOT, "--metric", "val_loss:min", "--format", "table"],
     "show": ["show", NEW],
     "tensors": ["tensors", OLD],

@@ -20,7 +20,7 @@ from smartcash_format.manager.reader import CheckpointReader
 from smartcash_format.manager.shown import Shown
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.problems import Depth
-from smartcash_format.store.catalog import scan
+from smartcash_format.store.catalog import merge, scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.compare import diff
 from smartcash_format.view import notebook
@@ -293,3 +293,15 @@ def test_a_value_that_nobody_draws_is_shown_as_text() -> None:
         pass
 
     assert Other()._repr_html_() is None
+
+
+def test_a_listing_of_several_roots_says_of_each_where_it_lies(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "one", 1)
+    write_checkpoint(tmp_path / "two", 2)
+    torn = tmp_path / "two" / "epoch-0003-torn"
+    torn.mkdir()
+    (torn / "meta.json").write_text("{")
+    rows = Page(listing_html(merge(scan(tmp_path / name) for name in ("one", "two")), None)).texts
+    assert rows.count("root") == 1
+    assert (rows.count("one"), rows.count("two")) == (1, 2)
+    assert "root" not in Page(listing_html(scan(tmp_path / "two"), None)).texts

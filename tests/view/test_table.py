@@ -16,6 +16,7 @@ from smartcash_format.store.catalog import merge, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.query import Mode
 from smartcash_format.view.table import display, in_place, listing_table, reasons, summary
+from smartcash_format.view.terminal import PIPED_WIDTH
 from tests.store.checkpoints import START, write_checkpoint
 
 NOW = START + timedelta(hours=5)
@@ -249,3 +250,30 @@ def test_a_broken_one_stands_among_those_of_its_root(tmp_path: Path) -> None:
     ]  # fmt: skip
     nothing = scan(tmp_path / "alone")
     assert names_of(in_place(nothing)) == ["epoch-0002"]
+
+
+@pytest.mark.parametrize("width", [80, 120, PIPED_WIDTH])
+def test_of_several_roots_every_row_says_where_it_lies(tmp_path: Path, width: int) -> None:
+    write_checkpoint(tmp_path / "one" / "weights", 1, metrics=METRICS)
+    write_checkpoint(tmp_path / "two", 2, metrics=METRICS)
+    make_broken(tmp_path / "two", "epoch-0003")
+    listing = merge(scan(tmp_path / name) for name in ("one/weights", "two"))
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(listing_table(listing, best=None, now=NOW, width=width))
+    heading, *lines = captured.get().splitlines()
+    assert heading.split()[:2] == ["checkpoint", "root"]
+    found = {tuple(line.removeprefix("!").split()[:2]) for line in lines}
+    assert found == {
+        ("epoch-0003", "two"),
+        ("epoch-0002-00000002", "two"),
+        ("epoch-0001-00000001", "one/weights"),
+    }
+    assert str(reasons(listing)).startswith(f"! {tmp_path}/two/epoch-0003: ")
+    assert f"; best: {listing[0]};" in summary(listing, best=listing[0])
+
+
+def test_of_one_root_no_row_says_where_it_lies(root: Path) -> None:
+    listing = scan(root)
+    assert "root" not in rendered(root, 120)[0].split()
+    assert f"; best: {listing[0].name};" in summary(listing, best=listing[0])
