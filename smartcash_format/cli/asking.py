@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -75,7 +76,16 @@ def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:
             raise ValueError(
                 f"{root} is a checkpoint, not a directory of them: smartcash-format show {root}"
             )
+        if is_empty and not recursive:
+            point_below(root)
     return merge(found)
+
+
+def point_below(root: Path) -> None:
+    """Says on standard error that a directory without checkpoints may have roots below it."""
+    if any(path.is_dir() and not layout.is_hidden(path.name) for path in root.iterdir()):
+        ls = f"smartcash-format ls -r {shlex.quote(str(root))}"
+        exits.complain(f"{root} has no checkpoint of its own; {ls} shows those below it")
 
 
 def require_root(root: Path) -> None:

@@ -41,6 +41,22 @@ def test_ls_lists_newest_first_with_a_star_for_the_best(run: Run, root: Path) ->
     assert "3 checkpoints" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["ls"], ["best"], ["report", "-o", "-"], ["history"], ["doctor"], ["prune"]],
+    ids=lambda command: command[0],
+)
+def test_where_roots_lie_below_a_command_says_how_to_see_them(
+    run: Run, root: Path, command: list[str]
+) -> None:
+    above = root.parent
+    said = f"{above} has no checkpoint of its own; smartcash-format ls -r {above} shows those below"
+    assert said in run(*command, above).err
+    assert "of its own" not in run(*command, root).err
+    (above / "empty").mkdir()
+    assert "of its own" not in run(*command, above / "empty").err
+
+
 def test_ls_filters_sorts_and_prints_paths(run: Run, root: Path) -> None:
     ran = run("ls", root, "--where", "metrics.val_map>=0.2", "--sort", "epoch", "--format", "paths")
     assert [Path(line).name[:10] for line in ran.out.splitlines()] == ["epoch-0002", "epoch-0003"]

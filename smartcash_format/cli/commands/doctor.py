@@ -106,6 +106,8 @@ def doctor(
     newest = _newest(listing)
     findings = list(_findings(store, listing, newest))
     _print(newest, findings, form)
+    if not listing and not findings:
+        asking.point_below(root)
     mended = sum(finding.fixable for finding in findings)
     if mended and not fix and form is output.Document.TABLE:
         exits.complain(f"nothing was changed; --fix mends {mended} of these")

@@ -54,6 +54,7 @@ def history(
     for sentence in found.unread():
         exits.complain(sentence)
     if not summary["runs"]:
+        asking.point_below(root)
         raise typer.Exit(exits.FOUND)
 
 

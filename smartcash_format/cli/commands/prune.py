@@ -117,6 +117,8 @@ def prune(
     applied = store.apply(plan) if apply else None
     _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
     _say(plan, applied, form)
+    if not plan.decisions:
+        asking.point_below(root)
 
 
 def _union(parts: list[Policy]) -> Policy | None:
