@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smartcash_format.cli.commands import ls, validate
+from smartcash_format.cli.commands import ls, tensors, validate
 from smartcash_format.spec import watching
+from smartcash_format.store.compare import read_documents
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 from tests.store.checkpoints import write_checkpoint, write_weighed
@@ -391,3 +392,20 @@ def test_storage_test_says_what_a_directory_keeps_and_leaves_nothing(
     ran = run("storage-test", tmp_path)
     assert ran.code == 1
     assert "NO CHECKPOINTS CAN BE KEPT HERE" in ran.out
+
+
+def test_tensors_of_several_weight_sets_stand_below_the_name_of_theirs(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_weighed(tmp_path, 1, {"stem.weight": 1.0})
+    assert "weights" not in run("tensors", path).out
+    meta, manifest = read_documents(path)
+    both = {"ema": manifest.weights["model"], **manifest.weights}
+    doubled = meta, manifest.model_copy(update={"weights": both})
+    monkeypatch.setattr(tensors, "read_documents", lambda _: doubled)
+    lines = run("tensors", path).out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["weights", "name", "stem.weight"] * 2
+    assert [line for line in lines if line.startswith("weights")] == [
+        "weights ema",
+        "weights model",
+    ]

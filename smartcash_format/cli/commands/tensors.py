@@ -52,7 +52,10 @@ def tensors(
             for name, found in manifest.weights.items():
                 output.show(layer_tree(name, found.tensors))
         case output.Sheet.TABLE:
-            output.show(Text(output.harmless(str(checkpoint))), _table(rows))
+            output.show(Text(output.harmless(str(checkpoint))))
+            for name in manifest.weights:
+                title = f"weights {name}" if len(manifest.weights) > 1 else ""
+                output.show(_table([row for row in rows if row["set"] == name], title))
 
 
 def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
@@ -74,8 +77,9 @@ def _shape(row: dict[str, Any]) -> str:
     return "x".join(map(str, row["shape"])) or "scalar"
 
 
-def _table(rows: list[dict[str, Any]]) -> Grid:
+def _table(rows: list[dict[str, Any]], title: str) -> Grid:
     return Grid(
+        title=output.harmless(title),
         columns=[
             Column(heading="name", least=20, folds=True),
             Column(heading="dtype"),
