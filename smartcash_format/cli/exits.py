@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -19,6 +20,7 @@ import typer
 
 from smartcash_format.errors import (
     CheckpointError,
+    CheckpointExistsError,
     CheckpointNotFoundError,
     InvalidCheckpointError,
     SignatureError,
@@ -86,6 +88,15 @@ def stop(message: str, code: int) -> NoReturn:
     """Ends the command with one line and this exit code."""
     complain(message)
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def force_replaces() -> Iterator[None]:
+    """Where a command that has `--force` ends because a file is there, it says so."""
+    try:
+        yield
+    except CheckpointExistsError as error:
+        stop(f"{error}; --force replaces it", UNREADABLE)
 
 
 def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:

@@ -21,7 +21,7 @@ def test_the_file_is_named_with_what_it_holds(run: Run, tmp_path: Path) -> None:
     assert ran.out.startswith(f"{file}: ")
     again = run("export", checkpoint, "-o", file)
     assert again.code == 3
-    assert "exists already" in again.err
+    assert again.err.endswith(f"{file} exists already; nothing was written; --force replaces it\n")
     forced = run("export", checkpoint, "-o", file, "--force", "--format", "json")
     document = json.loads(forced.out)
     assert (document["kind"], document["path"]) == ("smartcash-format/export", str(file))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.disk import signatures
+from smartcash_format.disk.whole_file import whole_file
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 
@@ -67,6 +69,23 @@ def test_without_the_extra_it_says_how_to_install_it(
     assert ran.code == 3
     assert 'pip install "smartcash-format[sign]"' in ran.err
     assert not checkpoint.with_name(f"{checkpoint.name}.sig").exists()
+
+
+def test_a_signature_that_is_there_is_replaced_by_force_alone(
+    run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign(path: Path, *, overwrite: bool, **_: object) -> Path:
+        target = path.with_name(f"{path.name}.sig")
+        with whole_file(target, overwrite=overwrite) as stream:
+            stream.write(b"{}")
+        return target
+
+    monkeypatch.setattr(signatures, "sign", sign)
+    assert run("sign", checkpoint, "--key", "team.key").code == 0
+    again = run("sign", checkpoint, "--key", "team.key")
+    assert again.code == 3
+    assert again.err.endswith(".sig exists already; nothing was written; --force replaces it\n")
+    assert run("sign", checkpoint, "--key", "team.key", "--force").code == 0
 
 
 @pytest.mark.parametrize(

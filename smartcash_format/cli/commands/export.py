@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking, output
+from smartcash_format.cli import asking, exits, output
 from smartcash_format.view import words
 
 EXAMPLES = """Examples:
@@ -48,7 +48,8 @@ def export(
     # The front door loads torch when it is asked for this, and not before.
     import smartcash_format as package
 
-    done = package.export(checkpoint, file, to=to.value, weight_set=weight_set, overwrite=force)
+    with exits.force_replaces():
+        done = package.export(checkpoint, file, to=to.value, weight_set=weight_set, overwrite=force)
     if form is output.Document.JSON:
         output.write_json(
             "export",

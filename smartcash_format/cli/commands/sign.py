@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking, output
+from smartcash_format.cli import asking, exits, output
 from smartcash_format.disk import signatures
 
 SIGN_EXAMPLES = """Examples:
@@ -61,15 +61,16 @@ def sign(
 
     The signature is a file beside it.
     """
-    path = signatures.sign(
-        checkpoint,
-        key=key,
-        password=os.environ.get(PASSWORD),
-        certificate=certificate,
-        chain=chain or (),
-        signature=signature,
-        overwrite=force,
-    )
+    with exits.force_replaces():
+        path = signatures.sign(
+            checkpoint,
+            key=key,
+            password=os.environ.get(PASSWORD),
+            certificate=certificate,
+            chain=chain or (),
+            signature=signature,
+            overwrite=force,
+        )
     output.line(str(path))
 
 
