@@ -22,6 +22,9 @@ SHOWN = (
     "10 epochs of",
     "10,000 checkpoints",
     "A new process",
+    "One checkpoint of",
+    "validate, CONTENT",
+    "The same question to .pth",
 )
 
 
