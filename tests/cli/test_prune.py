@@ -181,3 +181,16 @@ def test_a_where_that_something_meets_says_nothing_of_metrics_that_few_have(
     write_checkpoint(tmp_path, 2, metrics={})
     assert run("ls", tmp_path, "--where", "metrics.val_map>=0").err == ""
     assert run("ls", tmp_path, "--where", "metrics.val_map>=2").err == ""
+
+
+def test_many_flagged_ones_are_warned_of_with_the_options_that_keep_fewer(
+    run: Run, tmp_path: Path
+) -> None:
+    for number in range(1, 8):
+        write_checkpoint(tmp_path, number, is_best=True, metrics={"val_map": number / 10})
+    ran = run("prune", tmp_path, "--format", "json")
+    said = "7 checkpoints are flagged best and stay; --keep-best METRIC:MODE or --keep-last N keeps"
+    assert json.loads(ran.out)["warnings"] == [f"{said} fewer"]
+    assert f"{said} fewer" in ran.err
+    assert "keep_best" not in ran.err
+    assert "7 checkpoints" not in run("prune", tmp_path, "--keep-best", "val_map:max").err

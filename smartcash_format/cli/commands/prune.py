@@ -6,7 +6,7 @@ import functools
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,12 +113,23 @@ def prune(
             raise ValueError("--remove names what goes: no --keep-... or --drop-... with it")
         _remove(store, remove, form, apply=apply)
         return
-    plan = store.plan_cleanup(best=store.best()) if policy is None else store.plan(policy)
+    plan = _cleanup(store) if policy is None else store.plan(policy)
     applied = store.apply(plan) if apply else None
     _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
     _say(plan, applied, form)
     if not plan.decisions:
         asking.point_below(root)
+
+
+def _cleanup(store: CheckpointStore) -> Plan:
+    """What cleanup_checkpoints() would do; what that warns of is said with options of this."""
+    plan = store.plan_cleanup(best=store.best())
+    if not plan.warnings:
+        return plan
+    flagged = sum(entry.is_best for entry in plan.kept)
+    said = f"{flagged} checkpoints are flagged best and stay"
+    fewer = "--keep-best METRIC:MODE or --keep-last N keeps fewer"
+    return replace(plan, warnings=(f"{said}; {fewer}",))
 
 
 def _union(parts: list[Policy]) -> Policy | None:
