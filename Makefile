@@ -87,7 +87,7 @@ endef
 .PHONY: .venv-anew
 .venv-anew:
 	$(call make_venv,.venv)
-	@echo 'installing $(TORCH), once'
+	@echo 'installing $(TORCH), once: gigabytes with what it needs, so some minutes'
 	@$(BIN)/python $(PIP) install $(TORCH)
 	@echo '$(PYTHON) $(TORCH)' > .venv/.torch
 
