@@ -96,7 +96,7 @@ def record_of(root: Path) -> Path:
 
 
 def page_of(root: Path) -> Path:
-    """Where the report of the run that saves under `root` is, which the README links."""
+    """Where the report of the run that saves under `root` is, which the README names."""
     return root.with_suffix(".html")
 
 

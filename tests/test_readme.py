@@ -13,6 +13,7 @@ from tests.manager.training import training
 
 README = Path(__file__).parent.parent / "README.md"
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CALL = re.compile(r"`(?:manager\.)?([a-z_]+)\(")
 
 pytestmark = pytest.mark.torch
@@ -96,3 +97,20 @@ def test_the_rows_of_the_figures_are_those_that_the_benchmarks_have_now() -> Non
     names = {row.partition(", of ")[0] for row in rows}
     assert len(names) >= 4
     assert [name for name in names if name not in code] == []
+
+
+_DOCUMENTS = sorted(
+    path.relative_to(README.parent)
+    for pattern in ("*.md", "docs/**/*.md", "schemas/*.md", "examples/*.md")
+    for path in README.parent.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=str)
+def test_every_link_leads_to_a_file_that_a_fresh_clone_has(document: Path) -> None:
+    links = _LINK.findall((README.parent / document).read_text("utf-8"))
+    targets = [link.partition("#")[0] for link in links if "://" not in link]
+    found = [(README.parent / document.parent / target).resolve() for target in targets]
+    root = README.parent.resolve()
+    # `runs` is what the demo leaves behind.
+    assert [path for path in found if not path.exists() or path.is_relative_to(root / "runs")] == []
