@@ -3,8 +3,9 @@
 `KeepLast(3) | KeepBest("val_map", n=2, mode="max")` keeps what either keeps. A policy decides and
 touches nothing: entries, the time and what is protected come in, a plan comes out.
 
-Whatever the policy: the newest checkpoint stays, so that a training can always be resumed; what is
-protected stays and is not stripped; and what cannot be read is in no listing, so in no plan.
+Whatever the policy: the newest checkpoint of each root stays, so that a training can always be
+resumed; what is protected stays and is not stripped; and what cannot be read is in no listing, so
+in no plan.
 """
 
 from __future__ import annotations
@@ -105,8 +106,12 @@ class Policy:
         if all(isinstance(part, DropResumeState) for part in parts):
             kept = [dict.fromkeys(newest_first, "no policy removes")]
         strips = [part.drops_resume_state(newest_first, now) for part in parts]
+        # Of a tree each root has its own: no training is left without what it goes on from.
+        newest = {entry.parent: entry for entry in reversed(newest_first)}
         decisions = [
-            _decide(entry, entry is newest_first[0], safe.get(entry.checkpoint_id), kept, strips)
+            _decide(
+                entry, entry is newest[entry.parent], safe.get(entry.checkpoint_id), kept, strips
+            )
             for entry in reversed(newest_first)
         ]
         warnings = [warning for part in parts for warning in part.warnings(newest_first)]

@@ -311,16 +311,16 @@ def test_a_checkpoint_of_another_root_is_protected_and_stripped_where_it_lies(
     assert not (store.root / layout.PINS).exists()
 
 
-def test_a_plan_of_a_whole_tree_honours_the_pins_of_each_root_and_notes_in_each(
+def test_a_plan_of_a_whole_tree_keeps_the_newest_and_the_pinned_of_each_root_and_notes_in_each(
     tmp_path: Path,
 ) -> None:
-    for number in range(4):
+    for number in range(6):
         write_checkpoint(tmp_path / f"run{number % 2}", number + 1)
     store = CheckpointStore(tmp_path)
-    CheckpointStore(tmp_path / "run0").protect(search(tmp_path)[3], "table 2")
+    CheckpointStore(tmp_path / "run0").protect(search(tmp_path)[5], "table 2")
     applied = store.apply(store.plan(KeepLast(1), search(tmp_path)))
-    assert [path.parent.name for path in applied.paths] == ["run1", "run0"]
-    assert [found.epoch for found in search(tmp_path)] == [4, 1]
+    assert [path.parent.name for path in applied.paths] == ["run1", "run0", "run1"]
+    assert [found.epoch for found in search(tmp_path)] == [6, 5, 1]
     for run in ("run0", "run1"):
         assert CheckpointStore(tmp_path / run).events().lines[-1].event == "cleanup"
     assert not (tmp_path / layout.HISTORY).exists()
