@@ -7,6 +7,8 @@ import io
 import json
 from pathlib import Path
 
+from smartcash_format.store.catalog import read_entry
+from smartcash_format.store.entry import Entry
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 
@@ -43,3 +45,11 @@ def test_what_is_not_whole_is_not_said_to_have_changed_meanwhile(run: Run, tmp_p
         (report,) = json.loads(ran.out)["reports"]
         assert [problem["code"] for problem in report["problems"]] == ["file-missing"]
         assert report["unmet"] == []
+
+
+def test_a_size_that_is_just_reached_passes(run: Run, tmp_path: Path) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    entry = read_entry(path)
+    assert isinstance(entry, Entry)
+    assert run("validate", path, "--max-size", f"{entry.size_bytes}B").code == 0
+    assert run("validate", path, "--max-size", f"{entry.size_bytes - 1}B").code == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -101,6 +101,15 @@ def test_a_time_of_another_zone_is_the_same_instant() -> None:
 def test_a_condition_of_another_form_is_refused_with_the_form(text: Any) -> None:
     with pytest.raises(ValueError, match=r"condition of metric 'val_map'.*such as \">=0\.5\""):
         filter_entries(ENTRIES, metrics={"val_map": text})
+
+
+def test_a_date_is_all_of_its_day() -> None:
+    midnight = datetime(2026, 1, 31, tzinfo=UTC)
+    step = timedelta(microseconds=1)
+    day = timedelta(days=1)
+    moments = [midnight - step, midnight, midnight + day - step, midnight + day]
+    saved = [entry(number, saved_at=moment) for number, moment in enumerate(moments)]
+    assert epochs(filter_entries(saved, since="2026-01-31", until="2026-01-31")) == [1, 2]
 
 
 def test_a_time_without_zone_or_of_another_form_is_refused() -> None:
