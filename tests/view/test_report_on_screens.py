@@ -14,6 +14,12 @@ from tests.view.roots import SCRIPT, hostile, weighed_run
 
 pytestmark = pytest.mark.browser
 
+# Whether a field has room for what it proposes to look for.
+PROPOSED = """
+const field = document.querySelector("input[type=search]");
+field.value = field.placeholder;
+return field.scrollWidth <= field.clientWidth;
+"""
 FITS = "return document.documentElement.scrollWidth <= window.innerWidth"
 BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
 
@@ -28,6 +34,7 @@ def test_nothing_is_cut_off_by_day_and_by_night(
     assert quiet.run(FITS)
     assert (quiet.run(BACKGROUND) == "rgb(15, 19, 24)") is dark
     quiet.picture(f"{'dark' if dark else 'light'}-{width}")
+    assert quiet.run(PROPOSED)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (360, True)])
