@@ -31,8 +31,9 @@ GET: Final = rb"(?:h.|j.{4})"
 # From the 256th memo on; before it a file is small.
 PUT: Final = rb"(r.{4})"
 _INT: Final = rb"(?:K.|M..|J.{4})"
-# A tuple of none, of one to three, of more.
-_SIZES: Final = rb"(?:\)|I(?:\x85|I(?:\x86|I\x87))|\(I{4,64}t)".replace(b"I", _INT)
+# A tuple of none, of one to three, of more. The first has no number in the memo and all others have
+# one, so that tensors of one form number as many.
+_SIZES: Final = rb"(?:\)(?!r)|(?:I(?:\x85|I(?:\x86|I\x87))|\(I{4,64}t)(?=r))".replace(b"I", _INT)
 TENSOR: Final = (
     # the persistent id: word, storage type, key, location, numel
     rb"\(\((%b%b)X(.)\0\0\0([0-9]{1,10})%b(%b%b)t%bQ" % (GET, GET, PUT, GET, _INT, PUT)
