@@ -110,10 +110,11 @@ def _counted(
     begin = names.index(first) if first in records else 0
     end = begin + sum(map(bytes.startswith, names, repeat(prefix)))
     keys = list(map(str, range(end - begin)))
-    # One text of all names: a third of the cost of a text for each.
+    # One text of all names: a third of the cost of a text for each. A name may have line ends
+    # itself, so there must be as many names as keys.
     separator = "\n" + prefix.decode("latin-1")
-    due = separator + separator.join(keys)
-    if begin == end or b"\n" + b"\n".join(names[begin:end]) != due.encode("latin-1"):
+    due = (separator + separator.join(keys)).encode("latin-1")
+    if not begin < end <= len(names) or b"\n" + b"\n".join(names[begin:end]) != due:
         return {}, records
     others = dict(zip(names[:begin] + names[end:], places[:begin] + places[end:], strict=True))
     return dict(zip(keys, places[begin:end], strict=True)), others

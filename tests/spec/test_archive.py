@@ -132,6 +132,18 @@ def test_records_that_torch_does_not_write_are_refused(records: dict[str, bytes]
     assert code_of(zipped(records)) == expected
 
 
+def test_a_name_with_line_ends_is_no_row_of_names() -> None:
+    file = container(
+        [
+            *RECORDS.items(),
+            ("data/last", b""),
+            ("data/0", b""),
+            ("data/1\narchive/data/2", b""),
+        ]
+    )
+    assert code_of(file) == "archive-record"
+
+
 def test_records_stand_in_one_folder() -> None:
     assert code_of(zipped(RECORDS, folder="")) == "archive-record"
     assert code_of(zipped({**RECORDS, "../other/data/0": b""})) == "archive-record"
