@@ -31,6 +31,9 @@ _TENSORS: Final = 2 * limits.TENSORS
 _INTEGER: Final = rb"K.|M..|J.{4}|\x8a\x05.{5}"
 _INTEGERS: Final = re.compile(_INTEGER, re.DOTALL)
 _COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _INTEGER, re.DOTALL)
+# Bytes of integers looked at together: for each a regular expression notes a hundred bytes, and a
+# program of integers alone would take gigabytes before they are counted.
+_TOGETHER: Final = 1 << 14
 # A container whose kind is noted takes about three times the memory of an empty one.
 _NOTED: Final = 3
 
@@ -160,18 +163,18 @@ class Machine:
         0 where there are none. An optimizer counts its parameters, a thousand integers of one byte,
         then of two; the state of a random generator is as many of up to 33 bits.
         """
-        row = _COUNTED.match(self.data, at)
-        if row is None:
-            return 0
-        small, large, others = row.groups()
-        mixed = _INTEGERS.findall(others)
-        self._integers += len(small) // 2 + len(large) // 3 + len(mixed)
-        if self._integers > limits.PROGRAM_OPCODES:
-            raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
-        self.stack += small[1::2]
-        self.stack += struct.unpack("<" + "xH" * (len(large) // 3), large)
-        self.stack += map(_integer, mixed)
-        return row.end()
+        end = at
+        while (row := _COUNTED.match(self.data, end, end + _TOGETHER)) and row.end() > end:
+            small, large, others = row.groups()
+            mixed = _INTEGERS.findall(others)
+            self._integers += len(small) // 2 + len(large) // 3 + len(mixed)
+            if self._integers > limits.PROGRAM_OPCODES:
+                raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
+            self.stack += small[1::2]
+            self.stack += struct.unpack("<" + "xH" * (len(large) // 3), large)
+            self.stack += map(_integer, mixed)
+            end = row.end()
+        return end if end > at else 0
 
     def count_tensors(self, count: int) -> None:
         """Keeps the number of tensors in its bound."""

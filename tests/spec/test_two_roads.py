@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -54,11 +56,11 @@ class Writer:
         return get(0) + self.kept(self.kept(b"(" + asked + window + hooks + b"t") + b"R")
 
 
-def both_roads(program: bytes) -> tuple[Any, Any]:
+def both_roads(program: bytes, storages: Mapping[str, int]) -> tuple[Any, Any]:
     """What is read in one go, and opcode by opcode; a text for what is refused."""
 
     def read() -> Any:
-        found, problems = read_program(program, where="data.pkl", storages=STORAGES)
+        found, problems = read_program(program, where="data.pkl", storages=storages)
         return problems[0].message if found is None else found
 
     quick = read()
@@ -77,7 +79,28 @@ def test_what_an_entry_memoises_keeps_its_number(noted: str) -> None:
         program = PROTO + b"(" + writer.beginning() + writer.kept(b"}") + b"("
         program += get(5) + writer.tensor("0", b")", noted=noted in ("other", "all"))
         program += get(6) + writer.tensor("1", b"K\1\x85", noted=noted in ("usual", "all"))
-        quick, slow = both_roads(program + b"u" + get(number) + b"t" + STOP)
+        quick, slow = both_roads(program + b"u" + get(number) + b"t" + STOP, STORAGES)
         assert quick == slow
         tensors += type(slow) is not str and type(slow.value[-1]) is TensorRef
     assert tensors == 2
+
+
+@pytest.mark.parametrize("first", [b"K\1", b"M\1\1", b"J\0\0\0\x80", b"\x8a\5" + bytes(5)])
+def test_long_rows_of_integers_are_those_of_their_opcodes(first: bytes) -> None:
+    for others in (b"K\7" * 20_000, b"M\7\7" * 9_000 + b"K\7", b"J\7\0\0\0" * 4_000 + b"N"):
+        quick, slow = both_roads(PROTO + b"](" + first + others + b"e" + STOP, {})
+        assert quick == slow
+
+
+@pytest.mark.parametrize("first", [b"K\1", b"J\0\0\0\x80"])
+def test_a_row_of_integers_takes_little_more_memory_than_its_values(first: bytes) -> None:
+    program = PROTO + b"](" + first + b"K\7" * 1_000_000 + b"e" + STOP
+    tracemalloc.start()
+    try:
+        found, _ = read_program(program, where="data.pkl", storages={})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    # A pointer on the stack and one in the list, both of which grow by an eighth.
+    assert peak < 32 << 20
