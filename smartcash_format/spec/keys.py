@@ -7,7 +7,7 @@ whether a dict is in it as a dict or in a tagged form (FORMAT.md, F-7.7).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from smartcash_format.spec import limits
@@ -33,6 +33,7 @@ class Keys:
     def __init__(self) -> None:
         self._small = 0
         self._others = 0
+        self._looked_at = 0
 
     def check(self, keys: Collection[object]) -> None:
         """Counts the keys of a dict. Raises Refused for one that no dict here may have."""
@@ -49,7 +50,15 @@ class Keys:
         """Counts the keys or members of a tagged form; a container costs the values in it, which
         `weights` has by its identity.
         """
-        others = [key for key in _hashed(form) if type(key) not in _FREE]
+        items = form.get("items")
+        if not isinstance(items, list | tuple):
+            return
+        # Forms may share their items: all are no more than the values that a program may reach.
+        self._looked_at += len(items)
+        if self._looked_at > limits.PROGRAM_VALUES:
+            message = f"has more than {limits.PROGRAM_VALUES:,} keys and members in tagged forms"
+            raise Refused("pickle-bounds", message)
+        others = [key for key in _hashed(form[TYPE], items) if type(key) not in _FREE]
         if others:
             costs = (weights.get(id(key), _ONE)[0] for key in others if not _is_small(key))
             self._count(sum(map(_is_small, others)), sum(costs))
@@ -65,10 +74,9 @@ class Keys:
             raise Refused("pickle-bounds", message, fix="keep them as text, or in a list")
 
 
-def _hashed(form: Mapping[Any, Any]) -> Iterable[object]:
+def _hashed(kind: object, items: Sequence[Any]) -> Sequence[object]:
     """What a tagged form has as keys or members; nothing of a form that has none."""
-    kind, items = form.get(TYPE), form.get("items")
-    if type(kind) is not str or not isinstance(items, list | tuple):
+    if type(kind) is not str:
         return ()
     if kind in SETS:
         return items

@@ -143,8 +143,8 @@ def _weigh(
     children = value.values() if type(value) is dict else value
     if _LEAVES.issuperset(map(type, children)):
         children = ()
-    elif levels > 1 and _are_flat(children):
-        count += sum(map(len, children))
+    elif levels > 1 and (flat := _weigh_flat(children, known)):
+        count += flat
         height, children = 2, ()
     for child in children:
         if type(child) in _LEAVES:
@@ -165,13 +165,30 @@ def _weigh(
     return count, height
 
 
-def _are_flat(children: Collection[Any]) -> bool:
-    """Whether all are dicts of leaves and no tagged forms, as what an optimizer keeps."""
-    return (
-        {*map(type, children)} == {dict}
-        and _LEAVES.issuperset(map(type, chain.from_iterable(map(dict.values, children))))
-        and not any(map(dict.__contains__, children, repeat(TYPE)))
-    )
+def _weigh_flat(children: Collection[Any], known: dict[int, tuple[int, int]]) -> int:
+    """What dicts of leaves weigh together that are no tagged forms, as what an optimizer keeps.
+
+    0 where one is something else, or is shared: then each is weighed for itself, and once.
+    """
+    if {*map(type, children)} != {dict}:
+        return 0
+    # Nothing is saved by knowing the empty ones, and there may be half a million.
+    filled = list(filter(None, children))
+    if not known.keys().isdisjoint(map(id, filled)):
+        return 0
+    lengths = list(map(len, filled))
+    weights = {length: (1 + length, 1) for length in {*lengths}}
+    due = len(known) + len(filled)
+    known.update(zip(map(id, filled), map(weights.__getitem__, lengths), strict=True))
+    if (
+        len(known) == due
+        and _LEAVES.issuperset(map(type, chain.from_iterable(map(dict.values, filled))))
+        and not any(map(dict.__contains__, filled, repeat(TYPE)))
+    ):
+        return len(children) + sum(lengths)
+    for child in filled:
+        known.pop(id(child), None)
+    return 0
 
 
 def _no_data(value: object) -> Refused:

@@ -360,6 +360,27 @@ def test_shared_containers_are_counted_each_time_they_are_reached() -> None:
     assert refused(program(level)).code == "pickle-bounds"
 
 
+@pytest.mark.attack("large", "a large dict or its like that is shared often", "pickle-bounds")
+@pytest.mark.parametrize("shared", ["dict in a list", "dict in lists", "members", "no pairs"])
+def test_what_is_shared_is_looked_at_once(shared: str) -> None:
+    many = dict.fromkeys(map(str, range(4_000)))
+    value: Any
+    match shared:
+        case "dict in a list":
+            value = [many] * 80_000
+        case "dict in lists":
+            value = [[many] for _ in range(80_000)]
+        case "members":
+            members = ["a"] * 100_000
+            value = [{"$type": "set", "items": members} for _ in range(3_000)]
+        case _:
+            members = ["a"] * 100_000
+            value = [{"$type": "dict", "items": members} for _ in range(3_000)]
+    with measured() as cost:
+        assert refused(program(value)).code == "pickle-bounds"
+    assert cost.readings < SOON
+
+
 def test_values_nest_up_to_the_limit() -> None:
     def nested(depth: int, make: Any) -> Any:
         value = make(0)
@@ -407,6 +428,12 @@ def test_keys_of_tagged_forms_are_counted_with_those_of_dicts(kind: str) -> None
     inner = tuple(range(50))
     assert read(program(_form(kind, [(inner,) * 9, (inner,) * 80])))[1] == ()
     assert refused(program(_form(kind, [(inner,) * 100]))).code == "pickle-bounds"
+
+
+def test_a_dict_as_a_member_of_a_set_is_counted_with_what_is_in_it() -> None:
+    many = dict.fromkeys(map(str, range(limits.PROGRAM_KEYS)))
+    assert read(program(_form("list", [many])))[1] == ()
+    assert refused(program(_form("set", [many]))).code == "pickle-bounds"
 
 
 def _worst_integers(bits: int) -> list[int]:
