@@ -42,6 +42,18 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+@pytest.fixture(autouse=True)
+def _no_cover_in_processes(request: pytest.FixtureRequest) -> None:
+    """What a test marked `no_cover` starts is not traced either.
+
+    The marker is pytest-cov's. Tracing doubles what our own code takes; a test bears the marker
+    where it takes long and runs no line that no other test runs.
+    """
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 def pytest_report_header() -> str:
     if WITH_TORCH:
         return "torch: installed, the whole suite"

@@ -56,11 +56,13 @@ def _loaded_after_importing(modules: list[str]) -> set[str]:
     return set(printed.split())
 
 
+@pytest.mark.no_cover
 @pytest.mark.torch
 def test_every_module_can_be_imported() -> None:
     assert "torch" in _loaded_after_importing(sorted(TREES))
 
 
+@pytest.mark.no_cover
 def test_the_rooms_below_torch_and_the_command_load_neither_torch_nor_numpy() -> None:
     rooms = (*TORCH_FREE_ROOMS, "__main__", "cli.main")
     modules = sorted(module for module in TREES if any(_in_room(module, room) for room in rooms))

@@ -108,6 +108,7 @@ def test_a_header_of_brackets_is_refused_before_it_is_parsed(tmp_path: Path) -> 
     assert codes(write(tmp_path, with_weights(weights_of(header, b"")))) == {"json-too-large"}
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack("large", "a header of too many tensors", "tensor-count")
 def test_a_header_of_too_many_tensors_is_refused(tmp_path: Path) -> None:
     empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}

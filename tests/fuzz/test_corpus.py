@@ -44,6 +44,7 @@ def _tried(target: str) -> Iterator[bytes]:
             yield _changed(seed, chance)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_seed_and_its_neighbours_cost_little(target: str) -> None:
     tried, worst = 0, (0.0, b"")
@@ -56,6 +57,7 @@ def test_a_seed_and_its_neighbours_cost_little(target: str) -> None:
     assert worst[0] / plain_seconds() < SOON, worst[1][:1_000]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_seed_and_its_neighbours_take_little_memory(target: str) -> None:
     for data in _tried(target):

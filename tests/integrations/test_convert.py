@@ -73,6 +73,7 @@ def test_a_training_of_smartcash_goes_on_from_its_checkpoint(tmp_path: Path) -> 
     assert schedule.state_dict() == scheduler.state_dict()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_a_whole_module_comes_in_bit_for_bit_without_its_package(tmp_path: Path, form: str) -> None:
     source, expected = write_yolo(tmp_path, form)

@@ -73,6 +73,7 @@ _HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack("convert", each_of="_HOSTILE")
 @pytest.mark.parametrize("write", [_zipped, _legacy])
 @pytest.mark.parametrize("what", _HOSTILE)

@@ -14,7 +14,7 @@ from smartcash_format.spec.problems import Depth
 from tests.manager.training import manager
 from tests.processes import CHECKOUT
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.no_cover]
 
 # A save that takes a while after the call has returned.
 _SLOW = """

@@ -121,6 +121,7 @@ def send(number: int, at: int) -> Callable[[int], None]:
     return strike
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("number", "raised"), [(SIGTERM, Terminated), (SIGINT, KeyboardInterrupt)])
 @pytest.mark.parametrize("at", [1, 3, ITERATIONS])
 def test_a_run_that_got_a_signal_in_the_optimizers_step_goes_on_bit_for_bit(

@@ -17,7 +17,7 @@ from smartcash_format.testing.points import DRIVE, LOCAL, MOUNTS, Mount
 from tests.manager.test_incremental import frozen_training
 from tests.manager.training import Training, manager
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.no_cover]
 
 EPOCHS = range(1, 6)
 

@@ -125,6 +125,7 @@ def disturbed(
     return state.gone
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_root_that_vanishes_in_an_operation_loses_nothing(tmp_path: Path, operation: str) -> None:
     root = tmp_path / "root"

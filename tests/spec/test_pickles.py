@@ -456,6 +456,7 @@ def _worst_integers(bits: int) -> list[int]:
     return way + [key for _, key in sorted(late)][: slots // 3 - 8]
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack("large", "keys of dicts and members of sets that share a hash", "pickle-bounds")
 def test_what_keys_can_cost_is_bounded() -> None:
     collide = [multiple * (2**61 - 1) for multiple in range(1, 20_000)]
@@ -472,6 +473,7 @@ def test_what_keys_can_cost_is_bounded() -> None:
     assert refused(many).code == "pickle-bounds"
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack("large", "a megabyte of empty containers", "pickle-bounds")
 def test_containers_are_bounded_by_what_they_take() -> None:
     empty = PROTO + b"(" + b"}" * limits.PROGRAM_CONTAINERS + b"t."

@@ -280,6 +280,7 @@ def test_a_line_that_is_torn_and_one_of_a_newer_version_are_told_apart(tmp_path:
     assert [*history.unread()] == [unknown]
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack(
     "large", "a history of millions of torn lines", "counted up to HISTORY_LINES, the last ones"
 )

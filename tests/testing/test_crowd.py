@@ -70,6 +70,7 @@ def test_eight_threads_at_one_root_lose_nothing(tmp_path: Path) -> None:
     assert any(member.held for member in deeds)
 
 
+@pytest.mark.no_cover
 def test_eight_processes_at_one_root_lose_nothing(tmp_path: Path) -> None:
     deeds = processes(tmp_path / "root", 8, 6)
     assert broken_promises(tmp_path / "root", deeds) == []
@@ -78,6 +79,7 @@ def test_eight_processes_at_one_root_lose_nothing(tmp_path: Path) -> None:
     assert any(member.stripped for member in deeds)
 
 
+@pytest.mark.no_cover
 @pytest.mark.torch
 def test_managers_that_save_incrementally_and_keep_few_lose_nothing_in_a_crowd(
     tmp_path: Path,

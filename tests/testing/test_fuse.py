@@ -120,6 +120,7 @@ def on_fuse(place: Path, *every: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.no_cover
 def test_no_fault_breaks_a_promise_at_some_points_on_such_a_mount(tmp_path: Path) -> None:
     found = on_fuse(tmp_path, "90")
     assert found["broken"] == []

@@ -109,6 +109,7 @@ def broken_promises(writer: str, trial: str) -> str:
     return run_python(PROGRAM.format(writer=WRITERS[writer], trial=trial))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("writer", "trial", "sentence"),
     [

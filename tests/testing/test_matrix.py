@@ -61,6 +61,7 @@ print(*matrix.worst(found), sep="\\n")
 """
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", [operation.name for operation in operations()])
 def test_every_state_that_a_power_cut_may_leave_keeps_the_promise(name: str) -> None:
     output = run_python(EVERY_CUT.format(imported="", module="matrix", names=[name]))
@@ -82,6 +83,7 @@ def every_state_was_looked_at(output: str, name: str) -> None:
     assert re.search(r" points tried, 0 broken promises\.\s*$", output), output
 
 
+@pytest.mark.no_cover
 @pytest.mark.torch
 def test_no_kill_and_no_failure_breaks_a_promise_of_a_manager_at_some_points() -> None:
     code, output = run_testing("--only", "manager", "--every", "150")

@@ -51,6 +51,7 @@ for point in layer.points:
 """
 
 
+@pytest.mark.no_cover
 def test_a_large_save_is_killed_at_some_random_moments_and_loses_nothing() -> None:
     assert killed("--only", "kills") == matrix.QUICK_KILLS
 
@@ -68,6 +69,7 @@ def killed(*arguments: str) -> int:
     return int(row[5].replace(",", ""))
 
 
+@pytest.mark.no_cover
 @pytest.mark.torch
 def test_the_layer_sees_every_system_call_of_a_managers_save(tmp_path: Path) -> None:
     needs_strace(tmp_path)

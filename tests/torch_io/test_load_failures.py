@@ -310,6 +310,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack(
     "load", "an environment variable or a program that turns `weights_only` off", "no difference"
 )

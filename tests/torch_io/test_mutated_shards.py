@@ -29,7 +29,7 @@ from tests.torch_io.handmade import reseal
 from tests.torch_io.saving import facts
 from tests.torch_io.zoo import stepped
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.no_cover]
 
 INDEX = "model.safetensors.index.json"
 MANIFEST = "tensors.json"

@@ -139,6 +139,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_files_are_those_of_a_layout_made_anew(

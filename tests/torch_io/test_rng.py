@@ -183,6 +183,7 @@ def test_an_accelerator_that_is_not_in_use_is_not_started(monkeypatch: pytest.Mo
     assert not module.started
 
 
+@pytest.mark.no_cover
 def test_numpy_is_not_imported_for_a_program_that_does_without() -> None:
     program = """
 import sys

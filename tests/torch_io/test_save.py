@@ -471,6 +471,7 @@ def test_a_manifest_that_a_reader_refuses_is_refused_before_a_byte_is_written(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.no_cover
 def test_metadata_beyond_its_bound_is_cut_with_a_warning_and_never_costs_the_save(
     tmp_path: Path,
 ) -> None:
@@ -542,6 +543,7 @@ def test_torch_is_asked_once_for_states_that_differ_in_numbers_alone(
     assert save_it("three") == [layout.OPTIMIZER]
 
 
+@pytest.mark.no_cover
 def test_neither_the_environment_nor_a_replaced_torch_load_changes_the_proof(
     tmp_path: Path,
 ) -> None:

@@ -25,7 +25,7 @@ from smartcash_format.torch_io.save import Prepared, size_bound
 from smartcash_format.torch_io.snapshot import Buffers
 from tests.torch_io.saving import facts, saved
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.no_cover]
 
 
 def of_50_megabytes() -> nn.Module:

@@ -437,6 +437,7 @@ def test_statistics_of_values_whose_squares_overflow_are_finite() -> None:
     }
 
 
+@pytest.mark.no_cover
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
 def test_statistics_start_no_threads_and_leave_the_users_setting_alone() -> None:
     program = """

@@ -185,6 +185,7 @@ def test_sixty_checkpoints_with_much_to_say_stay_below_half_a_megabyte(tmp_path:
     assert data["left_out"].startswith("To keep this page small: ")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("text", ["<&>" * 100, "\u8a9e" * 60])
 def test_five_hundred_checkpoints_stay_below_half_a_megabyte(tmp_path: Path, text: str) -> None:
     for number in range(500):
