@@ -9,9 +9,11 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 LOWEST := .venv-lowest
 PIP := -m pip -qq --disable-pip-version-check --no-input
+# Python compiles what it imports: most of what comes with torch nobody does.
+INSTALL := $(PIP) install --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-lowest test-all browser bench torture real signatures scanners clean FORCE
+.PHONY: help demo test environments check test-lowest test-all browser bench torture real signatures scanners clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -20,7 +22,11 @@ help:  ## list the verbs
 demo: .venv/.installed  ## train a small detector, kill it in the middle of a save, resume, compare bit for bit
 	@$(BIN)/python -m examples.demo
 
-test: check test-lowest test-all browser  ## every check and the whole suite
+test: environments check test-lowest test-all browser  ## every check and the whole suite
+
+# Side by side: half of an installation is waiting for what is fetched.
+environments:
+	@$(MAKE) --no-print-directory -j2 .venv/.installed $(LOWEST)/.installed
 
 check: .venv/.installed  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -38,7 +44,7 @@ test-all: .venv/.installed  ## the whole suite with branch coverage
 # Where Chromium cannot be had the tests are skipped and say so; pictures go to artifacts/report.
 browser: .venv/.installed  ## install Chromium (Debian, as root) and try the report in it
 	scripts/install_browser.sh || echo 'without Chromium: the report is not tried in a browser'
-	$(BIN)/python $(PIP) install --group browser
+	$(BIN)/python $(INSTALL) --group browser
 	$(BIN)/python -m pytest -n 2 -m browser -rs tests/view
 
 bench: .venv/.installed  ## what the README claims about speed
@@ -88,12 +94,12 @@ endef
 .venv-anew:
 	$(call make_venv,.venv)
 	@echo 'installing $(TORCH), once: gigabytes with what it needs, so some minutes'
-	@$(BIN)/python $(PIP) install $(TORCH)
+	@$(BIN)/python $(INSTALL) $(TORCH)
 	@echo '$(PYTHON) $(TORCH)' > .venv/.torch
 
 .venv/.installed: .venv/.torch pyproject.toml
 	@echo 'installing the package and its tools, once'
-	@$(BIN)/python $(PIP) install --editable '.[torch]' --group dev
+	@$(BIN)/python $(INSTALL) --editable '.[torch]' --group dev
 	@touch $@
 
 # Exactly the lower bounds of the core dependencies, and no torch.
@@ -102,5 +108,5 @@ $(LOWEST)/.installed: pyproject.toml
 	@$(LOWEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	    print(*(bound.replace(">=", "==") for bound in project["dependencies"]), sep="\n")' > $(LOWEST)/bounds.txt
 	@echo 'installing the oldest dependencies, once:' $$(cat $(LOWEST)/bounds.txt)
-	@$(LOWEST)/bin/python $(PIP) install --editable . --group test --constraint $(LOWEST)/bounds.txt
+	@$(LOWEST)/bin/python $(INSTALL) --editable . --group test --constraint $(LOWEST)/bounds.txt
 	@touch $@
