@@ -1,10 +1,13 @@
 """What the whole suite shares: the half that needs torch, and how hypothesis draws."""
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.ready import Ready, waiting
 
 # The tests of the rooms that hold live objects. Where torch is not installed they are left out, and
 # the header says so; anything else that fails to import there is an error. A test elsewhere that
@@ -52,6 +55,13 @@ def _no_cover_in_processes(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("no_cover"):
         monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture(scope="session")
+def ready() -> Iterator[Ready]:
+    """Runs a program in a process that has torch loaded already."""
+    with waiting() as run:
+        yield run
 
 
 def pytest_report_header() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.processes import run_python
+from tests.ready import Ready
 
 # A package `models.yolo` that exists while the file is written, and never again.
 _DETECTOR = """
@@ -51,14 +51,13 @@ torch.save(dict(model=model.state_dict(), ema=ema.state_dict()), sys.argv[3])
 """
 
 
-def write_yolo(directory: Path, form: str) -> tuple[Path, dict[str, Any]]:
+def write_yolo(directory: Path, form: str, ready: Ready) -> tuple[Path, dict[str, Any]]:
     """A YOLOv5 training's file, `zip` or `legacy`, and the state dicts that it must give."""
-    file, expected, program = directory / "yolo.pt", directory / "expected", directory / "write.py"
-    program.write_text(_DETECTOR)
-    run_python(str(program), str(file), form, str(expected))
+    file, expected = directory / "yolo.pt", directory / "expected"
+    code, errors = ready(_DETECTOR, str(file), form, str(expected))
+    assert code == 0, errors
     states: dict[str, Any] = torch.load(expected, weights_only=True)
     expected.unlink()
-    program.unlink()
     return file, states
 
 

@@ -32,6 +32,7 @@ from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
 from smartcash_format.torch_io.save import prepare
 from tests.integrations.sources import smartcash, trained, write_yolo
+from tests.ready import Ready
 
 
 def _fields(done: Conversion) -> dict[str, str]:
@@ -73,10 +74,11 @@ def test_a_training_of_smartcash_goes_on_from_its_checkpoint(tmp_path: Path) -> 
     assert schedule.state_dict() == scheduler.state_dict()
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("form", ["zip", "legacy"])
-def test_a_whole_module_comes_in_bit_for_bit_without_its_package(tmp_path: Path, form: str) -> None:
-    source, expected = write_yolo(tmp_path, form)
+def test_a_whole_module_comes_in_bit_for_bit_without_its_package(
+    tmp_path: Path, ready: Ready, form: str
+) -> None:
+    source, expected = write_yolo(tmp_path, form, ready)
     done = convert(source, tmp_path / "root")
     path = _converted(done)
     for name in ("model", "ema"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ import pytest
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec.problems import Depth
 from tests.manager.training import manager
-from tests.processes import CHECKOUT
+from tests.ready import Ready
 
-pytestmark = [pytest.mark.torch, pytest.mark.no_cover]
+pytestmark = pytest.mark.torch
 
 # A save that takes a while after the call has returned.
 _SLOW = """
@@ -34,16 +34,13 @@ manager.save_checkpoint(model, epoch=2, blocking=False)
 """
 
 
-def ended(root: Path, program: str) -> int:
-    """How a process ended that ran the program after it began to save epoch 2."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SLOW + program, str(root)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode
+Ended = Callable[[Path, str], int]
+
+
+@pytest.fixture
+def ended(ready: Ready) -> Ended:
+    """How a process ended that ran a program after it began to save epoch 2."""
+    return lambda root, program: ready(_SLOW + program, str(root))[0]
 
 
 def epochs(root: Path) -> list[int]:
@@ -64,7 +61,9 @@ def epochs(root: Path) -> list[int]:
     ],
     ids=["end", "exception", "exit", "exception in a block"],
 )
-def test_an_end_of_the_process_waits_for_it(tmp_path: Path, program: str, code: int) -> None:
+def test_an_end_of_the_process_waits_for_it(
+    tmp_path: Path, ended: Ended, program: str, code: int
+) -> None:
     assert ended(tmp_path, program) == code
     assert epochs(tmp_path) == [1, 2]
 
@@ -83,13 +82,17 @@ except ZeroDivisionError as error:
 @pytest.mark.parametrize(
     "body", ["1 / 0", "time.sleep(60)", "guard.step()"], ids=["exception", "no step", "bad state"]
 )
-def test_a_guard_that_saves_nothing_lets_the_save_in_flight_end(tmp_path: Path, body: str) -> None:
+def test_a_guard_that_saves_nothing_lets_the_save_in_flight_end(
+    tmp_path: Path, ended: Ended, body: str
+) -> None:
     assert ended(tmp_path, GUARDED % body) == -signal.SIGTERM
     assert epochs(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_is_killed_leaves_what_was_saved_before(tmp_path: Path, number: int) -> None:
+def test_a_process_that_is_killed_leaves_what_was_saved_before(
+    tmp_path: Path, ended: Ended, number: int
+) -> None:
     assert ended(tmp_path, f"os.kill(os.getpid(), {int(number)})\ntime.sleep(60)") == -number
     assert epochs(tmp_path) == [1]
     made, _ = manager(tmp_path)
@@ -119,12 +122,14 @@ assert status == 0, status
 
 
 @pytest.mark.skipif(not hasattr(sys, "fork") and sys.platform == "win32", reason="no fork")
-def test_a_forked_child_has_no_part_in_the_save_of_its_parent(tmp_path: Path) -> None:
+def test_a_forked_child_has_no_part_in_the_save_of_its_parent(tmp_path: Path, ended: Ended) -> None:
     assert ended(tmp_path, FORK % "" + "assert manager.wait()['path'].is_dir()") == 0
     assert epochs(tmp_path) == [1, 2, 3]
 
 
-def test_a_forked_child_does_not_raise_the_error_of_its_parent(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_raise_the_error_of_its_parent(
+    tmp_path: Path, ended: Ended
+) -> None:
     failing = """
 manager.wait()
 def full(*args, **kwargs):

@@ -112,7 +112,6 @@ with tempfile.TemporaryDirectory(dir=fast_directory()) as place:
 """
 
 
-@pytest.mark.no_cover
 @pytest.mark.torch
 def test_a_disk_that_is_full_from_some_write_of_a_managers_save_on_costs_no_checkpoint() -> None:
     outcomes = run_python(INJECTED).splitlines()
