@@ -42,13 +42,16 @@ def bounded(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
 
 def _resident_bytes() -> int:
-    if not os.path.exists("/proc/self/statm"):
-        return sys.maxsize
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return _status_bytes("VmRSS:")
 
 
 def _peak_bytes() -> int:
-    import resource
+    # What getrusage says begins with the peak of the process that started this one.
+    return _status_bytes("VmHWM:")
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+def _status_bytes(name: str) -> int:
+    if not os.path.exists("/proc/self/status"):
+        return sys.maxsize
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(name))
