@@ -196,6 +196,8 @@ class EntryMachine(TensorMachine):
                 return
             self._entry_matches = _entry(self._width).finditer(self.data, at)
         while at >= self._entries_to:
+            # Or a program makes half a million tensors before it is found that it may not.
+            self._look()
             together = list(islice(self._entry_matches, _TOGETHER))
             self._entries = _sound(together, self._width)
             more = len(together) == _TOGETHER

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from smartcash_format.spec import pickle_machine
 from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.pickles import TensorRef, read_program
 from smartcash_format.spec.stretches import forget_stretches
@@ -104,3 +105,20 @@ def test_a_row_of_integers_takes_little_more_memory_than_its_values(first: bytes
     assert found is not None
     # A pointer on the stack and one in the list, both of which grow by an eighth.
     assert peak < 32 << 20
+
+
+def test_tensors_of_entries_are_counted_long_before_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer = Writer()
+    program = PROTO + b"(" + writer.beginning()
+    for key in range(2_000):
+        entry = writer.kept(b"}") + get(5) + writer.tensor(str(key), b")", noted=False)
+        program += b"K\7" + entry + b"s"
+    storages = {str(key): 4 for key in range(2_000)}
+    assert read_program(program + b"t" + STOP, where="data.pkl", storages=storages)[0] is not None
+    forget_stretches()
+    monkeypatch.setattr(pickle_machine, "_TENSORS", 300)
+    # What is behind the entries would be refused for something else.
+    _, problems = read_program(program + b"0", where="data.pkl", storages=storages)
+    assert [problem.code for problem in problems] == ["pickle-bounds"]
