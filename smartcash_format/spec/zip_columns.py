@@ -38,6 +38,9 @@ _NAME_LENGTH, _OTHERS, _OFFSET = 28, 30, 42
 _OWN_COMMON, _OWN_EXTRA = 4, 28
 # From `common` to the length of the name both say the same.
 _SAME: Final = 24
+# The fixed records and storages of up to six digits make a dozen. A run takes as long as dozens of
+# entries that are looked at one by one, and names of letters make one each.
+_RUNS: Final = 64
 _FILLER: Final = FILLER.to_bytes(2, "little")
 
 
@@ -75,9 +78,11 @@ def read_aligned(
 
 def _runs(directory: bytes, count: int) -> list[_Run] | None:
     """All entries of the directory, if they are plain ones and nothing stands behind them."""
-    runs = []
+    runs: list[_Run] = []
     at = 0
     while count:
+        if len(runs) == _RUNS:
+            return None
         run = _run(directory, at, count)
         if run is None:
             return None

@@ -414,3 +414,15 @@ def test_what_is_looked_at_together_is_what_is_found_one_by_one(
     assert together == [looked_at(each) for each in (file, *damaged)]
     assert len(together[0]) == 123  # type: ignore[arg-type]
     assert 50 < sum(isinstance(each, dict) for each in together) < 250
+
+
+def test_names_that_are_not_counted_are_looked_at_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is a run, which takes as long as many entries do."""
+    letters = [f"data/{key}th" for key in range(400)]
+    file = container([*RECORDS.items(), *((name, b"") for name in letters)])
+    assert zip_columns.read_aligned(*directory_of(file)) is None
+    assert code_of(file) == "archive-record"
+    monkeypatch.setattr(zip_columns, "_RUNS", 1_000)
+    assert len(zip_columns.read_aligned(*directory_of(file)) or ()) == 403
