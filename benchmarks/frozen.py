@@ -49,13 +49,13 @@ class Way:
     written: list[int] = field(default_factory=list)
 
 
-def make_live() -> Live:
+def make_live(root: Path) -> Live:
     torch.manual_seed(7)
     model = efficientnet_b4()
     assert isinstance(model, nn.Sequential)
     model.requires_grad_(False)
     head = model[-1].requires_grad_(True)
-    return Live(model=model, optimizer=torch.optim.AdamW(head.parameters()))
+    return Live(model, torch.optim.AdamW(head.parameters()), CheckpointManager(root))
 
 
 def train(live: Live) -> None:
@@ -78,11 +78,10 @@ def written_under(path: Path) -> int:
 def ways(live: Live, place: Path) -> dict[str, Save]:
     for name in ("torch", "plain", "incremental"):
         (place / name).mkdir()
-    plain = CheckpointManager(place / "plain")
     incremental = CheckpointManager(place / "incremental", incremental=True)
     return {
         BASE: lambda epoch: save_torch_durable(live, place / "torch" / f"{epoch}.pt"),
-        OURS: lambda epoch: plain.save_checkpoint(live.model, live.optimizer, epoch=epoch),
+        OURS: lambda epoch: live.manager.save_checkpoint(live.model, live.optimizer, epoch=epoch),
         INCREMENTAL: lambda epoch: incremental.save_checkpoint(
             live.model, live.optimizer, epoch=epoch
         ),
@@ -91,7 +90,7 @@ def ways(live: Live, place: Path) -> dict[str, Save]:
 
 def run(place: Path, taken: dict[str, Way], chance: random.Random) -> int:
     """One run of ten epochs; the bytes that changed in it."""
-    live = make_live()
+    live = make_live(place / "plain")
     saves = ways(live, place)
     before: list[torch.Tensor] = []
     changed = 0
