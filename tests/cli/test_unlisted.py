@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from smartcash_format.disk.observe import validate
 from smartcash_format.spec.problems import Depth
 from tests.cli.conftest import Run
 from tests.contract.make import EXAMPLES
+from tests.opened import opened_files
 
 # What a stranger would put beside a checkpoint, to be opened by somebody.
 UNLISTED = (
@@ -27,27 +26,10 @@ UNLISTED = (
 )
 
 
-class _Opened:
-    """The names that Python opened while it is on. A hook can never be taken off again."""
-
-    def __init__(self) -> None:
-        self.names: list[str] | None = None
-        sys.addaudithook(self._heard)
-
-    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.names is not None and event in ("open", "os.open") and arguments[0] is not None:
-            name = arguments[0]
-            self.names += [] if isinstance(name, int) else [os.path.basename(os.fsdecode(name))]
-
-
-_OPENED = _Opened()
-
-
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
-    _OPENED.names = []
-    yield _OPENED.names
-    _OPENED.names = None
+    with opened_files() as paths:
+        yield paths
 
 
 @pytest.fixture
@@ -77,8 +59,9 @@ def test_no_command_opens_what_is_not_listed(
     places = {"ROOT": root, "A": root / "a", "B": root / "b", "OUT": tmp_path / "out"}
     ran = run(*(places.get(word, word) for word in question))
     assert ran.code in (0, 1), ran.err
-    assert "meta.json" in opened
-    assert not set(UNLISTED) & set(opened)
+    names = {*map(os.path.basename, opened)}
+    assert "meta.json" in names
+    assert not set(UNLISTED) & names
 
 
 @pytest.mark.torch
@@ -86,8 +69,9 @@ def test_a_load_opens_none_of_them(root: Path, opened: list[str]) -> None:
     from smartcash_format import load_checkpoint
 
     assert load_checkpoint(root / "a")["optimizer_state_dict"]
-    assert "optimizer.pt" in opened
-    assert not set(UNLISTED) & set(opened)
+    names = {*map(os.path.basename, opened)}
+    assert "optimizer.pt" in names
+    assert not set(UNLISTED) & names
 
 
 def test_each_of_them_is_named(root: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,29 +26,8 @@ from smartcash_format.store.catalog import Listing, merge, read_entry, scan
 from smartcash_format.store.entry import Broken
 from smartcash_format.store.glance import Glance, Head, glance
 from smartcash_format.store.tree import search
+from tests.opened import opened_files
 from tests.store.checkpoints import START, build_meta, codes, write_checkpoint
-
-_opened: list[str] | None = None
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _opened is not None and event == "open" and isinstance(arguments[0], str):
-        _opened.append(arguments[0])
-
-
-sys.addaudithook(_audit)
-
-
-@contextmanager
-def opened_files() -> Iterator[list[str]]:
-    """The paths that were opened inside the block, by whatever means Python has."""
-    global _opened
-    found: list[str] = []
-    _opened = found
-    try:
-        yield found
-    finally:
-        _opened = None
 
 
 def only_broken(root: Path) -> Broken:
