@@ -11,6 +11,7 @@ from smartcash_format.errors import CheckpointNotFoundError, InvalidCheckpointEr
 from smartcash_format.spec import layout
 from smartcash_format.store.compare import diff
 from smartcash_format.testing.sample import write_sample
+from tests.opened import opened_files
 
 
 def test_two_saves_differ_in_their_tensors_and_no_weights_are_opened(tmp_path: Path) -> None:
