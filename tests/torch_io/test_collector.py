@@ -16,8 +16,6 @@ from smartcash_format.disk.collector import collector_paused
 from smartcash_format.torch_io import save as saving
 from tests.torch_io.saving import facts
 
-pytestmark = pytest.mark.torch
-
 
 @pytest.fixture(autouse=True)
 def collecting() -> Iterator[None]:
