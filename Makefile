@@ -34,9 +34,9 @@ check: .venv/.installed  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Fault injection depends on no release of anything: once, below, is enough.
+# Fault injection and the corpus of the fuzzer depend on no release: once, below, is enough.
 test-lowest: $(LOWEST)/.installed  ## the half that needs no torch, without it, on the oldest dependencies
-	$(LOWEST)/bin/python -m pytest -n 2 --ignore tests/testing
+	$(LOWEST)/bin/python -m pytest -n 2 --ignore tests/testing --ignore tests/fuzz
 
 test-all: .venv/.installed  ## the whole suite with branch coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
