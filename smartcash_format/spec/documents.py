@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic_core import from_json
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.problems import Code, Problem
+from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, shown, too_large
 
 # 64-bit integers have at most 20 characters; int() of thousands of digits takes quadratic time.
@@ -29,11 +29,6 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 
 
 T = TypeVar("T")
-
-
-class _Refused(Refused):
-    def __init__(self, code: Code, message: str, found: str | None = None) -> None:
-        super().__init__(code, message, found=found)
 
 
 def parse_json(
@@ -88,15 +83,15 @@ def _parse(data: bytes, max_bytes: int, max_depth: int) -> Any:
     if len(data) > max_bytes:
         raise too_large(len(data), max_bytes)
     if has_too_many_values(data):
-        raise _Refused("json-too-large", f"has more than {limits.JSON_VALUES:,} values")
+        raise Refused("json-too-large", f"has more than {limits.JSON_VALUES:,} values")
     if data.startswith(b"\xef\xbb\xbf"):
         message = "starts with a byte order mark; it must be plain UTF-8"
-        raise _Refused("json-encoding", message, "a byte order mark")
+        raise Refused("json-encoding", message, found="a byte order mark")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         odd = f"the byte 0x{data[error.start]:02x} at {error.start}"
-        raise _Refused("json-encoding", f"is not UTF-8 at byte {error.start}", odd) from None
+        raise Refused("json-encoding", f"is not UTF-8 at byte {error.start}", found=odd) from None
     try:
         # Parsed in Rust: a third of json.loads's time, and no Python stack to overflow.
         value = from_json(data, allow_inf_nan=False)
@@ -108,38 +103,40 @@ def _parse(data: bytes, max_bytes: int, max_depth: int) -> Any:
     return value
 
 
-def _explained(data: bytes, complaint: str, max_depth: int) -> _Refused:
+def _explained(data: bytes, complaint: str, max_depth: int) -> Refused:
     """What keeps the document from being JSON, in the words and codes of this package."""
     if "recursion" in complaint:
-        return _Refused("json-too-deep", f"nests deeper than {max_depth} levels")
+        return Refused("json-too-deep", f"nests deeper than {max_depth} levels")
     if len(data) <= EXPLAINED_BYTES:
         try:
             json.dumps(_parse_slowly(data), ensure_ascii=False).encode("utf-8")
-        except _Refused as refused:
+        except Refused as refused:
             return refused
         except json.JSONDecodeError as error:
-            return _Refused(
+            return Refused(
                 "json-syntax",
                 f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
-                shown(error.doc[error.pos : error.pos + 20])
+                found=shown(error.doc[error.pos : error.pos + 20])
                 if error.doc[error.pos :]
                 else "its end",
             )
         except RecursionError:
-            return _Refused("json-too-deep", f"nests deeper than {max_depth} levels")
+            return Refused("json-too-deep", f"nests deeper than {max_depth} levels")
         except UnicodeEncodeError:
-            return _Refused("json-encoding", "has a lone surrogate in a string", "a lone surrogate")
-    return _Refused("json-syntax", f"is not JSON: {complaint}")
+            return Refused(
+                "json-encoding", "has a lone surrogate in a string", found="a lone surrogate"
+            )
+    return Refused("json-syntax", f"is not JSON: {complaint}")
 
 
-def _twice(data: bytes) -> _Refused:
+def _twice(data: bytes) -> Refused:
     """Which key the document has twice."""
     if len(data) <= EXPLAINED_BYTES:
         try:
             _parse_slowly(data)
-        except _Refused as refused:
+        except Refused as refused:
             return refused
-    return _Refused("json-duplicate-key", "has a key twice")
+    return Refused("json-duplicate-key", "has a key twice")
 
 
 def _parse_slowly(data: bytes) -> Any:
@@ -172,7 +169,7 @@ def _count_keys(value: Any, max_depth: int) -> int:
             return keys
         keys += sum(map(len, objects))
         level = [*chain.from_iterable(map(dict.values, objects)), *chain.from_iterable(arrays)]
-    raise _Refused("json-too-deep", f"nests deeper than {max_depth} levels")
+    raise Refused("json-too-deep", f"nests deeper than {max_depth} levels")
 
 
 def _of_kind(kind: type[T], level: list[Any], kinds: list[type]) -> list[T]:
@@ -187,7 +184,7 @@ def _check_integers(integers: list[int]) -> None:
 
 def _check_floats(floats: list[float]) -> None:
     if max(floats) == math.inf or min(floats) == -math.inf:
-        raise _Refused("json-number", "has a number too large for a double", "an infinity")
+        raise Refused("json-number", "has a number too large for a double", found="an infinity")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,14 +193,16 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Refused("json-duplicate-key", f"has the key {key[:80]!r} twice", shown(key))
+                raise Refused(
+                    "json-duplicate-key", f"has the key {key[:80]!r} twice", found=shown(key)
+                )
             seen.add(key)
     return found
 
 
 def _constant(name: str) -> NoReturn:
     message = f'has the literal {name}; it is written as the string "{name}"'
-    raise _Refused("json-number", message, name)
+    raise Refused("json-number", message, found=name)
 
 
 def _integer(digits: str) -> int:
@@ -214,14 +213,14 @@ def _integer(digits: str) -> int:
     raise _beyond_64_bits(digits)
 
 
-def _beyond_64_bits(digits: str) -> _Refused:
+def _beyond_64_bits(digits: str) -> Refused:
     message = f"has an integer beyond 64 bits: {digits[:24]}"
-    return _Refused("json-number", message, digits[:24])
+    return Refused("json-number", message, found=digits[:24])
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
         message = f"has a number too large for a double: {digits[:24]}"
-        raise _Refused("json-number", message, digits[:24])
+        raise Refused("json-number", message, found=digits[:24])
     return value

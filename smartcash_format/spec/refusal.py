@@ -11,7 +11,7 @@ _SHOWN: Final = 80
 
 
 class Refused(Exception):
-    """Raised and caught inside the readers of this room: outside, findings are values."""
+    """Raised and caught among those who read files: who asks them gets findings as values."""
 
     def __init__(
         self,
