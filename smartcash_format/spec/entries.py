@@ -26,7 +26,7 @@ from smartcash_format.spec.rebuilds import (
     memo_number,
     memo_numbers,
 )
-from smartcash_format.spec.stretches import Stretch, keep_stretch, known_stretch
+from smartcash_format.spec.stretches import Stretch, is_worth_keeping, keep_stretch, known_stretch
 from smartcash_format.spec.tensor_refs import StorageForm, Storages, TensorRef
 
 # A name that was given before, and the function that rebuilds a tensor.
@@ -132,13 +132,6 @@ class EntryMachine(TensorMachine):
         self.stack.append(entry)
         return end
 
-    def stop(self) -> Any:
-        """The program's result; its longest stretch is kept for the next program."""
-        value = super().stop()
-        if self._longest.read:
-            self._keep_row(self._longest)
-        return value
-
     def _follows(self, at: int) -> bool:
         """Whether an integer alone stands between the entry read last and the one at `at`."""
         end = self._row.end
@@ -158,7 +151,11 @@ class EntryMachine(TensorMachine):
         pushed[::2], pushed[1::2] = entries, stretch.keys
         self.stack += pushed
 
-    def _keep_row(self, row: _Row) -> None:
+    def keep_longest(self) -> None:
+        """Keeps the longest stretch for the next program: this one is without fault."""
+        row = self._longest
+        if not is_worth_keeping(len(row.read), row.end - row.begin):
+            return
         # None of these is of the row itself: what an entry leaves in the memo is no name.
         fetched = frozenset[int]().union(*{kept.fetched for kept, _ in row.read})
         entries: list[dict[Any, Any]] = []

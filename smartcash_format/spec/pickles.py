@@ -118,6 +118,7 @@ def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     value = run(machine)
     _check(value, machine.keys)
     named.check_all_named()
+    machine.keep_longest()
     return Program(value=value, globals=frozenset(map(str, machine.names)), kinds=machine.kinds)
 
 

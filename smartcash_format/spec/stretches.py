@@ -53,10 +53,13 @@ def known_stretch(data: bytes, at: int, memo: Sequence[Any]) -> Stretch | None:
     return stretch
 
 
+def is_worth_keeping(entries: int, size_bytes: int) -> bool:
+    """Whether a stretch of so many entries and bytes saves anything, and leaves room for others."""
+    return entries >= _FEWEST and size_bytes <= _KEPT_BYTES
+
+
 def keep_stretch(stretch: Stretch) -> None:
     """Keeps a stretch of a program without fault in place of the oldest."""
-    if len(stretch.entries) < _FEWEST or len(stretch.data) > _KEPT_BYTES:
-        return
     head = stretch.data[:_HEAD_BYTES]
     _stretches.pop(head, None)
     _stretches[head] = stretch

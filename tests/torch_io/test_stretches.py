@@ -152,7 +152,11 @@ def test_a_stretch_at_another_place_of_the_memo_is_refused_as_before(taken: list
 
 def test_what_was_refused_is_not_known(taken: list[int]) -> None:
     data, sizes = made(state())
+    # An opcode of no state, bytes behind the end, a value that is no data, a storage never named.
     assert read((data[:-1] + b"0.", sizes)) is None
+    assert read((data + b".", sizes)) is None
+    assert read((b"\x80\x02(" + data[2:-1] + b"ccollections\nOrderedDict\nt.", sizes)) is None
+    assert read((data, {**sizes, "9999": 4})) is None
     assert read((data, sizes)) is not None
     assert taken == []
 
@@ -169,8 +173,14 @@ def test_few_and_small_stretches_are_kept() -> None:
     for parameters in range(30, 48):
         assert read(made(state(parameters, torch.float64))) is not None
     assert 0 < len(stretches._stretches) <= 4
-    stretch = next(iter(stretches._stretches.values()))
-    forget_stretches()
-    stretches.keep_stretch(stretch._replace(data=bytes(1 << 20)))
-    stretches.keep_stretch(stretch._replace(entries=stretch.entries[:3]))
-    assert stretches._stretches == {}
+
+
+def test_what_is_short_or_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = made(state())
+    for name, bound in (("_FEWEST", 1_000), ("_KEPT_BYTES", 1_000)):
+        with monkeypatch.context() as patch:
+            patch.setattr(stretches, name, bound)
+            assert read(program) is not None
+        assert stretches._stretches == {}
+    assert read(program) is not None
+    assert len(stretches._stretches) == 1
