@@ -28,7 +28,6 @@ from smartcash_format.spec.zip_headers import (
     U16,
     U32,
     Record,
-    read_each,
 )
 
 _new: Final = tuple.__new__
@@ -138,7 +137,7 @@ def _begins(stream: BinaryIO, run: _Run, afters: Sequence[int]) -> list[int] | N
     if data[_FLAGS] & DESCRIBED:
         return None
     own_step = whole + len(_FILLER) + 2
-    heads = read_each(stream, offsets, own_step)
+    heads = _read_each(stream, offsets, own_step)
     if len(heads) != len(offsets) * own_step:
         return None
     same = [(_COMMON + byte, _OWN_COMMON + byte) for byte in range(_SAME)]
@@ -151,6 +150,19 @@ def _begins(stream: BinaryIO, run: _Run, afters: Sequence[int]) -> list[int] | N
         and _numbers(heads, own_step - 2, own_step, 2) == [extra - 4 for extra in extras]
     )
     return begins if sound else None
+
+
+def _read_each(stream: BinaryIO, begins: Sequence[int], count: int) -> bytes:
+    """So many bytes from each of these places on, joined; fewer when the file is shorter."""
+    # What reads a descriptor at a position does all in one call.
+    if (together := getattr(stream, "read_each", None)) is not None:
+        read: bytes = together(begins, count)
+        return read
+    pieces = []
+    for begin in begins:
+        stream.seek(begin)
+        pieces.append(stream.read(count))
+    return b"".join(pieces)
 
 
 def _is_all(data: bytes, at: int, step: int, due: bytes) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 # `common` are version, flags, method, time and date, which both of an entry's headers have.
 LOCAL: Final = struct.Struct("<4s10s3L2H")
@@ -32,16 +31,3 @@ class Record(NamedTuple):
 
     begin: int
     size_bytes: int
-
-
-def read_each(stream: BinaryIO, begins: Sequence[int], count: int) -> bytes:
-    """So many bytes from each of these places on, joined; fewer when the file is shorter."""
-    # What reads a descriptor at a position does all in one call.
-    if (together := getattr(stream, "read_each", None)) is not None:
-        read: bytes = together(begins, count)
-        return read
-    pieces = []
-    for begin in begins:
-        stream.seek(begin)
-        pieces.append(stream.read(count))
-    return b"".join(pieces)
