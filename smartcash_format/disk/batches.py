@@ -14,7 +14,8 @@ from typing import Final
 from smartcash_format.disk.parts import Piece, TensorSource
 from smartcash_format.errors import UnsavableStateError
 
-# Below this a system call costs more than the copy that avoids it.
+# Below this a system call costs more than the copy that avoids it. Some batches of such pieces wait
+# in memory for each thread, so more would be felt in what a save takes.
 SMALL_BYTES: Final = 256 << 10
 # The copies that all files of a save may have in memory at once; a larger one goes alone.
 COPIED_BYTES: Final = 24 << 20

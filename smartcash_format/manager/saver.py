@@ -15,6 +15,7 @@ from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.sharing import SoundFiles
 from smartcash_format.manager import choosing
@@ -130,7 +131,6 @@ class CheckpointSaver(CheckpointLoader):
         extra state could not be loaded again; CheckpointWriteError when the system refuses, with
         every earlier checkpoint untouched.
         """
-        from smartcash_format.disk.collector import collector_paused
         from smartcash_format.torch_io.recall import Recall
         from smartcash_format.torch_io.save import Facts, is_writer, prepare
         from smartcash_format.torch_io.snapshot import Buffers
