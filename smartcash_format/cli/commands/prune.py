@@ -126,10 +126,12 @@ def _cleanup(store: CheckpointStore) -> Plan:
     plan = store.plan_cleanup(best=store.best())
     if not plan.warnings:
         return plan
+    # Its own warning is the last, and names arguments of Python's.
+    *others, _ = plan.warnings
     flagged = sum(entry.is_best for entry in plan.kept)
     said = f"{flagged} checkpoints are flagged best and stay"
     fewer = "--keep-best METRIC:MODE or --keep-last N keeps fewer"
-    return replace(plan, warnings=(f"{said}; {fewer}",))
+    return replace(plan, warnings=(*others, f"{said}; {fewer}"))
 
 
 def _union(parts: list[Policy]) -> Policy | None:
