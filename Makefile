@@ -86,16 +86,18 @@ define make_venv
 	@$(1)/bin/python $(PIP) install --upgrade 'pip>=25.1'
 endef
 
-# torch first and by its pin, so that nothing else chooses it. The file says what it was made with.
+# torch first and by its pin, so that nothing else chooses it. The file says what it was made with: the
+# interpreter itself, which may have several names.
+MADE_WITH = $(shell $(PYTHON) -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])' 2>/dev/null) $(TORCH)
 .venv/.torch: FORCE
-	@echo '$(PYTHON) $(TORCH)' | cmp -s - $@ || $(MAKE) --no-print-directory .venv-anew
+	@echo '$(MADE_WITH)' | cmp -s - $@ || $(MAKE) --no-print-directory .venv-anew
 
 .PHONY: .venv-anew
 .venv-anew:
 	$(call make_venv,.venv)
 	@echo 'installing $(TORCH), once: gigabytes with what it needs, so some minutes'
 	@$(BIN)/python $(INSTALL) $(TORCH)
-	@echo '$(PYTHON) $(TORCH)' > .venv/.torch
+	@echo '$(MADE_WITH)' > .venv/.torch
 
 .venv/.installed: .venv/.torch pyproject.toml
 	@echo 'installing the package and its tools, once'
