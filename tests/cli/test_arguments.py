@@ -17,6 +17,7 @@ def parsed(group: Any, command: str, arguments: list[str]) -> object:
     """The parameters that a command is called with, or why it is not."""
     try:
         return group.commands[command].make_context(command, list(arguments)).params
+    # What a usage error is called in the click that this typer has.
     except typer.BadParameter.__mro__[1] as error:  # type: ignore[misc]
         return type(error).__name__, error.format_message()
 

@@ -16,9 +16,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smartcash_format.cli.commands import ls, tensors, validate
+from smartcash_format.cli.commands import ls, validate
 from smartcash_format.spec import watching
-from smartcash_format.store.compare import read_documents
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 from tests.store.checkpoints import write_checkpoint, write_weighed
@@ -73,28 +72,6 @@ def test_ls_json_and_csv_are_machine_readable(run: Run, root: Path) -> None:
     assert found["best"].endswith(found["checkpoints"][1]["name"])
     rows = list(csv.DictReader(io.StringIO(run("ls", root, "--format", "csv").out)))
     assert [row["metrics.val_map"] for row in rows] == ["0.3", "0.2", "0.1"]
-
-
-def test_csv_without_a_row_has_the_line_of_its_columns(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    root = tmp_path / "root"
-    write_checkpoint(root, 1, metrics={})
-    weightless = write_weighed(tmp_path, 1, {})
-    for command in ("ls", "prune", "history"):
-        (columns,) = run(command, tmp_path / "empty", "--format", "csv").out.splitlines()
-        assert columns == run(command, root, "--format", "csv").out.splitlines()[0]
-    (columns,) = run("tensors", weightless, "--format", "csv").out.splitlines()
-    weighed = run("tensors", write_weighed(tmp_path, 2, {"w": 1.0}), "--format", "csv").out
-    assert columns == weighed.splitlines()[0]
-
-
-@pytest.mark.attack("move", "a formula for a spreadsheet", "text")
-def test_a_formula_in_foreign_text_is_text_in_csv(run: Run, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, 1, backbone="=HYPERLINK(1)", tags=["\x1b[31mred"])
-    printed = run("ls", tmp_path, "--format", "csv").out
-    (row,) = csv.DictReader(io.StringIO(printed))
-    assert row["backbone"] == "'=HYPERLINK(1)"
-    assert "\x1b" not in printed
 
 
 def test_best_prints_one_path_or_says_why_not(run: Run, root: Path) -> None:
@@ -392,20 +369,3 @@ def test_storage_test_says_what_a_directory_keeps_and_leaves_nothing(
     ran = run("storage-test", tmp_path)
     assert ran.code == 1
     assert "NO CHECKPOINTS CAN BE KEPT HERE" in ran.out
-
-
-def test_tensors_of_several_weight_sets_stand_below_the_name_of_theirs(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_weighed(tmp_path, 1, {"stem.weight": 1.0})
-    assert "weights" not in run("tensors", path).out
-    meta, manifest = read_documents(path)
-    both = {"ema": manifest.weights["model"], **manifest.weights}
-    doubled = meta, manifest.model_copy(update={"weights": both})
-    monkeypatch.setattr(tensors, "read_documents", lambda _: doubled)
-    lines = run("tensors", path).out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["weights", "name", "stem.weight"] * 2
-    assert [line for line in lines if line.startswith("weights")] == [
-        "weights ema",
-        "weights model",
-    ]

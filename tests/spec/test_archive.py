@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import random
 import struct
 import zipfile
 from collections.abc import Callable
@@ -12,18 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcash_format.spec import archive_layout, limits, stored_zip, zip_columns
+from smartcash_format.spec import archive_layout, limits
 from smartcash_format.spec.archive import Archive, read_archive
 from smartcash_format.spec.problems import Problem
-from smartcash_format.spec.refusal import Refused
 from tests.spec.torch_files import (
     FIXED,
     PROTO,
+    RECORDS,
     STOP,
     WHERE,
     code_of,
     container,
     file_of,
+    patched,
     scan,
     storage,
     tensor,
@@ -36,10 +36,6 @@ def read(file: bytes) -> tuple[Archive | None, tuple[Problem, ...]]:
     return read_archive(io.BytesIO(file), len(file), where=WHERE)
 
 
-def patched(file: bytes, at: int, data: bytes) -> bytes:
-    return file[:at] + data + file[at + len(data) :]
-
-
 def zipped(records: dict[str, bytes], folder: str = "archive", **options: Any) -> bytes:
     """A container made by Python's zipfile, which pads nothing."""
     target = io.BytesIO()
@@ -47,9 +43,6 @@ def zipped(records: dict[str, bytes], folder: str = "archive", **options: Any) -
         for name, data in records.items():
             archive.writestr(f"{folder}/{name}" if folder else name, data)
     return target.getvalue()
-
-
-RECORDS = {"data.pkl": PROTO + b"N" + STOP, **FIXED}
 
 
 def test_a_file_laid_out_as_this_package_does_is_read() -> None:
@@ -382,47 +375,3 @@ def test_torch_files_beyond_4_gib_are_read(tmp_path: Path) -> None:
 def test_any_byte_may_change_and_findings_are_values(at: int, value: int) -> None:
     file, problems = scan(patched(ONE, at, bytes([value])))
     assert (file is None) == bool(problems)
-
-
-def looked_at(file: bytes) -> object:
-    """The records, or why there are none."""
-    try:
-        return dict(stored_zip.read_records(io.BytesIO(file), len(file)))
-    except Refused as refused:
-        return refused.code, refused.message, refused.part
-
-
-def directory_of(file: bytes) -> tuple[io.BytesIO, bytes, int, int]:
-    count, begin, end = stored_zip._directory(io.BytesIO(file), len(file))
-    return io.BytesIO(file), file[begin:end], count, begin
-
-
-def test_what_is_looked_at_together_is_what_is_found_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    file = file_of(PROTO + b"N" + STOP, {str(key): bytes(key % 7) for key in range(120)})
-    chance = random.Random(5)
-    starts = [at for at in range(len(file)) if file.startswith((b"PK\x03\x04", b"PK\x01\x02"), at)]
-    damaged = [
-        patched(file, chance.choice(starts) + chance.randrange(60), chance.randbytes(1))
-        for _ in range(300)
-    ]
-    together = [looked_at(each) for each in (file, *damaged)]
-    assert zip_columns.read_aligned(*directory_of(file)) is not None
-    monkeypatch.setattr(stored_zip, "read_aligned", lambda *arguments: None)
-    monkeypatch.setattr(stored_zip, "_alike", lambda *arguments: iter(()))
-    assert together == [looked_at(each) for each in (file, *damaged)]
-    assert len(together[0]) == 123  # type: ignore[arg-type]
-    assert 50 < sum(isinstance(each, dict) for each in together) < 250
-
-
-def test_names_that_are_not_counted_are_looked_at_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each is a run, which takes as long as many entries do."""
-    letters = [f"data/{key}th" for key in range(400)]
-    file = container([*RECORDS.items(), *((name, b"") for name in letters)])
-    assert zip_columns.read_aligned(*directory_of(file)) is None
-    assert code_of(file) == "archive-record"
-    monkeypatch.setattr(zip_columns, "_RUNS", 1_000)
-    assert len(zip_columns.read_aligned(*directory_of(file)) or ()) == 403

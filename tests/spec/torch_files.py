@@ -15,6 +15,7 @@ WHERE = "optimizer.pt"
 PROTO = b"\x80\x02"
 STOP = b"."
 FIXED = {"byteorder": b"little", "version": b"3\n"}
+RECORDS = {"data.pkl": PROTO + b"N" + STOP, **FIXED}
 REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 ORDERED_DICT = b"ccollections\nOrderedDict\n"
 COUNTER = b"ccollections\nCounter\n"
@@ -91,3 +92,8 @@ def code_of(file: bytes) -> str | None:
         assert problem.where.startswith(WHERE)
         assert (problem.where + problem.message + problem.fix).isprintable()
     return problems[0].code if problems else None
+
+
+def patched(file: bytes, at: int, data: bytes) -> bytes:
+    """The file with these bytes at this place."""
+    return file[:at] + data + file[at + len(data) :]
