@@ -9,8 +9,10 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 LOWEST := .venv-lowest
 PIP := -m pip -qq --disable-pip-version-check --no-input
-# Python compiles what it imports: most of what comes with torch nobody does.
+# Python compiles what it imports, once, and most of what comes with torch nobody does. Where an
+# image forbids it to keep that, each of some hundred processes would compile torch anew: seconds.
 INSTALL := $(PIP) install --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test environments check test-lowest test-all browser bench torture real signatures scanners clean FORCE
