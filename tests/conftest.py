@@ -1,13 +1,14 @@
 """What the whole suite shares: the half that needs torch, and how hypothesis draws."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.ready import Ready, waiting
+from tests.tracing import untraced
 
 # The tests of the rooms that hold live objects. Where torch is not installed they are left out, and
 # the header says so; anything else that fails to import there is an error. A test elsewhere that
@@ -45,16 +46,17 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
-@pytest.fixture(autouse=True)
-def _no_cover_in_processes(request: pytest.FixtureRequest) -> None:
-    """What a test marked `no_cover` starts is not traced either.
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A test marked `no_cover` is not traced in the processes of xdist either.
 
-    The marker is pytest-cov's. Tracing doubles what our own code takes; a test bears the marker
-    where it takes long and runs no line that no other test runs.
+    The marker is pytest-cov's, which there stops the later of two tracers and so resumes the other.
+    Tracing makes our own code take two to four times as long; a test bears the marker where that is
+    long and it runs no line that no other test runs.
     """
-    if request.node.get_closest_marker("no_cover"):
-        monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    if pyfuncitem.get_closest_marker("no_cover"):
+        pyfuncitem.obj = untraced(pyfuncitem.obj)
+    return (yield)
 
 
 @pytest.fixture(scope="session")

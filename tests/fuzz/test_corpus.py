@@ -78,6 +78,7 @@ def _take_memory(data: bytes) -> None:
     assert b"x" * (MEMORY_BYTES + (8 << 20))
 
 
+@pytest.mark.no_cover
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is asked of Linux")
 @pytest.mark.parametrize(
     ("costly", "what"), [(_take_long, "plain readings"), (_take_memory, "MiB")]

@@ -360,6 +360,7 @@ def test_shared_containers_are_counted_each_time_they_are_reached() -> None:
     assert refused(program(level)).code == "pickle-bounds"
 
 
+@pytest.mark.no_cover
 @pytest.mark.attack("large", "a large dict or its like that is shared often", "pickle-bounds")
 @pytest.mark.parametrize("shared", ["dict in a list", "dict in lists", "members", "no pairs"])
 def test_what_is_shared_is_looked_at_once(shared: str) -> None:
