@@ -46,7 +46,8 @@ class CheckpointError(Exception):
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """Nothing is there, or nothing matched what was asked for.
 
-    `root` is the directory looked in, `query` what was asked for, `nearest` what comes closest.
+    `root` is the directory looked in, `query` what was asked for in it, empty where a path is not
+    there, `nearest` what comes closest.
     """
 
     def __init__(

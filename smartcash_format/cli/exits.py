@@ -13,6 +13,7 @@ import contextlib
 import errno
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -25,6 +26,7 @@ from smartcash_format.errors import (
     InvalidCheckpointError,
     SignatureError,
 )
+from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Problem
 from smartcash_format.view import words
 
@@ -63,8 +65,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, ImportError) and error.name == "torch":
         return 'this needs torch, which is not installed: pip install "smartcash-format[torch]"'
     if isinstance(error, CheckpointNotFoundError):
-        root = "ROOT" if error.root is None else shlex.quote(str(error.root))
-        return f"{error}; smartcash-format ls {root} shows what is there"
+        return f"{error}; {_where_to_look(error.root)}"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, CheckpointError):
         return _of_the_system(error)
     head, *breaches = str(error).splitlines() or [type(error).__name__]
@@ -103,9 +104,20 @@ def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:
     """The exit code of an error that reached the edge."""
     if isinstance(error.__cause__, ImportError):
         return UNREADABLE  # what would have looked is not installed
-    if isinstance(error, CheckpointNotFoundError | SignatureError):
+    if isinstance(error, CheckpointNotFoundError):
+        # A place without what was asked for is read; one that is not there is not.
+        return FOUND if error.query else UNREADABLE
+    if isinstance(error, SignatureError):
         return FOUND
     return USAGE if isinstance(error, ValueError) else UNREADABLE
+
+
+def _where_to_look(root: Path | None) -> str:
+    if root is not None and not root.is_dir():
+        return _FIXES[errno.ENOENT]
+    command = "show" if root is not None and (root / layout.META).is_file() else "ls"
+    place = "ROOT" if root is None else shlex.quote(str(root))
+    return f"smartcash-format {command} {place} shows what is there"
 
 
 def _of_the_system(error: OSError) -> str:

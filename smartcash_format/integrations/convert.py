@@ -118,7 +118,7 @@ def sources_in(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             files = [each for each in path.iterdir() if each.suffix.lower() in TORCH_SUFFIXES]
             if not files:
                 message = f"{path} has no {', '.join(TORCH_SUFFIXES)} or .safetensors file"
-                raise CheckpointNotFoundError(message, root=path)
+                raise CheckpointNotFoundError(message, root=path, query="sources")
             found += sorted(each for each in files if each.is_file())
         else:
             found.append(path)

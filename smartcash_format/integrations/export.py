@@ -63,6 +63,7 @@ def export(
                 f"{opened.path.name} has no weight set {weight_set!r}; it has "
                 f"{', '.join(sorted(opened.meta.weights)) or 'none'}",
                 root=opened.path,
+                query=weight_set,
             )
         files = files_of(opened.meta, sets=(weight_set,), torch_files=(layout.EXTRA,))
         parts = Parts(opened, files)

@@ -175,10 +175,13 @@ def _require_intact(path: Path, source: Path) -> None:
 def _checkpoints_in(directory: Path) -> list[Path]:
     if read_entry(directory) is not None:
         return [directory]
+    if not directory.exists():
+        raise CheckpointNotFoundError(f"{directory}: no such directory", root=directory.parent)
     listing = scan(directory)
     found = [entry.path for entry in listing] + [broken.path for broken in listing.broken]
     if not found:
-        raise CheckpointNotFoundError(f"{directory} has no checkpoint", root=directory)
+        message = f"{directory} has no checkpoint"
+        raise CheckpointNotFoundError(message, root=directory, query="checkpoints")
     return sorted(found)
 
 

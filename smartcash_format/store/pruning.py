@@ -131,7 +131,9 @@ def look(path: Path, now: datetime) -> Named:
     part = remains(path)
     if layout.is_hidden(path.name) or (found is None and part is None):
         raise CheckpointNotFoundError(
-            f"{path}: there is neither a checkpoint nor a part of one", root=path.parent
+            f"{path}: there is neither a checkpoint nor a part of one",
+            root=path.parent,
+            query=path.name,
         )
     entry = found if isinstance(found, Entry) else None
     checkpoint_id = _id(path)

@@ -186,7 +186,12 @@ def test_show_tensors_history_and_schema_answer(run: Run, tmp_path: Path) -> Non
         (("bogus",), 2, "bogus", "smartcash-format --help"),
         (("prune", ".", "--keep-last", "x"), 2, "--keep-last", "smartcash-format prune --help"),
         (("validate", ".", "--depth", "x"), 2, "'x'", "smartcash-format validate --help"),
-        (("show", "nowhere"), 1, "no such checkpoint", "smartcash-format ls . shows"),
+        (("show", "nowhere"), 3, "no such checkpoint", "smartcash-format ls . shows"),
+        (("show", "no/where"), 3, "no such checkpoint", "check the path"),
+        (("tensors", "nowhere"), 3, "no such checkpoint", "smartcash-format ls . shows"),
+        (("share", "nowhere", "-o", "new"), 3, "no such checkpoint", "smartcash-format ls . shows"),
+        (("receive", "nowhere", "-o", "new"), 3, "nowhere: no such directory", "ls /"),
+        (("receive", "empty", "-o", "new"), 1, "empty has no checkpoint", "empty shows"),
         (("diff", "nowhere", "whole"), 3, "no such checkpoint", "smartcash-format ls . shows"),
         (("show", "."), 3, "meta.json", "meta.json"),
         (("best", "."), 1, "is flagged best", "--metric"),
@@ -201,6 +206,7 @@ def test_an_error_is_one_line_on_stderr_with_what_to_do_and_its_exit_code(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
     write_checkpoint(tmp_path, 1, name="whole")
     ran = run(*arguments)
     assert ran.code == code

@@ -54,4 +54,4 @@ def test_receive_says_what_is_there_and_what_is_not_taken(
     ran = run("receive", tmp_path / "out", "-o", tmp_path / "other")
     assert (ran.code, ran.out) == (3, "")
     assert "was not received" in ran.err
-    assert run("receive", tmp_path / "made" / "nowhere", "-o", tmp_path / "root").code == 1
+    assert run("receive", tmp_path / "made" / "nowhere", "-o", tmp_path / "root").code == 3

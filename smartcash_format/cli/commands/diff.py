@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from smartcash_format.cli import asking, exits, output
-from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec.diff import Diff
 from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.store.compare import diff as compare
@@ -36,11 +35,7 @@ def diff(
 
     Exit 1 when they differ in more than identity and time, 3 when one is not there.
     """
-    try:
-        found = compare(before, after)
-    except CheckpointNotFoundError as error:
-        # Not "nothing found" as elsewhere: here that code says that they differ.
-        exits.stop(exits.one_line(error), exits.UNREADABLE)
+    found = compare(before, after)
     if form is output.Document.JSON:
         output.write_json("diff", before=str(before), after=str(after), **_document(found))
     else:
