@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_a_number_of_best_without_a_metric_is_a_usage_error(run: Run, tmp_path: 
     ran = run("prune", tmp_path, "--best-count", 3)
     assert ran.code == 2
     assert "--keep-best METRIC:MODE" in ran.err
+
+
+def test_what_cannot_be_read_is_said_to_stay_and_why(run: Run, tmp_path: Path) -> None:
+    for name in ("torn", "half"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.json").write_text("{")
+    for more in ([], ["--apply"], ["--keep-last", "1", "--format", "paths"]):
+        err = run("prune", tmp_path, *more).err
+        assert "2 checkpoints cannot be read, which no policy can judge: they stay" in err
+        assert f"smartcash-format doctor {tmp_path} says why, --remove NAME removes one" in err
+    three(tmp_path)
+    shutil.rmtree(tmp_path / "half")
+    ran = run("prune", tmp_path, "--keep-last", "1")
+    assert "1 checkpoint cannot be read, which no policy can judge: it stays" in ran.err
+    shutil.rmtree(tmp_path / "torn")
+    assert "cannot be read" not in run("prune", tmp_path, "--keep-last", "1").err
 
 
 def test_one_is_removed_by_its_name_when_it_is_told_to(run: Run, tmp_path: Path) -> None:

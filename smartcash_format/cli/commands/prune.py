@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.pruning import Applied
 from smartcash_format.store.retention import (
@@ -113,17 +115,31 @@ def prune(
             raise ValueError("--remove names what goes: no --keep-... or --drop-... with it")
         _remove(store, remove, form, apply=apply)
         return
-    plan = _cleanup(store) if policy is None else store.plan(policy)
+    listing = store.list()
+    plan = _cleanup(store, listing) if policy is None else store.plan(policy, listing)
     applied = store.apply(plan) if apply else None
     _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
     _say(plan, applied, form)
-    if not plan.decisions:
+    if listing.broken:
+        exits.complain(_left_alone(len(listing.broken), root))
+    elif not plan.decisions:
         asking.point_below(root)
 
 
-def _cleanup(store: CheckpointStore) -> Plan:
+def _left_alone(count: int, root: Path) -> str:
+    what, they = (
+        ("1 checkpoint", "it stays") if count == 1 else (f"{count} checkpoints", "they stay")
+    )
+    doctor = f"smartcash-format doctor {shlex.quote(str(root))}"
+    return (
+        f"{what} cannot be read, which no policy can judge: {they}; {doctor} says why, "
+        "--remove NAME removes one"
+    )
+
+
+def _cleanup(store: CheckpointStore, listing: Listing) -> Plan:
     """What cleanup_checkpoints() would do; what that warns of is said with options of this."""
-    plan = store.plan_cleanup(best=store.best())
+    plan = store.plan_cleanup(listing, best=listing.best())
     if not plan.warnings:
         return plan
     # Its own warning is the last, and names arguments of Python's.
