@@ -69,7 +69,8 @@ def ls(
             )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
             output.show(*parts, Text(summary(listing, best=chosen)))
-    if listing.broken and form in (output.Format.CSV, output.Format.PATHS):
-        exits.complain(f"{len(listing.broken)} cannot be read: smartcash-format doctor ROOT")
+    if form in (output.Format.CSV, output.Format.PATHS):
+        for broken in listing.broken:  # the other forms have them in the answer
+            exits.complain(f"{broken}: {broken.reason}")
     if not len(listing):
         raise typer.Exit(exits.FOUND)
