@@ -8,7 +8,7 @@ from typing import Final
 from rich.text import Text
 from rich.tree import Tree
 
-from smartcash_format.spec.diff import Diff, FieldChange, MetricChange, WeightsDiff
+from smartcash_format.spec.diff import Diff, FieldChange, MetricChange, TensorChange, WeightsDiff
 from smartcash_format.view import words
 from smartcash_format.view.terminal import SCREEN, Room
 
@@ -72,10 +72,14 @@ def _weights(tree: Tree, weights: WeightsDiff, room: Room) -> None:
         ("added", weights.added),
         ("removed", weights.removed),
         ("renamed", [f"{each.name} -> {each.new_name}" for each in weights.renamed]),
-        ("reshaped", [f"{c.name} {c.before.shape} -> {c.after.shape}" for c in weights.reshaped]),
+        ("reshaped", [f"{change.name} {_shapes(change)}" for change in weights.reshaped]),
         ("re-typed", [f"{c.name} {c.before.dtype} -> {c.after.dtype}" for c in weights.retyped]),
         ("changed", [change.name for change in weights.changed]),
         ("unknown", weights.unknown),
     ):
         lines = [words.harmless(name, None) for name in names]
         _add(branch, f"{title} ({len(names)})", lines, room.names)
+
+
+def _shapes(change: TensorChange) -> str:
+    return f"{words.shape(change.before.shape)} -> {words.shape(change.after.shape)}"

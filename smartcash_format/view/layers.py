@@ -98,8 +98,7 @@ def _depth(shown: _Shown, lines: int) -> int:
 
 def _grow(tree: Tree, shown: _Shown, depth: int) -> None:
     for name, record in shown.module.tensors.items():
-        shape = "x".join(map(str, record.shape)) or "scalar"
-        about = f"  {record.dtype} {shape}"
+        about = f"  {record.dtype} {words.shape(record.shape)}"
         tree.add(Text.assemble(words.harmless(name, None), (about, "dim")))
     for names, child in shown.children:
         label = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}  ({len(names)} alike)"

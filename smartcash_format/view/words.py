@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -78,6 +78,11 @@ def age(saved_at: datetime, now: datetime) -> str:
             return f"{shown.removesuffix('.0')} {unit}"
         value /= length
     return f"{value:.1f}".removesuffix(".0") + " y"
+
+
+def shape(lengths: Iterable[int]) -> str:
+    """`64x3x7x7`."""
+    return "x".join(map(str, lengths)) or "scalar"
 
 
 def number(value: float) -> str:
