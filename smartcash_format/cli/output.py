@@ -47,14 +47,6 @@ class Document(StrEnum):
     JSON = "json"
 
 
-class Sheet(StrEnum):
-    """How rows without a path of their own are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
 def write(text: str | bytes) -> None:
     """Everything that a command answers goes through here, as it is, to standard output.
 
@@ -130,7 +122,9 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return str(number_to_json(value))
-    text = harmless(str(value))
+    # ASCII, as --format json has it.
+    plain = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    text = harmless(plain)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

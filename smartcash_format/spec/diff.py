@@ -160,6 +160,21 @@ def changes(before: object, after: object, path: str = "") -> Iterator[FieldChan
                 yield FieldChange(path=path, kind="changed", before=before, after=after)
 
 
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every value of a JSON document that is neither list nor object, or an empty one, and where
+    it is; the places are those of `changes`.
+    """
+    match value:
+        case dict() if value:
+            for key, item in value.items():
+                yield from leaves(item, _key_path(path, key))
+        case list() if value:
+            for index, item in enumerate(value):
+                yield from leaves(item, f"{path}[{index}]")
+        case _:
+            yield path, value
+
+
 def _member(
     before: Mapping[Any, object], after: Mapping[Any, object], key: object, path: str
 ) -> Iterator[FieldChange]:

@@ -20,8 +20,15 @@ def test_csv_without_a_row_has_the_line_of_its_columns(run: Run, tmp_path: Path)
     for command in ("ls", "prune", "history"):
         (columns,) = run(command, tmp_path / "empty", "--format", "csv").out.splitlines()
         assert columns == run(command, root, "--format", "csv").out.splitlines()[0]
+    (columns,) = run("diff", weightless, weightless, "--format", "csv").out.splitlines()
+    other = write_weighed(tmp_path, 2, {"w": 1.0})
+    assert columns == run("diff", weightless, other, "--format", "csv").out.splitlines()[0]
+    (columns,) = run("doctor", tmp_path / "empty", "--format", "csv").out.splitlines()
+    (root / "torn").mkdir()
+    (root / "torn" / "meta.json").write_text("{")
+    assert columns == run("doctor", root, "--format", "csv").out.splitlines()[0]
     (columns,) = run("tensors", weightless, "--format", "csv").out.splitlines()
-    weighed = run("tensors", write_weighed(tmp_path, 2, {"w": 1.0}), "--format", "csv").out
+    weighed = run("tensors", other, "--format", "csv").out
     assert columns == weighed.splitlines()[0]
 
 

@@ -80,7 +80,10 @@ ASKED = {
     "schema": ["none\x1b[2J"],
 }
 # A path is printed for programs byte by byte, as the system spells it.
-RAW = {(name, "paths") for name in ("ls", "best", "prune", "validate")}
+RAW = {
+    (name, "paths")
+    for name in ("ls", "show", "tensors", "best", "validate", "diff", "prune", "doctor")
+}
 ALL = [
     pytest.param(name, form, marks=[pytest.mark.torch] if name in ("convert", "export") else [])
     for name in ASKED

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcash_format.spec.diff import Diff, FieldChange, changes, diff
+from smartcash_format.spec.diff import Diff, FieldChange, changes, diff, leaves
 from smartcash_format.spec.digest import digest_of
 from smartcash_format.spec.meta import Meta, WeightSet
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors
@@ -197,3 +197,12 @@ def test_changes_are_empty_for_equals_and_turn_around_with_the_documents(a: Any,
     assert [(c.path, turn[c.kind], c.after, c.before) for c in there] == [
         (c.path, c.kind, c.before, c.after) for c in back
     ]
+
+
+def test_every_value_of_a_document_stands_at_the_place_that_changes_names() -> None:
+    document = {"a": {"b c": [1, None, []]}, "d": {}}
+    assert dict(leaves(document)) == {
+        "a['b c'][0]": 1, "a['b c'][1]": None, "a['b c'][2]": [], "d": {}
+    }  # fmt: skip
+    other = {"a": {"b c": [2, 2, 2]}, "d": 2}
+    assert [change.path for change in changes(document, other)] == list(dict(leaves(document)))

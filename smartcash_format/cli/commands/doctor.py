@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.text import Text
@@ -26,7 +26,11 @@ EXAMPLES = """Examples:
 
   smartcash-format doctor runs/train/weights
 
-  smartcash-format doctor runs/train/weights --fix"""
+  smartcash-format doctor runs/train/weights --fix
+
+  smartcash-format doctor runs/train/weights --format csv > findings.csv"""
+
+_COLUMNS: Final = ("kind", "path", "message", "fixable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ def doctor(
         list[str] | None,
         typer.Option("--clear", metavar="NAME", help="Clear this leftover, however young it is."),
     ] = None,
-    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """Look for leftovers and broken checkpoints.
 
@@ -109,7 +113,7 @@ def doctor(
     if not listing and not findings:
         asking.point_below(root)
     mended = sum(finding.fixable for finding in findings)
-    if mended and not fix and form is output.Document.TABLE:
+    if mended and not fix and form is output.Format.TABLE:
         exits.complain(f"nothing was changed; --fix mends {mended} of these")
     if fix or named:
         _mend(root, named, fix=fix)
@@ -118,23 +122,30 @@ def doctor(
         raise typer.Exit(exits.FOUND)
 
 
-def _print(newest: Newest, findings: list[Finding], form: output.Document) -> None:
-    if form is output.Document.JSON:
-        documents = [
-            {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
-            for f in findings
-        ]
-        about = {
-            "path": newest.entry and str(newest.entry),
-            "resumable": newest.resumable,
-            "message": newest.message,
-        }
-        output.write_json("doctor", newest=about, findings=documents)
-        return
-    output.show(Hanging(Text(output.harmless(newest.message)), 2))
-    for finding in findings:
-        line = f"{finding.kind}  {finding.path.name}: {finding.message}"
-        output.show(Hanging(Text(output.harmless(line)), 2))
+def _print(newest: Newest, findings: list[Finding], form: output.Format) -> None:
+    rows = [
+        {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
+        for f in findings
+    ]
+    match form:
+        case output.Format.JSON:
+            about = {
+                "path": newest.entry and str(newest.entry),
+                "resumable": newest.resumable,
+                "message": newest.message,
+            }
+            output.write_json("doctor", newest=about, findings=rows)
+        case output.Format.CSV:
+            output.write_csv(rows, _COLUMNS)
+        case output.Format.PATHS:
+            output.write_paths(dict.fromkeys(finding.path for finding in findings))
+        case output.Format.TABLE:
+            output.show(Hanging(Text(output.harmless(newest.message)), 2))
+            for finding in findings:
+                line = f"{finding.kind}  {finding.path.name}: {finding.message}"
+                output.show(Hanging(Text(output.harmless(line)), 2))
+    if form in (output.Format.CSV, output.Format.PATHS) and not newest.resumable:
+        exits.complain(newest.message)  # the answer has no place for it
 
 
 def _newest(listing: Listing) -> Newest:

@@ -34,24 +34,29 @@ def tensors(
     tree: Annotated[
         bool, typer.Option("--tree", help="As a tree of modules, repeated layers collapsed.")
     ] = False,
-    form: Annotated[output.Sheet, asking.FORM] = output.Sheet.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """List the tensors of a checkpoint."""
-    _, manifest = read_documents(checkpoint)
+    meta, manifest = read_documents(checkpoint)
     rows = [
         _row(name, tensor, record)
         for name, found in manifest.weights.items()
         for tensor, record in found.tensors.items()
     ]
     match form:
-        case output.Sheet.JSON:
+        case output.Format.JSON:
             output.write_json("tensors", path=str(checkpoint), tensors=rows)
-        case output.Sheet.CSV:
-            output.write_csv([{**row, "shape": _shape(row)} for row in rows], _COLUMNS)
-        case output.Sheet.TABLE if tree:
+        case output.Format.CSV:
+            output.write_csv(
+                [{**row, "shape": words.shape(row["shape"])} for row in rows], _COLUMNS
+            )
+        case output.Format.PATHS:
+            used = {row["file"] for row in rows}
+            output.write_paths(checkpoint / name for name in meta.files if name in used)
+        case output.Format.TABLE if tree:
             for name, found in manifest.weights.items():
                 output.show(layer_tree(name, found.tensors))
-        case output.Sheet.TABLE:
+        case output.Format.TABLE:
             output.show(Text(output.harmless(str(checkpoint))))
             for name in manifest.weights:
                 title = f"weights {name}" if len(manifest.weights) > 1 else ""
@@ -73,10 +78,6 @@ def _row(weight_set: str, name: str, record: TensorRecord) -> dict[str, Any]:
     }
 
 
-def _shape(row: dict[str, Any]) -> str:
-    return "x".join(map(str, row["shape"])) or "scalar"
-
-
 def _table(rows: list[dict[str, Any]], title: str) -> Grid:
     return Grid(
         title=output.harmless(title),
@@ -92,7 +93,7 @@ def _table(rows: list[dict[str, Any]], title: str) -> Grid:
             [
                 Cell(output.harmless(row["name"])),
                 Cell(output.harmless(row["dtype"])),
-                Cell(_shape(row)),
+                Cell(words.shape(row["shape"])),
                 *(Cell(_number(row[name])) for name in ("l2", "absmax")),
             ]
             for row in rows
