@@ -36,6 +36,9 @@ from smartcash_format.spec.spelling import format_time, number_to_json
 from smartcash_format.store.entry import Entry
 
 _FIRST_BYTES: Final = 4_096
+# The metrics of all rows together: ten thousand saves of two hundred. A hostile history has a name
+# of its own in every line.
+_CELLS: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +89,14 @@ class History(Displayed):
     def rows(self) -> list[dict[str, Any]]:
         """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is.
 
-        A metric's key is `metrics.` and its name, as in the CSV of `ls`.
+        A metric's key is `metrics.` and its name, as in the CSV of `ls`. Every row has the same
+        keys, and what a save did not measure is None; where that would be millions, a
+        row has its own alone.
         """
         names = {line.checkpoint_id: line.checkpoint for line in self.lines}
+        saves = [line for line in self.lines if line.event == "save"]
+        metrics = dict.fromkeys(metric for line in saves for metric in line.metrics)
+        is_whole = len(saves) * len(metrics) <= _CELLS
         return [
             {
                 "checkpoint": line.checkpoint,
@@ -98,10 +106,12 @@ class History(Displayed):
                 "epoch": line.epoch,
                 "step": line.step,
                 "is_best": bool(line.is_best),
-                **{f"metrics.{name}": value for name, value in line.metrics.items()},
+                **{
+                    f"metrics.{metric}": line.metrics.get(metric)
+                    for metric in (metrics if is_whole else line.metrics)
+                },
             }
-            for line in self.lines
-            if line.event == "save"
+            for line in saves
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +127,41 @@ def test_rows_are_flat_and_name_their_parent(tmp_path: Path) -> None:
     rows = read_history(tmp_path, ()).rows()
     assert [row["parent"] for row in rows] == [None, "epoch-0001"]
     assert rows[1]["metrics.val_loss"] == 0.5
+
+
+def test_every_row_has_the_same_keys_and_plain_values(tmp_path: Path) -> None:
+    """What pandas.DataFrame needs for one column a key, none of them of objects."""
+    measured: list[dict[str, int | float]] = [{"a": 0.5}, {}, {"b": 1, "a": math.nan}]
+    lines = [
+        line(number).model_copy(update={"metrics": metrics, "parent_id": identifier(number - 1)})
+        for number, metrics in enumerate(measured, start=1)
+    ]
+    append(tmp_path, lines, ())
+    rows = read_history(tmp_path, ()).rows()
+    assert [list(row) for row in rows] == [list(rows[0])] * 3
+    assert [row["metrics.b"] for row in rows] == [None, None, 1]
+    kinds = {key: {type(row[key]) for row in rows} - {type(None)} for key in rows[0]}
+    assert kinds == {
+        "checkpoint": {str}, "run_id": {str}, "parent": {str}, "saved_at": {str}, "epoch": {int},
+        "step": set(), "is_best": {bool}, "metrics.a": {float}, "metrics.b": {int},
+    }  # fmt: skip
+
+
+@pytest.mark.attack(
+    "large", "a metric of its own in each of a history's lines", "each row has its own alone"
+)
+def test_metrics_beyond_counting_are_not_multiplied_by_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        line(number).model_copy(update={"metrics": {f"m{number}": 0.5}}) for number in (1, 2, 3)
+    ]
+    append(tmp_path, lines, ())
+    history = read_history(tmp_path, ())
+    monkeypatch.setattr(history_module, "_CELLS", 9)
+    assert [sum(key.startswith("metrics.") for key in row) for row in history.rows()] == [3] * 3
+    monkeypatch.setattr(history_module, "_CELLS", 8)
+    assert [sum(key.startswith("metrics.") for key in row) for row in history.rows()] == [1] * 3
 
 
 def test_a_metric_takes_no_column_of_a_row(tmp_path: Path) -> None:
