@@ -200,7 +200,7 @@ def test_changes_are_empty_for_equals_and_turn_around_with_the_documents(a: Any,
 
 
 def test_every_value_of_a_document_stands_at_the_place_that_changes_names() -> None:
-    document = {"a": {"b c": [1, None, []]}, "d": {}}
+    document: dict[str, object] = {"a": {"b c": [1, None, []]}, "d": {}}
     assert dict(leaves(document)) == {
         "a['b c'][0]": 1, "a['b c'][1]": None, "a['b c'][2]": [], "d": {}
     }  # fmt: skip
