@@ -36,12 +36,13 @@ check: .venv/.installed  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# Each leg tells the suite whether torch is to be there; a test fails where that is not so.
 # Fault injection and the corpus of the fuzzer depend on no release: once, below, is enough.
 test-lowest: $(LOWEST)/.installed  ## the half that needs no torch, without it, on the oldest dependencies
-	$(LOWEST)/bin/python -m pytest -n 2 --ignore tests/testing --ignore tests/fuzz
+	SUITE_TORCH=absent $(LOWEST)/bin/python -m pytest -n 2 --ignore tests/testing --ignore tests/fuzz
 
 test-all: .venv/.installed  ## the whole suite with branch coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	SUITE_TORCH=present $(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 # Where Chromium cannot be had the tests are skipped and say so; pictures go to artifacts/report.
 browser: .venv/.installed  ## install Chromium (Debian, as root) and try the report in it
