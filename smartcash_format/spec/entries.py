@@ -109,7 +109,7 @@ class EntryMachine(TensorMachine):
         kept = self._kept.get(opcodes) or self._keep(opcodes)
         if kept is None or first != len(self.memo) or count != kept.memos:
             return 0
-        self.count_containers(1)
+        self.count_filled(1)
         entry: dict[Any, Any] = {}
         memo = self.memo
         memo.append(entry)
@@ -140,7 +140,7 @@ class EntryMachine(TensorMachine):
     def _take(self, stretch: Stretch) -> None:
         """Does again what the opcodes of a stretch did."""
         count = len(stretch.entries)
-        self.count_containers(count)
+        self.count_filled(count)
         entries = list(map(dict.copy, stretch.entries))
         begin = len(self.memo)
         self.memo += stretch.memos

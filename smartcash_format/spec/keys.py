@@ -7,7 +7,7 @@ whether a dict is in it as a dict or in a tagged form (FORMAT.md, F-7.7).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from smartcash_format.spec import limits
@@ -22,7 +22,7 @@ _FREE: Final = frozenset({str, bool, type(None)})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TUPLE_ITEMS: Final = 64
 _INT_KEYS: Final = 1 << 63
-_ONE: Final = (1, 1)
+_END: Final = object()
 # Below TENSORS integers can be made to meet in a few slots only: 3 microseconds each at worst.
 _SMALL: Final = 2 * limits.TENSORS
 
@@ -46,9 +46,9 @@ class Keys:
         others = [key for key in keys if type(key) not in _FREE]
         self._count(sum(map(_is_small, others)), sum(map(_cost, others)))
 
-    def check_form(self, form: Mapping[Any, Any], weights: Mapping[int, tuple[int, int]]) -> None:
-        """Counts the keys or members of a tagged form; a container costs the values in it, which
-        `weights` has by its identity.
+    def check_form(self, form: Mapping[Any, Any]) -> None:
+        """Counts the keys or members of a tagged form that holds itself nowhere; a container costs
+        the values in it.
         """
         items = form.get("items")
         if not isinstance(items, list | tuple):
@@ -60,8 +60,8 @@ class Keys:
             raise Refused("pickle-bounds", message)
         others = [key for key in _hashed(form[TYPE], items) if type(key) not in _FREE]
         if others:
-            costs = (weights.get(id(key), _ONE)[0] for key in others if not _is_small(key))
-            self._count(sum(map(_is_small, others)), sum(costs))
+            cost = _weight(key for key in others if not _is_small(key))
+            self._count(sum(map(_is_small, others)), cost)
 
     def _count(self, small: int, cost: int) -> None:
         self._small += small
@@ -83,6 +83,23 @@ def _hashed(kind: object, items: Sequence[Any]) -> Sequence[object]:
     if kind in MAPPINGS:
         return [pair[0] for pair in items if type(pair) in (list, tuple) and pair]
     return ()
+
+
+def _weight(keys: Iterable[object]) -> int:
+    """How many values are reached from these keys, themselves included, or more than allowed."""
+    count = 0
+    due = [iter(keys)]
+    while due and count <= limits.PROGRAM_KEYS:
+        value = next(due[-1], _END)
+        if value is _END:
+            due.pop()
+            continue
+        count += 1
+        if isinstance(value, dict | list | tuple):
+            # Inside of others it is a value, and what holds values.
+            count += len(due) > 1
+            due.append(iter(value.values() if isinstance(value, dict) else value))
+    return count
 
 
 def _is_small(key: object) -> bool:

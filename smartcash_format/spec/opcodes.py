@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.entries import EntryMachine as Machine
-from smartcash_format.spec.pickle_machine import NAMES, PART, REBUILD
+from smartcash_format.spec.pickle_machine import CONTAINERS, NAMES, PART, REBUILD
 from smartcash_format.spec.refusal import Refused, shown
 
 _PROTOCOL: Final = b"\x80\x02"
@@ -83,7 +83,11 @@ def _run(machine: Machine, at: int) -> int:
             if value is REBUILD and (end := machine.read_tensor(at)):
                 at = end
             else:
-                machine.stack.append(machine.fetch_part(index) if value is PART else value)
+                if value is PART:
+                    value = machine.fetch_part(index)
+                if type(value) in CONTAINERS:
+                    machine.share(value)
+                machine.stack.append(value)
         elif opcode in _PUTS:
             if opcode == _PUT1:
                 index, at = data[at + 1], at + 2

@@ -34,8 +34,9 @@ _COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _IN
 # Bytes of integers looked at together: for each a regular expression notes a hundred bytes, and a
 # program of integers alone would take gigabytes before they are counted.
 _TOGETHER: Final = 1 << 14
-# A container whose kind is noted takes about three times the memory of an empty one.
-_NOTED: Final = 3
+# A container whose kind is noted, a dict that is filled, and what a program takes out of its memo
+# once more, take about three times the memory of an empty container.
+_THRICE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ COUNTER: Final = Name("collections", "Counter")
 STORAGES: Final = frozenset(Name("torch", name) for name in STORAGE_TYPES)
 # Stands in the memo for a part of a tensor that was read in one go, until somebody fetches it.
 PART: Final = object()
+CONTAINERS: Final = frozenset({dict, list, tuple})
 NAMES: Final = frozenset({REBUILD, ORDERED_DICT, COUNTER}) | STORAGES
 
 
@@ -76,6 +78,9 @@ class Machine:
         # By identity what a value does not show: the object itself, so that the identity stays its
         # own, and ORDERED_DICT, COUNTER, or REBUILD for a tensor that wants gradients.
         self.kinds: dict[int, tuple[object, Name]] = {}
+        # By identity the containers that may stand in more than one place, or in themselves. All
+        # others stand where they were made.
+        self.shared: set[int] = set()
         self._tensors = 0
         self._copied = 0
         self._containers = 0
@@ -108,6 +113,8 @@ class Machine:
         if type(target) is not dict or len(items) % 2:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
         self.keys.check(keys)
+        if keys and not target:
+            self.count_containers(_THRICE - 1)
         due = len(target) + len(keys)
         target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
         if len(target) != due:
@@ -142,13 +149,25 @@ class Machine:
             if self._copied > limits.PROGRAM_VALUES:
                 raise Refused("pickle-bounds", "copies too many values into counters")
             self.keys.check(args[0])
+            for value in args[0].values():
+                self.share(value)
             return self._note(dict(args[0]), name)
         raise Refused("pickle-structure", f"calls {name} with other arguments than its writers do")
 
     def _note(self, value: Any, kind: Name) -> Any:
-        self.count_containers(_NOTED)
+        self.count_containers(_THRICE)
         self.kinds[id(value)] = value, kind
         return value
+
+    def share(self, value: object) -> None:
+        """Notes that a value, if it is a container, may stand in one more place."""
+        if type(value) in CONTAINERS and id(value) not in self.shared:
+            self.count_containers(_THRICE - 1)
+            self.shared.add(id(value))
+
+    def count_filled(self, count: int) -> None:
+        """Counts dicts that were made and filled in one go."""
+        self.count_containers(_THRICE * count)
 
     def count_containers(self, count: int) -> None:
         """Keeps the number of containers in its bound."""

@@ -16,9 +16,9 @@ from smartcash_format.spec import limits
 from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.archive_layout import PROGRAM
 from smartcash_format.spec.entries import EntryMachine
-from smartcash_format.spec.keys import TYPE, Keys
+from smartcash_format.spec.keys import TYPE
 from smartcash_format.spec.opcodes import run
-from smartcash_format.spec.pickle_machine import Name
+from smartcash_format.spec.pickle_machine import CONTAINERS, Name
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, shown
 from smartcash_format.spec.stored_zip import Record, read_at
@@ -28,7 +28,6 @@ __all__ = ["Program", "TensorRef", "TorchFile", "read_program", "scan_torch_file
 
 # Compared, not asked for their ancestry: these types and no other.
 _LEAVES: Final = frozenset({str, int, float, bool, type(None), TensorRef})
-_MANY: Final = frozenset({dict, list, tuple})
 _OPEN: Final = (0, 0)
 Kinds = Mapping[int, tuple[object, Name]]
 
@@ -116,80 +115,80 @@ def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     named = Storages(storages)
     machine = EntryMachine(data, named)
     value = run(machine)
-    _check(value, machine.keys)
+    _check(value, machine)
     named.check_all_named()
     machine.keep_longest()
     return Program(value=value, globals=frozenset(map(str, machine.names)), kinds=machine.kinds)
 
 
-def _check(value: Any, keys: Keys) -> None:
+def _check(value: Any, machine: EntryMachine) -> None:
     """Raises Refused for what is no data, a cycle, and more values or levels than allowed."""
-    if type(value) in _MANY:
-        _weigh(value, {}, limits.PROGRAM_DEPTH, keys)
+    if type(value) in CONTAINERS:
+        _Scales(machine).weigh(value, limits.PROGRAM_DEPTH)
     elif type(value) not in _LEAVES:
         raise _no_data(value)
 
 
-def _weigh(
-    value: Any, known: dict[int, tuple[int, int]], levels: int, keys: Keys
-) -> tuple[int, int]:
+class _Scales:
     """How many values are reached from a container, itself and shared ones included, and how deep.
 
-    `known` has what was weighed before by identity, `_OPEN` for what is just being weighed.
+    Known are, by identity, those that may be met again, `_OPEN` what is just being weighed.
     """
-    if not levels:
-        raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
-    known[id(value)] = _OPEN
-    count, height = 1 + len(value), 1
-    children = value.values() if type(value) is dict else value
-    if _LEAVES.issuperset(map(type, children)):
-        children = ()
-    elif levels > 1 and (flat := _weigh_flat(children, known)):
-        count += flat
-        height, children = 2, ()
-    for child in children:
-        if type(child) in _LEAVES:
-            continue
-        if type(child) not in _MANY:
-            raise _no_data(child)
-        inner = known.get(id(child)) or _weigh(child, known, levels - 1, keys)
-        if inner is _OPEN:
-            raise Refused("pickle-structure", "has a container that holds itself")
-        count += inner[0]
-        height = max(height, 1 + inner[1])
-    if count > limits.PROGRAM_VALUES or height > limits.PROGRAM_DEPTH:
-        message = f"shares containers until more than {limits.PROGRAM_VALUES:,} values are reached"
-        raise Refused("pickle-bounds", message)
-    if type(value) is dict and TYPE in value:
-        keys.check_form(value, known)
-    known[id(value)] = count, height
-    return count, height
 
+    def __init__(self, machine: EntryMachine) -> None:
+        self._keys = machine.keys
+        self._shared = machine.shared
+        self._known: dict[int, tuple[int, int]] = {}
 
-def _weigh_flat(children: Collection[Any], known: dict[int, tuple[int, int]]) -> int:
-    """What dicts of leaves weigh together that are no tagged forms, as what an optimizer keeps.
+    def weigh(self, value: Any, levels: int) -> tuple[int, int]:
+        if not levels:
+            raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
+        # To know every container would take more memory than they do.
+        is_shared = id(value) in self._shared
+        if is_shared:
+            self._known[id(value)] = _OPEN
+        count, height = 1 + len(value), 1
+        children = value.values() if type(value) is dict else value
+        if _LEAVES.issuperset(map(type, children)):
+            children = ()
+        elif levels > 1 and (flat := self._weigh_flat(children)):
+            count += flat
+            height, children = 2, ()
+        for child in children:
+            if type(child) in _LEAVES:
+                continue
+            if type(child) not in CONTAINERS:
+                raise _no_data(child)
+            inner = self._known.get(id(child)) or self.weigh(child, levels - 1)
+            if inner is _OPEN:
+                raise Refused("pickle-structure", "has a container that holds itself")
+            count += inner[0]
+            height = max(height, 1 + inner[1])
+        if count > limits.PROGRAM_VALUES or height > limits.PROGRAM_DEPTH:
+            message = (
+                f"shares containers until more than {limits.PROGRAM_VALUES:,} values are reached"
+            )
+            raise Refused("pickle-bounds", message)
+        if type(value) is dict and TYPE in value:
+            self._keys.check_form(value)
+        if is_shared:
+            self._known[id(value)] = count, height
+        return count, height
 
-    0 where one is something else, or is shared: then each is weighed for itself, and once.
-    """
-    if {*map(type, children)} != {dict}:
-        return 0
-    # Nothing is saved by knowing the empty ones, and there may be half a million.
-    filled = list(filter(None, children))
-    if not known.keys().isdisjoint(map(id, filled)):
-        return 0
-    lengths = list(map(len, filled))
-    weights = {length: (1 + length, 1) for length in {*lengths}}
-    due = len(known) + len(filled)
-    known.update(zip(map(id, filled), map(weights.__getitem__, lengths), strict=True))
-    if (
-        len(known) == due
-        and _LEAVES.issuperset(map(type, chain.from_iterable(map(dict.values, filled))))
-        and not any(map(dict.__contains__, filled, repeat(TYPE)))
-    ):
-        return len(children) + sum(lengths)
-    for child in filled:
-        known.pop(id(child), None)
-    return 0
+    def _weigh_flat(self, children: Collection[Any]) -> int:
+        """What dicts of leaves weigh together that are no tagged forms, as what an optimizer keeps.
+
+        0 where one is something else, or is shared: then each is weighed for itself, and once.
+        """
+        if {*map(type, children)} != {dict}:
+            return 0
+        if not self._shared.isdisjoint(map(id, children)):
+            return 0
+        if not _LEAVES.issuperset(map(type, chain.from_iterable(map(dict.values, children)))):
+            return 0
+        if any(map(dict.__contains__, children, repeat(TYPE))):
+            return 0
+        return len(children) + sum(map(len, children))
 
 
 def _no_data(value: object) -> Refused:

@@ -49,6 +49,8 @@ _PUT_BYTES: Final = 5
 _FIRST: Final = 8
 _TOGETHER: Final = 256
 _KINDS: Final = {dtype: Name("torch", kind) for kind, (dtype, _) in STORAGE_TYPES.items()}
+# Of one tensor the tuples that its opcodes make: its storage, its shape, its strides, all of them.
+_MADE: Final = 4
 _GETS: Final = re.compile(GET, re.DOTALL)
 _INTS: Final = re.compile(_INT, re.DOTALL)
 # The opcodes that are the same for all tensors of one dtype, shape and place.
@@ -115,6 +117,7 @@ class TensorMachine(Machine):
         _, shape, stride, offset, key, _ = self.memo[last]
         self._look()
         form = self.storages.form(key)
+        self.count_containers(_MADE)
         hooks: dict[Any, Any] = self.reduce(ORDERED_DICT, ())
         self.hooks.append(hooks)
         asked = "storage", _KINDS[form.dtype], key, form.location, form.numel
