@@ -32,6 +32,10 @@ _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
 _NUMBER: Final = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _CONDITION: Final = re.compile(rf"\s*(>=|<=|==|!=|>|<)\s*({_NUMBER})\s*")
 _WHERE: Final = re.compile(r"\s*([^\s<>=!][^<>=!]*?)\s*(>=|<=|==|!=|=|>|<)\s*(.*?)\s*", re.DOTALL)
+# The format's spelling of a time, as far as it is given.
+_PART_OF_TIME: Final = re.compile(
+    r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:T[0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?)?)?)?Z?"
+)
 METRICS: Final = "metrics."
 # How many metrics a sentence names.
 _NAMED: Final = 8
@@ -205,8 +209,11 @@ class Where:
             return False
         compare = _COMPARE[self.operator]
         if isinstance(found, str):
-            given = found[: len(self.value)] if self.field == "saved_at" else found
-            return compare((given > self.value) - (given < self.value), 0)
+            asked = self.value
+            if self.field == "saved_at":
+                asked = asked.removesuffix("Z")
+                found = found[: len(asked)]
+            return compare((found > asked) - (found < asked), 0)
         if isinstance(found, bool):
             return compare(found, _FLAGS[self.value])
         return not math.isnan(found) and compare(found, _number(self.value))
@@ -239,6 +246,11 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
         near = difflib.get_close_matches(field, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(known)}"
         raise ValueError(f"{text!r}: there is no field {field!r}; {hint}")
+    if field == "saved_at" and _PART_OF_TIME.fullmatch(value) is None:
+        raise ValueError(
+            f"{text!r}: saved_at is compared with a time in UTC, such as 2026-01-31 or "
+            f"2026-01-31T12:00, not with {value!r}"
+        )
     if needs_number and re.fullmatch(_NUMBER, value) is None:
         raise ValueError(f"{text!r}: {field} is compared with a number, not with {value!r}")
     equality = sign in ("==", "!=")
