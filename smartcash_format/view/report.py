@@ -114,8 +114,8 @@ def _nothing(listing: Listing) -> str:
     if listing.broken:
         return f"{len(listing.broken)} that look like checkpoints cannot be read: see why below."
     if listing.legacy:
-        old = f"{len(listing.legacy)} old .pt or .pth files"
-        return f"There is no checkpoint here, only {old}: smartcash-format convert reads them."
+        old = words.several(len(listing.legacy), "old .pt or .pth file")
+        return f"There is no checkpoint here, only {old}: see smartcash-format convert."
     return "There is no checkpoint here."
 
 

@@ -69,11 +69,12 @@ def display(
 def summary(listing: Listing, *, best: Entry | None) -> str:
     """One line under the table: how many, how much, which is best."""
     total = sum(entry.size_bytes for entry in listing)
-    line = f"{len(listing)} checkpoints, {words.size(total)}"
+    line = f"{words.several(len(listing), 'checkpoint')}, {words.size(total)}"
     if listing.broken:
         line += f", {len(listing.broken)} broken"
     if listing.legacy:
-        line += f", {len(listing.legacy)} old .pt or .pth files (smartcash-format convert)"
+        old = words.several(len(listing.legacy), "old .pt or .pth file")
+        line += f", {old} (smartcash-format convert)"
     if best is not None:
         line += f"; best: {words.harmless(_told(best, roots_of(listing)), None)}"
     if len(listing):

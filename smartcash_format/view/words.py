@@ -69,6 +69,11 @@ def count(number: int) -> str:
     return f"{value:.0f} P"
 
 
+def several(number: int, what: str) -> str:
+    """`1 checkpoint`, `2 checkpoints`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def age(saved_at: datetime, now: datetime) -> str:
     """How long ago, such as `1.5 h` or `12 d`; a moment ahead of `now` is `0 s`."""
     value = max(0.0, (now - saved_at).total_seconds())

@@ -71,7 +71,7 @@ def test_a_root_of_old_files_names_the_command_that_reads_them(tmp_path: Path) -
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "best.pt").write_bytes(b"old")
     page = text_of(tmp_path / "root")
-    assert "only 1 old .pt or .pth files: smartcash-format convert reads them." in page
+    assert "only 1 old .pt or .pth file: see smartcash-format convert." in page
 
 
 def test_how_many_have_the_metric_that_decides_is_told(tmp_path: Path) -> None:
