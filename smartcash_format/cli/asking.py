@@ -72,20 +72,30 @@ def listing_of(roots: Sequence[Path], *, recursive: bool) -> Listing:
     found = [search(root) if recursive else scan(root) for root in roots]
     for root, listing in zip(roots, found, strict=True):
         is_empty = not listing and not listing.broken
-        if is_empty and (root / layout.META).exists():
-            raise ValueError(
-                f"{root} is a checkpoint, not a directory of them: smartcash-format show {root}"
-            )
+        if is_empty:
+            refuse_checkpoint(root)
         if is_empty and not recursive:
             point_below(root)
     return merge(found)
 
 
-def point_below(root: Path) -> None:
-    """Says on standard error that a directory without checkpoints may have roots below it."""
-    if any(path.is_dir() and not layout.is_hidden(path.name) for path in root.iterdir()):
-        ls = f"smartcash-format ls -r {shlex.quote(str(root))}"
-        exits.complain(f"{root} has no checkpoint of its own; {ls} shows those below it")
+def point_below(root: Path) -> bool:
+    """Says on standard error that a directory without checkpoints may have roots below it.
+
+    False where it has no directory either, and nothing was said.
+    """
+    if not any(path.is_dir() and not layout.is_hidden(path.name) for path in root.iterdir()):
+        return False
+    ls = f"smartcash-format ls -r {shlex.quote(str(root))}"
+    exits.complain(f"{root} has no checkpoint of its own; {ls} shows those below it")
+    return True
+
+
+def refuse_checkpoint(root: Path) -> None:
+    """Raises ValueError where a directory without checkpoints is one itself."""
+    if (root / layout.META).exists():
+        show = f"smartcash-format show {shlex.quote(str(root))}"
+        raise ValueError(f"{root} is a checkpoint, not a directory of them: {show}")
 
 
 def require_root(root: Path) -> None:

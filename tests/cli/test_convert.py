@@ -79,4 +79,5 @@ def test_one_source_that_cannot_be_opened_stops_no_other(
 def test_what_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
     ran = run("convert", tmp_path / "no.pt", "-o", tmp_path / "root")
     assert (ran.code, ran.out) == (3, "")
-    assert "no such file or directory" in ran.err
+    said = f"smartcash-format: {tmp_path / 'no.pt'}: no such file or directory; "
+    assert ran.err.startswith(said)

@@ -10,7 +10,7 @@ import typer
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
-from smartcash_format.view import terminal
+from smartcash_format.view import terminal, words
 from smartcash_format.view.table import listing_table
 
 EXAMPLES = """Examples:
@@ -29,7 +29,11 @@ def best(
     roots: asking.Roots,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", metavar="METRIC:MODE", help="Without it, the last one flagged."),
+        typer.Option(
+            "--metric",
+            metavar="METRIC:MODE",
+            help="Such as val_map:max; without it, the last one flagged.",
+        ),
     ] = None,
     where: asking.Wheres = None,
     recursive: asking.Recursive = False,
@@ -39,6 +43,9 @@ def best(
     listing = asking.filtered(asking.listing_of(roots, recursive=recursive), where)
     name, mode = asking.parse_metric(metric)
     chosen = query.best(listing, name, mode)
+    if listing.broken:
+        what = words.several(len(listing.broken), "checkpoint")
+        exits.complain(f"{what} cannot be read and took no part: smartcash-format doctor ROOT")
     if chosen is None:
         exits.stop(_why_none(listing, name), exits.FOUND)
     match form:
@@ -49,7 +56,7 @@ def best(
         case output.Format.TABLE:
             output.show(
                 listing_table(
-                    listing.only([chosen]),
+                    Listing(entries=(chosen,)),
                     best=chosen,
                     now=datetime.now(UTC),
                     metric=name,

@@ -55,7 +55,8 @@ def convert(
         # One source that cannot be read leaves the others.
         except (CheckpointError, OSError) as error:
             failures += 1
-            exits.complain(f"{source}: {error}")
+            said = exits.one_line(error)
+            exits.complain(said if str(source) in said else f"{source}: {said}")
     if form is output.Document.JSON:
         output.write_json("conversions", conversions=[_document(each) for each in done])
     else:

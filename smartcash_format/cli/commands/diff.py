@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -32,8 +33,12 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(
-    before: asking.Checkpoint,
-    after: asking.Checkpoint,
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", help="A checkpoint: what only it has is removed.")
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="AFTER", help="Another one: what only it has is added.")
+    ],
     form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """Compare two checkpoints.

@@ -14,7 +14,7 @@ from smartcash_format.cli import asking, exits, output
 from smartcash_format.disk.leftovers import Leftover, leftovers, mount_time, remains
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.sweeping import clear, sweep
-from smartcash_format.spec.problems import Depth, Report
+from smartcash_format.spec.problems import Depth, Problem, Report
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.entry import Broken, Entry
@@ -105,8 +105,10 @@ def doctor(
     """
     asking.require_root(root)
     store = CheckpointStore(root)
-    named = _named(root, clear_names or ())
     listing = store.list()
+    if not listing and not listing.broken:
+        asking.refuse_checkpoint(root)
+    named = _named(root, clear_names or ())
     newest = _newest(listing)
     findings = list(_findings(store, listing, newest))
     _print(newest, findings, form)
@@ -160,13 +162,14 @@ def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Itera
     root = store.root
     if newest.entry is not None and newest.report is not None:
         for problem in newest.report.problems:
-            message = f"{problem.where}: {problem.message} [{problem.code}]"
+            message = f"{problem.where}: {problem.message} [{problem.code}]{_fix(problem)}"
             yield Finding(kind="newest", path=newest.entry.path, message=message)
         if newest.report.valid and not newest.entry.has_optimizer:
             message = "has no optimizer state: no training can be resumed from it"
             yield Finding(kind="newest", path=newest.entry.path, message=message)
     for broken in listing.broken:
-        yield Finding(kind="broken", path=broken.path, message=broken.reason)
+        message = f"{broken.reason}{_fix(broken.problems[0])}"
+        yield Finding(kind="broken", path=broken.path, message=message)
     for found in filter(None, map(remains, listing.foreign)):
         message = (
             f"has files of a checkpoint and no meta.json: {_takes(found.size_bytes, found.age_s)}, "
@@ -185,6 +188,10 @@ def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Itera
     for path in listing.legacy:
         message = "an old pickle: smartcash-format convert brings it in"
         yield Finding(kind="legacy", path=path, message=message)
+
+
+def _fix(problem: Problem) -> str:
+    return f" -> {problem.fix}" if problem.fix else ""
 
 
 def _about(leftover: Leftover) -> str:

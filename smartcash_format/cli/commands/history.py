@@ -40,6 +40,8 @@ def history(
     asking.require_root(root)
     found = CheckpointStore(root).events()
     summary = found.summary()
+    if not summary["runs"]:
+        asking.refuse_checkpoint(root)
     match form:
         case output.Format.JSON:
             output.write_json("history", **summary)
@@ -54,7 +56,8 @@ def history(
     for sentence in found.unread():
         exits.complain(sentence)
     if not summary["runs"]:
-        asking.point_below(root)
+        if not asking.point_below(root):
+            exits.complain(f"{root} tells of no save")
         raise typer.Exit(exits.FOUND)
 
 

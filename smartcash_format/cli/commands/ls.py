@@ -37,7 +37,10 @@ def ls(
         str, typer.Option("--sort", metavar="FIELD", help="Order by a field; -FIELD descends.")
     ] = "-saved_at",
     best: Annotated[
-        str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the star.")
+        str | None,
+        typer.Option(
+            "--best", metavar="METRIC:MODE", help="What decides the star, such as val_map:max."
+        ),
     ] = None,
     recursive: asking.Recursive = False,
     form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,

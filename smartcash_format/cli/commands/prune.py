@@ -36,9 +36,11 @@ EXAMPLES = """Examples:
 
   smartcash-format prune runs/train/weights
 
-  smartcash-format prune runs --keep-last 3 --keep-best val_map:max --apply
+  smartcash-format prune runs/train/weights --keep-best val_map:max
 
-  smartcash-format prune runs --remove epoch-0004-6e83f7f2 --apply
+  smartcash-format prune runs/train/weights --keep-last 3 --apply
+
+  smartcash-format prune ROOT --remove epoch-0004-6e83f7f2 --apply
 
 Without --keep-... it plans what cleanup_checkpoints() does. The newest, protected, broken and
 foreign ones always stay; --remove NAME removes one by its name, but no protected one."""
@@ -57,7 +59,8 @@ def prune(
         int | None, typer.Option("--keep-last", metavar="N", min=0, help="The last saved ones.")
     ] = None,
     keep_best: Annotated[
-        str | None, typer.Option("--keep-best", metavar="METRIC:MODE", help="The best by a metric.")
+        str | None,
+        typer.Option("--keep-best", metavar="METRIC:MODE", help="The best, as by val_map:max."),
     ] = None,
     best_count: Annotated[
         int | None, typer.Option("--best-count", metavar="N", min=1, help="How many of the best.")
@@ -84,7 +87,7 @@ def prune(
             "--drop-resume-state",
             metavar="N",
             min=0,
-            help="Also strip what is kept of optimizers in all but the newest N.",
+            help="Strip optimizers and the like from what is kept, but from the newest N.",
         ),
     ] = None,
     remove: Annotated[
@@ -116,20 +119,20 @@ def prune(
         _remove(store, remove, form, apply=apply)
         return
     listing = store.list()
+    if not listing and not listing.broken:
+        asking.refuse_checkpoint(root)
     plan = _cleanup(store, listing) if policy is None else store.plan(policy, listing)
     applied = store.apply(plan) if apply else None
     _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
     _say(plan, applied, form)
     if listing.broken:
         exits.complain(_left_alone(len(listing.broken), root))
-    elif not plan.decisions:
-        asking.point_below(root)
+    elif not plan.decisions and not asking.point_below(root):
+        exits.complain(f"{root} has no checkpoint")
 
 
 def _left_alone(count: int, root: Path) -> str:
-    what, they = (
-        ("1 checkpoint", "it stays") if count == 1 else (f"{count} checkpoints", "they stay")
-    )
+    what, they = words.several(count, "checkpoint"), "it stays" if count == 1 else "they stay"
     doctor = f"smartcash-format doctor {shlex.quote(str(root))}"
     return (
         f"{what} cannot be read, which no policy can judge: {they}; {doctor} says why, "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking, output
+from smartcash_format.cli import asking, exits, output
 from smartcash_format.view import words
 from smartcash_format.view.answer import answer
 from smartcash_format.view.report import render, write_report
@@ -33,7 +33,10 @@ def report(
     ],
     where: asking.Wheres = None,
     best: Annotated[
-        str | None, typer.Option("--best", metavar="METRIC:MODE", help="What decides the best.")
+        str | None,
+        typer.Option(
+            "--best", metavar="METRIC:MODE", help="What decides the best, such as val_map:max."
+        ),
     ] = None,
     recursive: asking.Recursive = False,
 ) -> None:
@@ -47,9 +50,11 @@ def report(
     if str(file) == "-":
         found = answer(list(listing), metric, mode)
         output.write(render(listing, found, now=datetime.now(UTC), title=title))
-        return
-    written = write_report(
-        file, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
-    )
-    said = f"{file}: {len(listing)} checkpoints, {words.size(written.size_bytes)}"
-    output.line(said)
+    else:
+        written = write_report(
+            file, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode
+        )
+        count = words.several(len(listing), "checkpoint")
+        output.line(f"{file}: {count}, {words.size(written.size_bytes)}")
+    if not len(listing):
+        raise typer.Exit(exits.FOUND)

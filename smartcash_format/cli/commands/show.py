@@ -23,7 +23,7 @@ EXAMPLES = """Examples:
 
   smartcash-format show CHECKPOINT --format json | jq .meta.config
 
-  smartcash-format show CHECKPOINT --format paths | xargs -d '\\n' ls -l"""
+  smartcash-format show CHECKPOINT --format csv > fields.csv"""
 
 _COLUMNS: Final = ("field", "value")
 
