@@ -152,8 +152,9 @@ def test_each_flipped_byte_of_a_small_file_is_found_at_content(path: Path, name:
 @pytest.mark.torture
 def test_each_flipped_byte_of_a_header_is_found_at_structure(path: Path) -> None:
     missed = unseen(path, WEIGHTS, range(header_bytes(path)), Depth.STRUCTURE)
-    data = (path / WEIGHTS).read_bytes()
-    assert bytes(data[place] for place in missed) in b'{"format":"pt"}'
+    metadata = b'{"format":"pt"}'
+    begin = (path / WEIGHTS).read_bytes().index(metadata)
+    assert {*missed} <= {*range(begin, begin + len(metadata))}
 
 
 @pytest.mark.torture
