@@ -59,15 +59,20 @@ def validate(
         return Report(path=Path(path), depth=depth, problems=problems)
     # Hashing may take minutes, and makes few objects.
     with opened, nullcontext() if depth >= Depth.CONTENT else collector_paused():
-        observed = observe(opened, depth, progress=progress, unreadable=_unreadable)
-        return Report(
-            path=Path(path),
-            depth=depth,
-            problems=check(opened.meta, observed),
-            notices=tuple(f"{name} is not listed in meta.json" for name in observed.unlisted),
-            meta=opened.meta,
-            bytes_hashed=sum(observed.sizes[name] for name in observed.digests),
-        )
+        # In a call of its own: what was read is gone before the collector would look at all of it.
+        return _report(opened, depth, progress)
+
+
+def _report(opened: Opened, depth: Depth, progress: Progress | None) -> Report:
+    observed = observe(opened, depth, progress=progress, unreadable=_unreadable)
+    return Report(
+        path=opened.path,
+        depth=depth,
+        problems=check(opened.meta, observed),
+        notices=tuple(f"{name} is not listed in meta.json" for name in observed.unlisted),
+        meta=opened.meta,
+        bytes_hashed=sum(observed.sizes[name] for name in observed.digests),
+    )
 
 
 def observe(
