@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import repeat
+from types import MappingProxyType
 from typing import BinaryIO, Final
 
 from smartcash_format.spec.archive_layout import BYTEORDER, PROGRAM, STORAGE_PREFIX, VERSION
+from smartcash_format.spec.known_layouts import Layout, keep_layout, known_layout
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, shown
-from smartcash_format.spec.stored_zip import Record, read_at, read_records
+from smartcash_format.spec.stored_zip import Record, read_at, read_directory, read_records
 
 # What the fixed records hold, as torch 2.10 to 2.13 write them. serialization_id is a hash that
 # torch only logs.
@@ -57,7 +59,15 @@ def read_archive(
     """
     try:
         _check_kind(read_at(stream, 0, min(size_bytes, _HEAD_BYTES)))
-        return _sorted_out(stream, read_records(stream, size_bytes)), ()
+        directory = read_directory(stream, size_bytes)
+        if (layout := known_layout(stream, directory)) is not None:
+            _check_contents(stream, layout)
+        else:
+            records = read_records(stream, directory)
+            layout = _sorted_out(records.by_name)
+            _check_contents(stream, layout)
+            keep_layout(directory, records.rows, layout)
+        return Archive(program=layout.fixed[PROGRAM], storages=layout.storages), ()
     except Refused as refused:
         return None, (refused.problem(where),)
 
@@ -73,7 +83,7 @@ def _check_kind(head: bytes) -> None:
     raise Refused("archive-format", f"is no torch file: it begins with {shown(head[:8])}")
 
 
-def _sorted_out(stream: BinaryIO, records: Mapping[bytes, Record]) -> Archive:
+def _sorted_out(records: Mapping[bytes, Record]) -> Layout:
     folder = next(iter(records)).partition(b"/")[0] + b"/"
     if not _FOLDER.fullmatch(folder):
         raise Refused(
@@ -92,10 +102,7 @@ def _sorted_out(stream: BinaryIO, records: Mapping[bytes, Record]) -> Archive:
     for required in _REQUIRED:
         if required not in fixed:
             raise Refused("archive-record", f"lacks the record {required}")
-    for known, pattern in _CONTENTS.items():
-        if known in fixed:
-            _check_content(stream, known, fixed[known], pattern)
-    return Archive(program=fixed[PROGRAM], storages=storages)
+    return Layout(MappingProxyType(fixed), MappingProxyType(storages))
 
 
 def _counted(
@@ -130,6 +137,12 @@ def _fixed_name(raw: bytes, folder: bytes) -> str:
     if name != PROGRAM and name not in _CONTENTS:
         raise Refused("archive-record", "is no record that torch.save writes", shown(raw))
     return name
+
+
+def _check_contents(stream: BinaryIO, layout: Layout) -> None:
+    for name, pattern in _CONTENTS.items():
+        if (record := layout.fixed.get(name)) is not None:
+            _check_content(stream, name, record, pattern)
 
 
 def _check_content(stream: BinaryIO, name: str, record: Record, pattern: re.Pattern[bytes]) -> None:

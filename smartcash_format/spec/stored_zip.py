@@ -10,7 +10,7 @@ and no gap but the filler that aligns a storage.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from typing import BinaryIO, Final
@@ -31,10 +31,12 @@ from smartcash_format.spec.zip_headers import (
     STORED,
     U16,
     U32,
+    Directory,
     Record,
+    Records,
 )
 
-__all__ = ["Record", "read_at", "read_records"]
+__all__ = ["Record", "read_at", "read_directory", "read_records"]
 
 # One entry a storage, and the few fixed ones.
 _ENTRIES: Final = limits.TENSORS + 8
@@ -61,17 +63,19 @@ _COPY_AGAIN: Final = "copy the file again from its source, or use another checkp
 _Entry = tuple[bytes, bytes, int, int, int]
 
 
-def read_records(stream: BinaryIO, size_bytes: int) -> Mapping[bytes, Record]:
+def read_directory(stream: BinaryIO, size_bytes: int) -> Directory:
+    """The directory of an archive, as bytes. Raises Refused."""
+    count, begin, end = _directory(stream, size_bytes)
+    return Directory(read_at(stream, begin, end - begin), count, begin)
+
+
+def read_records(stream: BinaryIO, directory: Directory) -> Records:
     """Name and place of every entry, in the order of the file.
 
-    Reads the directory and the entries' headers, never their data. Raises Refused.
+    Reads the entries' headers, never their data. Raises Refused.
     """
-    count, begin, end = _directory(stream, size_bytes)
-    directory = read_at(stream, begin, end - begin)
-    records = read_aligned(stream, directory, count, begin)
-    if records is None:
-        records = _placed(stream, _entries(directory, count), begin)
-    return records
+    data, count, begin = directory
+    return read_aligned(stream, directory) or Records(_placed(stream, _entries(data, count), begin))
 
 
 def read_at(stream: BinaryIO, begin: int, count: int) -> bytes:

@@ -27,7 +27,10 @@ from smartcash_format.spec.zip_headers import (
     STORED,
     U16,
     U32,
+    Directory,
     Record,
+    Records,
+    Rows,
 )
 
 _new: Final = tuple.__new__
@@ -35,6 +38,7 @@ _new: Final = tuple.__new__
 _COMMON, _FLAGS, _DATE, _PACKED, _SIZE = 6, 8, 12, 20, 24
 _NAME_LENGTH, _OTHERS, _OFFSET = 28, 30, 42
 _OWN_COMMON, _OWN_EXTRA = 4, 28
+_CHECKSUM, _OWN_CHECKSUM, _CHECKSUM_BYTES = 16, 14, 4
 # From `common` to the length of the name both say the same.
 _SAME: Final = 24
 # The fixed records and storages of up to six digits make a dozen. A run takes as long as dozens of
@@ -52,27 +56,67 @@ class _Run(NamedTuple):
     offsets: Sequence[int]
 
 
-def read_aligned(
-    stream: BinaryIO, directory: bytes, count: int, end: int
-) -> dict[bytes, Record] | None:
-    """Where the data of each of `count` entries lies, if all are as this package writes them.
+def read_aligned(stream: BinaryIO, directory: Directory) -> Records | None:
+    """Where the data of each entry lies, if all are as this package writes them.
 
-    The last of them ends at `end`. None where one is not, or cannot be read, or has two names.
+    None where one is not, or cannot be read, or has two names.
     """
-    runs = _runs(directory, count)
+    data, count, end = directory
+    runs = _runs(data, count)
     if runs is None:
         return None
     offsets = [offset for run in runs for offset in run.offsets]
     afters = iter([*offsets[1:], end])
     records: dict[bytes, Record] = {}
+    rows: list[Rows] = []
+    at = 0
     for run in runs:
-        begins = _begins(stream, run, list(islice(afters, len(run.sizes))))
+        heads = _heads(stream, run)
+        begins = _begins(run, heads, list(islice(afters, len(run.sizes))))
         if begins is None:
             return None
         # What Record(...) gives, without a call of Python for each.
         each = map(_new, repeat(Record), zip(begins, run.sizes, strict=True))
         records.update(zip(_names(run), each, strict=True))
-    return records if len(records) == count and offsets[0] == 0 else None
+        rows.append(Rows(at, run.offsets, CENTRAL.size + run.name_bytes, _own_step(run), heads))
+        at += len(run.data)
+    return Records(records, rows) if len(records) == count and offsets[0] == 0 else None
+
+
+def same_checksums(data: bytes, rows: Rows, heads: bytes) -> bool:
+    """Whether the directory and the entries' own headers name the same checksum of each."""
+    end = rows.at + len(rows.offsets) * rows.step
+    return all(
+        data[rows.at + _CHECKSUM + byte : end : rows.step]
+        == heads[_OWN_CHECKSUM + byte :: rows.own_step]
+        for byte in range(_CHECKSUM_BYTES)
+    )
+
+
+def without_checksums(data: bytes, rows: Sequence[Rows]) -> bytes:
+    """The directory, with zeros where the checksums stand."""
+    left = bytearray(data)
+    for each in rows:
+        count = len(each.offsets)
+        _clear(left, each.at + _CHECKSUM, each.at + count * each.step, each.step, count)
+    return bytes(left)
+
+
+def heads_without_checksums(heads: bytes, own_step: int) -> bytes:
+    """The entries' own headers, with zeros where the checksums stand."""
+    left = bytearray(heads)
+    _clear(left, _OWN_CHECKSUM, len(left), own_step, len(left) // own_step)
+    return bytes(left)
+
+
+def _clear(data: bytearray, begin: int, end: int, step: int, count: int) -> None:
+    for byte in range(_CHECKSUM_BYTES):
+        data[begin + byte : end : step] = bytes(count)
+
+
+def read_heads(stream: BinaryIO, rows: Rows) -> bytes:
+    """The own headers of these entries, joined; fewer bytes when the file is shorter."""
+    return _read_each(stream, rows.offsets, rows.own_step)
 
 
 def _runs(directory: bytes, count: int) -> list[_Run] | None:
@@ -127,18 +171,22 @@ def _names(run: _Run) -> list[bytes]:
     return [data[end - name_bytes : end] for end in range(step, len(data) + 1, step)]
 
 
-def _begins(stream: BinaryIO, run: _Run, afters: Sequence[int]) -> list[int] | None:
+def _own_step(run: _Run) -> int:
+    return LOCAL.size + run.name_bytes + len(_FILLER) + 2
+
+
+def _heads(stream: BinaryIO, run: _Run) -> bytes:
+    return _read_each(stream, run.offsets, _own_step(run))
+
+
+def _begins(run: _Run, heads: bytes, afters: Sequence[int]) -> list[int] | None:
     data, name_bytes, sizes, offsets = run
-    step, whole = CENTRAL.size + name_bytes, LOCAL.size + name_bytes
+    step, whole, own_step = CENTRAL.size + name_bytes, LOCAL.size + name_bytes, _own_step(run)
     begins = list(map(sub, afters, sizes))
     extras = list(map(sub, map(sub, begins, offsets), repeat(whole)))
     if not len(_FILLER) + 2 <= min(extras) <= max(extras) <= U16 or max(*sizes, *offsets, 0) >= U32:
         return None
-    if data[_FLAGS] & DESCRIBED:
-        return None
-    own_step = whole + len(_FILLER) + 2
-    heads = _read_each(stream, offsets, own_step)
-    if len(heads) != len(offsets) * own_step:
+    if data[_FLAGS] & DESCRIBED or len(heads) != len(offsets) * own_step:
         return None
     same = [(_COMMON + byte, _OWN_COMMON + byte) for byte in range(_SAME)]
     same += [(CENTRAL.size + byte, LOCAL.size + byte) for byte in range(name_bytes)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 # `common` are version, flags, method, time and date, which both of an entry's headers have.
@@ -31,3 +32,29 @@ class Record(NamedTuple):
 
     begin: int
     size_bytes: int
+
+
+class Directory(NamedTuple):
+    """The directory of an archive: its bytes, how many entries it has, where in the file it is."""
+
+    data: bytes
+    entries: int
+    begin: int
+
+
+class Rows(NamedTuple):
+    """Entries in a row whose headers have one length each, in the directory and beside the data."""
+
+    # Where in the directory they begin, and where each one's own header is in the file.
+    at: int
+    offsets: Sequence[int]
+    step: int
+    own_step: int
+    heads: bytes
+
+
+class Records(NamedTuple):
+    """Every entry by its name, in the order of the file; `rows` where they were read by columns."""
+
+    by_name: Mapping[bytes, Record]
+    rows: Sequence[Rows] = ()

@@ -9,20 +9,23 @@ import pytest
 
 from smartcash_format.spec import stored_zip, zip_columns
 from smartcash_format.spec.refusal import Refused
+from smartcash_format.spec.zip_headers import Records
 from tests.spec.torch_files import PROTO, RECORDS, STOP, code_of, container, file_of, patched
 
 
 def looked_at(file: bytes) -> object:
     """The records, or why there are none."""
     try:
-        return dict(stored_zip.read_records(io.BytesIO(file), len(file)))
+        stream = io.BytesIO(file)
+        directory = stored_zip.read_directory(stream, len(file))
+        return dict(stored_zip.read_records(stream, directory).by_name)
     except Refused as refused:
         return refused.code, refused.message, refused.part
 
 
-def directory_of(file: bytes) -> tuple[io.BytesIO, bytes, int, int]:
-    count, begin, end = stored_zip._directory(io.BytesIO(file), len(file))
-    return io.BytesIO(file), file[begin:end], count, begin
+def by_columns(file: bytes) -> Records | None:
+    stream = io.BytesIO(file)
+    return zip_columns.read_aligned(stream, stored_zip.read_directory(stream, len(file)))
 
 
 def test_what_is_looked_at_together_is_what_is_found_one_by_one(
@@ -36,7 +39,7 @@ def test_what_is_looked_at_together_is_what_is_found_one_by_one(
         for _ in range(300)
     ]
     together = [looked_at(each) for each in (file, *damaged)]
-    assert zip_columns.read_aligned(*directory_of(file)) is not None
+    assert by_columns(file) is not None
     monkeypatch.setattr(stored_zip, "read_aligned", lambda *arguments: None)
     monkeypatch.setattr(stored_zip, "_alike", lambda *arguments: iter(()))
     assert together == [looked_at(each) for each in (file, *damaged)]
@@ -50,7 +53,9 @@ def test_names_that_are_not_counted_are_looked_at_one_by_one(
     """Each is a run, which takes as long as many entries do."""
     letters = [f"data/{key}th" for key in range(400)]
     file = container([*RECORDS.items(), *((name, b"") for name in letters)])
-    assert zip_columns.read_aligned(*directory_of(file)) is None
+    assert by_columns(file) is None
     assert code_of(file) == "archive-record"
     monkeypatch.setattr(zip_columns, "_RUNS", 1_000)
-    assert len(zip_columns.read_aligned(*directory_of(file)) or ()) == 403
+    found = by_columns(file)
+    assert found is not None
+    assert len(found.by_name) == 403
