@@ -133,8 +133,26 @@ def receive(
     Raises CheckpointNotFoundError where there is none, and InvalidCheckpointError with every breach
     for the first that is not what it says, or SignatureError: those before it are there, by name.
     """
-    sources = _checkpoints_in(Path(os.path.abspath(directory)))
-    return tuple(_receive(source, Path(root), signed_by) for source in sources)
+    return tuple(_receive(source, Path(root), signed_by) for source in checkpoints_in(directory))
+
+
+def checkpoints_in(directory: str | os.PathLike[str]) -> list[Path]:
+    """What `receive` takes of a directory, by name, also what cannot be read; absolute paths.
+
+    Raises CheckpointNotFoundError where there is none.
+    """
+    where = Path(os.path.abspath(directory))
+    if read_entry(where) is not None:
+        return [where]
+    if not where.exists():
+        raise CheckpointNotFoundError(f"{directory}: no such directory", root=where.parent)
+    listing = scan(where)
+    found = [entry.path for entry in listing] + [broken.path for broken in listing.broken]
+    if not found:
+        raise CheckpointNotFoundError(
+            f"{directory} has no checkpoint", root=where, query="checkpoints"
+        )
+    return sorted(found)
 
 
 def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
@@ -170,19 +188,6 @@ def _require_intact(path: Path, source: Path) -> None:
             path=source,
             problems=report.problems,
         )
-
-
-def _checkpoints_in(directory: Path) -> list[Path]:
-    if read_entry(directory) is not None:
-        return [directory]
-    if not directory.exists():
-        raise CheckpointNotFoundError(f"{directory}: no such directory", root=directory.parent)
-    listing = scan(directory)
-    found = [entry.path for entry in listing] + [broken.path for broken in listing.broken]
-    if not found:
-        message = f"{directory} has no checkpoint"
-        raise CheckpointNotFoundError(message, root=directory, query="checkpoints")
-    return sorted(found)
 
 
 def _in_files(path: Path, names: Collection[str]) -> tuple[Finding, ...]:

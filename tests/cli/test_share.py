@@ -55,3 +55,16 @@ def test_receive_says_what_is_there_and_what_is_not_taken(
     assert (ran.code, ran.out) == (3, "")
     assert "was not received" in ran.err
     assert run("receive", tmp_path / "made" / "nowhere", "-o", tmp_path / "root").code == 3
+
+
+def test_one_that_is_not_what_it_says_keeps_no_other_out(run: Run, tmp_path: Path) -> None:
+    paths = [write_sample(tmp_path / "from", epoch=epoch) for epoch in (1, 2, 3)]
+    (paths[1] / "model.safetensors").write_bytes(b"short")
+    ran = run("receive", tmp_path / "from", "-o", tmp_path / "root")
+    assert ran.code == 3
+    assert sorted(ran.out.splitlines()) == [
+        f"{tmp_path / 'root' / path.name}: intact" for path in sorted([paths[0], paths[2]])
+    ]
+    (line,) = ran.err.splitlines()
+    assert f"{paths[1].name} was not received" in line
+    assert not (tmp_path / "root" / paths[1].name).exists()

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli.one_by_one import one_by_one
+from smartcash_format.errors import CheckpointError
 from smartcash_format.integrations import share as sharing
 from smartcash_format.integrations.share import Received, Shared
 from smartcash_format.view import terminal
@@ -30,7 +32,8 @@ RECEIVE_EXAMPLES = """Examples:
 
   smartcash-format receive downloaded -o runs/received --signed-by team.pub
 
-Exit code 3 says that a checkpoint is not what it says; it is not there then."""
+Exit code 3 says that a checkpoint is not what it says; it is not there then, the
+others are."""
 
 
 def register(app: typer.Typer) -> None:
@@ -85,13 +88,24 @@ def receive(
 
     Each is there when its last byte is validated.
     """
-    done = sharing.receive(directory, root, signed_by=asking.parse_signed_by(signed_by))
+    signer = asking.parse_signed_by(signed_by)
+    done: list[Received] = []
+    code = exits.FINE
+    for source in one_by_one("receiving checkpoints", sharing.checkpoints_in(directory)):
+        try:
+            done += sharing.receive(source, root, signed_by=signer)
+        # One that is not what it says leaves the others.
+        except (CheckpointError, OSError) as error:
+            code = max(code, exits.code_of(error))
+            exits.complain(exits.one_line(error))
     if form is output.Document.JSON:
         output.write_json("receive", received=[_document(each) for each in done])
-        return
-    for each in done:
-        state = "there already" if each.already else "intact"
-        output.line(f"{each.path}: {state}")
+    else:
+        for each in done:
+            state = "there already" if each.already else "intact"
+            output.line(f"{each.path}: {state}")
+    if code:
+        raise typer.Exit(code)
 
 
 def _document(done: Received) -> dict[str, object]:
