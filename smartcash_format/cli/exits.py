@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -113,9 +114,10 @@ def code_of(error: CheckpointError | OSError | ValueError | ImportError) -> int:
 
 
 def _where_to_look(root: Path | None) -> str:
-    if root is not None and not root.is_dir():
+    # Those of os raise nothing where the system lets no one look.
+    if root is not None and not os.path.isdir(root):
         return _FIXES[errno.ENOENT]
-    command = "show" if root is not None and (root / layout.META).is_file() else "ls"
+    command = "show" if root is not None and os.path.isfile(root / layout.META) else "ls"
     place = "ROOT" if root is None else shlex.quote(str(root))
     return f"smartcash-format {command} {place} shows what is there"
 

@@ -114,6 +114,10 @@ def test_doctor_finds_what_is_left_of_a_checkpoint_and_not_what_is_none(
     (found,) = json.loads(ran.out)["findings"]
     assert (found["kind"], found["path"]) == ("remains", str(half))
     assert "2.0 MB, 0.0 h old" in found["message"]
+    command = f"prune {tmp_path} --remove epoch-0002-half --apply"
+    assert found["message"].endswith(f"; smartcash-format {command} removes it")
+    assert run(*command.split()).code == 0
+    assert not half.exists()
 
 
 def test_doctor_keeps_events_of_a_newer_version(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +56,8 @@ def convert(
         # One source that cannot be read leaves the others.
         except (CheckpointError, OSError) as error:
             failures += 1
-            said = exits.one_line(error)
+            is_there = os.path.lexists(source)
+            said = exits.one_line(error) if is_there else f"{error}; check the path"
             exits.complain(said if str(source) in said else f"{source}: {said}")
     if form is output.Document.JSON:
         output.write_json("conversions", conversions=[_document(each) for each in done])

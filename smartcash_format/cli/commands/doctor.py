@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +172,11 @@ def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Itera
         message = f"{broken.reason}{_fix(broken.problems[0])}"
         yield Finding(kind="broken", path=broken.path, message=message)
     for found in filter(None, map(remains, listing.foreign)):
+        remove = shlex.join(["prune", str(root), "--remove", found.path.name, "--apply"])
         message = (
             f"has files of a checkpoint and no meta.json: {_takes(found.size_bytes, found.age_s)}, "
             "a save, copy or removal that was cut short, or a directory of something else; "
-            "smartcash-format prune ROOT --remove NAME removes it"
+            f"smartcash-format {remove} removes it"
         )
         yield Finding(kind="remains", path=found.path, message=message)
     for leftover in leftovers(root):
@@ -224,4 +226,5 @@ def _mend(root: Path, named: list[Leftover], *, fix: bool) -> None:
     if fix:
         freed += sum(each.size_bytes for each in sweep(root, now=mount_time(root)))
         torn = mend_history(root)
-    exits.complain(f"{words.size(freed)} of leftovers cleared, {torn} torn history lines mended")
+    lines = words.several(torn, "torn history line")
+    exits.complain(f"{words.size(freed)} of leftovers cleared, {lines} mended")
