@@ -247,9 +247,9 @@ def _counts(tensors: int, dtypes: Mapping[str, int]) -> str:
 
 def _header(file: str, header: Header, listed: Mapping[str, TensorRecord]) -> Iterator[Problem]:
     yield from _same_names(file, header.tensors, listed)
-    for name in header.tensors.keys() & listed.keys():
-        info, record = header.tensors[name], listed[name]
-        if info.dtype != record.dtype or list(info.shape) != record.shape:
+    for name, info in header.tensors.items():
+        record = listed.get(name)
+        if record and (info.dtype != record.dtype or [*info.shape] != record.shape):
             yield _disagree(
                 f"{name!r} differs between {file} and tensors.json",
                 f"{info.dtype} {list(info.shape)}",
