@@ -244,7 +244,7 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
     known = (*fields(), "tags")
     if not needs_number and field not in known:
         near = difflib.get_close_matches(field, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(known)}"
+        hint = f"did you mean {near[0]}?" if near else _fields_hint(field, known)
         raise ValueError(f"{text!r}: there is no field {field!r}; {hint}")
     if field == "saved_at" and _PART_OF_TIME.fullmatch(value) is None:
         raise ValueError(
@@ -260,6 +260,11 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
         raise ValueError(f"{text!r}: a tag is asked for as tags=release or tags!=release")
 
 
+def _fields_hint(name: str, known: Iterable[str]) -> str:
+    """What can be asked; a name that is no field is often a metric's."""
+    return f"fields: {', '.join(known)}; a metric is asked for as {METRICS}{name}"
+
+
 def fields() -> tuple[str, ...]:
     """The fields that entries are compared and sorted by."""
     return (*_FIELDS, "metrics.<name>")
@@ -271,7 +276,7 @@ def field_value(entry: Entry, field: str) -> Value:
         return entry.metrics.get(field.removeprefix(METRICS))
     getter = _FIELDS.get(field)
     if getter is None:
-        raise ValueError(f"there is no field {field!r}; fields: {', '.join(fields())}")
+        raise ValueError(f"there is no field {field!r}; {_fields_hint(field, fields())}")
     return getter(entry)
 
 

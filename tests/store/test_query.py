@@ -238,6 +238,7 @@ def test_a_metric_whose_name_has_odd_characters_can_be_asked_for() -> None:
         ("", "FIELD OPERATOR VALUE"),
         ("epocs>=5", "did you mean epoch?"),
         ("zzz=1", "fields: name, "),
+        ("val_map>=0.5", "; a metric is asked for as metrics.val_map"),
         ("epoch>=five", "compared with a number"),
         ("epoch>=", "compared with a number"),
         ("metrics.val_map>=high", "compared with a number"),
@@ -283,7 +284,9 @@ def test_those_saved_in_one_moment_stand_in_the_order_of_their_ids_from_either_e
 
 
 def test_sorting_by_a_field_that_is_none_says_which_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no field 'size'; fields: name, .*metrics\.<name>"):
+    with pytest.raises(
+        ValueError, match=r"no field 'size'; fields: name, .*asked for as metrics\.size"
+    ):
         sort_entries(ENTRIES, "-size")
 
 
