@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -54,7 +55,7 @@ def _metric(change: MetricChange) -> str:
 def _field(change: FieldChange, room: Room) -> str:
     path = words.harmless(change.path, None)
     before, after = (
-        words.harmless(str(value), room.characters) for value in (change.before, change.after)
+        words.harmless(_value(value), room.characters) for value in (change.before, change.after)
     )
     match change.kind:
         case "added":
@@ -83,3 +84,8 @@ def _weights(tree: Tree, weights: WeightsDiff, room: Room) -> None:
 
 def _shapes(change: TensorChange) -> str:
     return f"{words.shape(change.before.shape)} -> {words.shape(change.after.shape)}"
+
+
+def _value(value: object) -> str:
+    """A text as it is, anything else as the document spells it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
