@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -54,9 +54,15 @@ class WrittenFile:
 
 
 def write_parts(
-    stage: Stage, parts: Sequence[Part], *, progress: Progress | None = None
+    stage: Stage,
+    parts: Sequence[Part],
+    *,
+    progress: Progress | None = None,
+    wrote: Callable[[int], None] | None = None,
 ) -> list[WrittenFile]:
     """Writes the parts into the stage, in parallel; what was written, in this order.
+
+    `wrote` is told the bytes of what was just read and written, from any thread.
 
     Each file is handed to the stage complete: its fsync goes on while the caller looks at what was
     written, and the stage waits for all of them before it publishes.
@@ -66,7 +72,7 @@ def write_parts(
     """
     plans = [part.plan() for part in parts]
     with watched(f"writing {stage.final.name}", progress) as tell:
-        return _write(stage, plans, _Meter(sum(plan.size_bytes for plan in plans), tell))
+        return _write(stage, plans, _Meter(sum(plan.size_bytes for plan in plans), tell, wrote))
 
 
 def _write(stage: Stage, plans: Sequence[Plan], meter: _Meter) -> list[WrittenFile]:
@@ -96,18 +102,23 @@ class _Stopped(Exception):
 
 
 class _Meter:
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(
+        self, total: int, progress: Progress | None, wrote: Callable[[int], None] | None
+    ) -> None:
         self.stop = threading.Event()
         self.failure: BaseException | None = None
         self.copies = Allowance(COPIED_BYTES)
         self._total = total
         self._done = 0
         self._progress = progress
+        self._wrote = wrote
         self._lock = threading.Lock()
 
     def add(self, size_bytes: int) -> None:
         if self.stop.is_set():
             raise _Stopped
+        if self._wrote is not None:
+            self._wrote(size_bytes)
         if self._progress is not None:
             with self._lock:
                 self._done += size_bytes

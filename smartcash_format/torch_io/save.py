@@ -169,12 +169,14 @@ def publish(
     prepared: Prepared,
     *,
     progress: Progress | None = None,
+    wrote: Callable[[int], None] | None = None,
     inspect: Callable[[Path], None] | None = None,
 ) -> Saved:
     """The checkpoint, written, proved and visible.
 
-    `inspect` is given the whole checkpoint before anybody else can see it; what it raises is
-    raised, and nothing is published.
+    `wrote` is told the bytes of what was just read and written, from any thread. `inspect` is given
+    the whole checkpoint before anybody else can see it; what it raises is raised, and nothing is
+    published.
     Raises CheckpointWriteError or CheckpointExistsError with nothing left behind.
     """
     facts = prepared.facts
@@ -184,7 +186,8 @@ def publish(
     with waits, stage(prepared.final) as staged:
         shared, manifest_bytes = _share(staged, prepared)
         collected = shared.collected
-        written = [*shared.linked, *write_parts(staged, collected.parts, progress=progress)]
+        parts = write_parts(staged, collected.parts, progress=progress, wrote=wrote)
+        written = [*shared.linked, *parts]
         with collector_paused():
             listed = manifest(shared, written, manifest_bytes)
             tensors, problems = parse_tensors(listed)

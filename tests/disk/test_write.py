@@ -388,6 +388,14 @@ def test_progress_adds_up_and_comes_one_at_a_time(directory: Path) -> None:
     assert seen[-1][0] == size_of(parts)
 
 
+def test_what_was_written_is_told_by_and_by(directory: Path) -> None:
+    told: list[int] = []
+    parts = [weights(f"w{i}.safetensors") for i in range(2)]
+    written = put(directory, *parts, wrote=told.append)
+    assert sum(told) == sum(file.size_bytes for file in written)
+    assert max(told) < sum(told)
+
+
 def test_progress_adds_up_with_archives(directory: Path) -> None:
     seen: list[tuple[int, int]] = []
     part = ArchivePart(name="optimizer.pt", program=b"}.", storages=storages([1000, 5]))
