@@ -193,7 +193,7 @@ def measure_conversions(directory: Path) -> None:
     table = Table(
         "Conversions",
         "source", "asked, of the source", "from the disk, of the source", "written, of the result",
-        "memory over the source", "of the largest tensor", "once, once and 1.2 reached",
+        "memory", "over the source, of the largest tensor", "once, once and 1.2 reached",
     )  # fmt: skip
     for name, largest in sources.items():
         source = directory / name
@@ -213,7 +213,7 @@ def measure_conversions(directory: Path) -> None:
             f"{found['asked'] / source_bytes:.2f} x",
             f"{found['fetched'] / source_bytes:.2f} x",
             f"{written:.2f} x",
-            f"{over * largest / 1e6:.0f} MB",
+            f"{found['held'] / 1e6:.0f} MB",
             f"{over:.2f} x",
             yes(found["fetched"] <= ONCE * source_bytes, written <= ONCE, over <= LARGEST),
         )

@@ -4,43 +4,42 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch.serialization import load as torch_load
 
 from smartcash_format.disk.observe import validate
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.integrations.found import Found
-from smartcash_format.integrations.mapped import MappedFile
+from smartcash_format.integrations.source_digests import SourceDigests, digest_of_tensor
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth, Problem
 from smartcash_format.spec.watching import watched
+from smartcash_format.torch_io.dtypes import DTYPES, file_shape
 from smartcash_format.torch_io.state import decode
 from smartcash_format.torch_io.weights import live_state
 
-# Of the source, as much as a save may copy at once.
-_RESTED_BYTES: Final = 24 << 20
 
+def compare(found: Found, directory: Path, digests: SourceDigests) -> None:
+    """Raises InvalidCheckpointError where the checkpoint is not what the source holds.
 
-def compare(found: Found, directory: Path) -> None:
-    """Raises InvalidCheckpointError where the checkpoint is not what the source holds."""
-    _Looked(found.mapped).rest()
+    `digests` are those of the source, taken while it was read: of both sides digests are compared.
+    """
+    # Reads all that was written: then tensors.json says of each tensor what lies on the disk.
     problems = list(validate(directory, Depth.CONTENT).problems)
     if not problems:
         with watched(f"comparing with {found.source.name}"):
-            problems += _weights(found, directory)
-            problems += _states(found, directory)
+            problems += _weights(found, directory, digests)
+            problems += _states(found, directory, digests)
     if problems:
         message = f"{found.source.name} was not converted: what was written differs from it"
         raise InvalidCheckpointError(message, path=found.source, problems=problems)
 
 
-def _weights(found: Found, directory: Path) -> list[Problem]:
+def _weights(found: Found, directory: Path, digests: SourceDigests) -> list[Problem]:
     manifest = json.loads((directory / layout.TENSORS).read_bytes())["weights"]
     problems = []
     for name, source in ((layout.MODEL, found.model), ("ema", found.ema)):
@@ -49,59 +48,42 @@ def _weights(found: Found, directory: Path) -> list[Problem]:
         aliases = manifest[name].get("aliases", {})
         entries = live_state(source, where=name).entries
         stored = manifest[name]["tensors"]
-        with ExitStack() as opened:
-            # One tensor at a time: a second mapping beside the source's would double the memory.
-            files = {
-                file: opened.enter_context(
-                    safe_open(str(directory / file), framework="pt", backend="pread")
-                )
-                for file in {record["file"] for record in stored.values()}
-            }
-            for key, value in entries.items():
-                if not isinstance(value, torch.Tensor):
-                    continue
-                kept = aliases.get(key, key)
-                if kept not in stored or not same_bits(
-                    value, files[stored[kept]["file"]].get_tensor(kept)
-                ):
+        for key, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                record = stored.get(aliases.get(key, key))
+                if record is None or not _is_recorded(value, record, digests):
                     problems.append(_differs(f"{name}: {key}"))
         problems += [_differs(f"{name}: {key}") for key in sorted(stored.keys() - entries.keys())]
     return problems
 
 
-def _states(found: Found, directory: Path) -> list[Problem]:
+def _is_recorded(tensor: torch.Tensor, record: Mapping[str, Any], digests: SourceDigests) -> bool:
+    dtype = DTYPES[tensor.dtype]
+    shape = list(file_shape(dtype, tensor.shape))
+    found = (record["dtype"], record["shape"], record["digest"])
+    return found == (dtype, shape, digests.of(tensor))
+
+
+def _states(found: Found, directory: Path, digests: SourceDigests) -> list[Problem]:
+    def agree(source: torch.Tensor, stored: torch.Tensor) -> bool:
+        return (
+            source.dtype == stored.dtype
+            and source.shape == stored.shape
+            and digests.of(source) == digest_of_tensor(stored)
+        )
+
     problems = []
-    looked = _Looked(found.mapped)
-    looked.rest()
     for file, source in ((layout.OPTIMIZER, found.optimizer), (layout.SCHEDULER, found.scheduler)):
-        if source is not None and not same(source, _read(directory / file), looked.at):
+        if source is not None and not same(source, _read(directory / file), agree):
             problems.append(_differs(file))
     if found.extra:
         stored = _read(directory / layout.EXTRA)[layout.OBJECTS]
         problems += [
             _differs(f"extra: {name}")
             for name, value in found.extra.items()
-            if not same(value, stored.get(name), looked.at)
+            if not same(value, stored.get(name), agree)
         ]
     return problems
-
-
-class _Looked:
-    """Gives back what was looked at of the source: beside it lies what torch loaded."""
-
-    def __init__(self, mapped: Iterable[MappedFile]) -> None:
-        self._mapped = tuple(mapped)
-        self._bytes = 0
-
-    def at(self, size_bytes: int) -> None:
-        self._bytes += size_bytes
-        if self._bytes >= _RESTED_BYTES:
-            self.rest()
-
-    def rest(self) -> None:
-        self._bytes = 0
-        for mapped in self._mapped:
-            mapped.rest()
 
 
 def _read(path: Path) -> Any:
@@ -120,26 +102,23 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(*flat)
 
 
-def same(first: Any, second: Any, looked: Callable[[int], None] = lambda size_bytes: None) -> bool:
-    """Whether two states hold the same values, tensors bit for bit.
-
-    `looked` is told the bytes of each tensor that was compared.
-    """
+def same(
+    first: Any, second: Any, agree: Callable[[torch.Tensor, torch.Tensor], bool] = same_bits
+) -> bool:
+    """Whether two states hold the same values, tensors bit for bit, as `agree` finds out."""
     if isinstance(first, torch.Tensor):
-        agrees = isinstance(second, torch.Tensor) and same_bits(first, second)
-        looked(first.nbytes)
-        return agrees
+        return isinstance(second, torch.Tensor) and agree(first, second)
     if isinstance(first, Mapping):
         return (
             isinstance(second, Mapping)
             and list(first) == list(second)
-            and all(same(first[key], second[key], looked) for key in first)
+            and all(same(first[key], second[key], agree) for key in first)
         )
     if isinstance(first, Sequence) and not isinstance(first, str):
         return (
             isinstance(second, Sequence)
             and len(first) == len(second)
-            and all(same(one, other, looked) for one, other in zip(first, second, strict=True))
+            and all(same(one, other, agree) for one, other in zip(first, second, strict=True))
         )
     if isinstance(first, float) and math.isnan(first):
         return isinstance(second, float) and math.isnan(second)

@@ -23,7 +23,9 @@ from smartcash_format.integrations.huggingface import (
     read_file,
 )
 from smartcash_format.integrations.legacy_pt import read_torch_file
+from smartcash_format.integrations.mapped import Resting
 from smartcash_format.integrations.origin import ORIGIN, converted_from, origin_of
+from smartcash_format.integrations.source_digests import SourceDigests
 from smartcash_format.integrations.training_files import recognise
 from smartcash_format.manager import choosing
 from smartcash_format.spec import layout
@@ -91,7 +93,8 @@ def convert(
     """
     with watched(f"reading {Path(source).name}") as tell:
         found = _found(Path(source), allow)
-        origin = origin_of(found, tell)
+        digests = SourceDigests(found, tell)
+        origin = origin_of(found, digests)
     facts, warnings = _facts(found, origin)
     live = _live(found)
     listing = scan(root)
@@ -104,7 +107,14 @@ def convert(
         return _conversion(found, facts, size_bound(collected, facts), warnings)
     make_root(Path(root))
     final = Path(root) / facts.directory_name
-    saved = publish(prepare(final, facts, **live), inspect=lambda staged: compare(found, staged))
+    resting = Resting(found.mapped)
+
+    def inspect(staged: Path) -> None:
+        # Beside the source's pages lie those of what was written.
+        resting.rest()
+        compare(found, staged, digests)
+
+    saved = publish(prepare(final, facts, **live), wrote=resting.done, inspect=inspect)
     line = HistoryLine.of_save(saved.path.name, saved.meta)
     warnings += saved.warnings + append(Path(root), [line], listing)
     return _conversion(found, facts, saved.size_bytes, warnings, path=saved.path)

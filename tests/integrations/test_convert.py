@@ -258,9 +258,9 @@ def test_what_differs_from_the_source_is_not_published(
     source = tmp_path / "w.pt"
     torch.save({"w": torch.ones(3)}, source)
 
-    def changed(found: Any, staged: Path) -> None:
+    def changed(found: Any, staged: Path, digests: Any) -> None:
         found.model["w"] = torch.zeros(3)
-        compare(found, staged)
+        compare(found, staged, digests)
 
     monkeypatch.setattr(module, "compare", changed)
     with pytest.raises(InvalidCheckpointError, match="differs"):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from smartcash_format.errors import UnsafeCheckpointError
 from smartcash_format.integrations import mapped
 from smartcash_format.integrations.convert import convert
-from smartcash_format.integrations.mapped import MappedFile
+from smartcash_format.integrations.mapped import RESTED_BYTES, MappedFile, Resting
 from smartcash_format.torch_io.read_state import load_tensors
 from tests.torch_io.same import assert_same
 
@@ -67,3 +67,31 @@ def test_a_source_that_becomes_shorter_while_it_is_read_is_refused(
     monkeypatch.setattr(mapped, "bytearray", cut, raising=False)
     with path.open("rb") as stream, pytest.raises(UnsafeCheckpointError, match="became shorter"):
         MappedFile(path, stream)
+
+
+def test_memory_is_given_back_when_so_much_was_written(tmp_path: Path) -> None:
+    path = source(tmp_path, ".safetensors")
+    with path.open("rb") as stream:
+        mapped = Rested(path, stream)
+    resting = Resting([mapped])
+    resting.done(RESTED_BYTES - 1)
+    assert mapped.rests == 0
+    resting.done(1)
+    assert mapped.rests == 1
+    resting.done(RESTED_BYTES - 1)
+    assert mapped.rests == 1
+    resting.rest()
+    resting.done(RESTED_BYTES - 1)
+    assert mapped.rests == 2
+    before = path.read_bytes()
+    assert bytes(mapped.numbers(0, len(before), 1).tolist()) == before
+
+
+class Rested(MappedFile):
+    """Counts how often its memory was given back."""
+
+    rests = 0
+
+    def rest(self) -> None:
+        self.rests += 1
+        super().rest()
