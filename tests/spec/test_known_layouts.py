@@ -91,6 +91,34 @@ def test_whatever_else_is_changed_is_found_as_in_an_archive_that_is_not_known() 
     assert 50 < sum(found is None for found, _ in answers) < 390
 
 
+class Shrinking(io.BytesIO):
+    """A file that has so many bytes only once the directory at its end was read."""
+
+    def __init__(self, file: bytes, left: int) -> None:
+        super().__init__(file)
+        self.left = left
+        self.reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.reads += 1
+        # The beginning of the file, the end of the directory, the directory.
+        if self.reads == 3:
+            self.truncate(self.left)
+        return data
+
+
+def test_a_file_that_becomes_shorter_is_found_wherever_it_ends() -> None:
+    whole = made(1)
+    last = whole.rindex(b"PK\x03\x04")
+    for left in range(last - 200, last + 40):
+        forget_layouts()
+        assert read(whole)[0] is not None
+        found, problems = read_archive(Shrinking(whole, left), len(whole), where="optimizer.pt")
+        assert found is None
+        assert [problem.code for problem in problems] == ["archive-size"]
+
+
 def test_an_archive_of_other_sizes_is_another_one(sorted_out: list[int]) -> None:
     same_directory = [made(1), made(1, more=1), made(1, more=64)]
     found = [read(file) for file in same_directory]
