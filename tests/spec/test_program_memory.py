@@ -41,6 +41,7 @@ WORST = {
     "empty lists": repeated(b"]", 1),
     "empty lists in lists": repeated(b"]]a", 2),
     "lists of a value": repeated(b"]Na", 1),
+    "lists of five values": repeated(b"](NNNNNe", 1),
     "tuples of a value": repeated(b"N\x85", 1),
     "empty dicts": repeated(b"}", 1),
     "dicts of a value": repeated(b"}" + text("a") + b"Ns", 3),
