@@ -21,6 +21,8 @@ from smartcash_format.spec.watching import Progress
 HASHING_THREADS: Final = 8
 # For less than this more threads cost more than they gain.
 LARGE_BYTES: Final = 64 << 20
+# What is smaller is hashed before another thread would begin.
+SMALL_BYTES: Final = 64 << 10
 
 
 class Span(NamedTuple):
@@ -90,9 +92,17 @@ def digests_of(
                 for hasher, data in updates:
                     hasher.update(data)
             else:
-                list(pool.map(_update, updates))
+                others = pool.map(_update, filter(_is_large, updates))
+                for update in updates:
+                    if not _is_large(update):
+                        _update(update)
+                list(others)
             meter.add(len(piece))
     return Digests(digest.named(running, algorithm), tensors.digests())
+
+
+def _is_large(update: tuple[digest.Hasher, memoryview]) -> bool:
+    return len(update[1]) >= SMALL_BYTES
 
 
 def _update(update: tuple[digest.Hasher, memoryview]) -> None:
