@@ -94,17 +94,20 @@ def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]], root: int | Non
 def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
     """The sizes of those names that are plain files, and what stands under the others, if anything.
 
-    The names have to be plain ones.
+    The names have to be plain ones. All is of one directory, whatever it is called meanwhile: who
+    prunes sets a checkpoint apart, and may put it back. Raises FileNotFoundError where none is.
     """
     found: dict[str, int] = {}
     odd: dict[str, str] = {}
-    for name in names:
-        try:
-            facts = os.lstat(f"{directory}/{name}")
-        except FileNotFoundError:
-            continue
-        if stat.S_ISREG(facts.st_mode):
-            found[name] = facts.st_size
-        else:
-            odd[name] = kind_of(facts.st_mode)
+    with opened_root(directory) as descriptor:
+        for name in names:
+            path = f"{directory}/{name}" if descriptor is None else name
+            try:
+                facts = os.stat(path, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(facts.st_mode):
+                found[name] = facts.st_size
+            else:
+                odd[name] = kind_of(facts.st_mode)
     return found, odd

@@ -239,6 +239,8 @@ def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int |
             return Entry(parent, name, data, seen)
     try:
         problems = _problems(directory, data)
+    except FileNotFoundError:
+        return None  # set apart or removed by another process since its meta.json was read
     except OSError as error:
         return _broken(directory, "file-unreadable", f"cannot be looked at: {error.strerror}")
     if not os.path.lexists(f"{directory}/{layout.META}"):

@@ -1,0 +1,81 @@
+"""A listing beside a pruner that sets a checkpoint apart, and puts it back as it was pinned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartcash_format.disk import peek
+from smartcash_format.store.catalog import scan
+from tests.store.checkpoints import write_checkpoint
+
+TRASH = ".trash-of-another"
+
+
+def when_looked_at(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
+    """Calls `act` after each look at a file that a meta.json lists, with the number of the look.
+
+    The first one is the quick look, all of which fails here, as if the checkpoint were gone.
+    """
+    looks = iter(range(1, 1_000))
+    usual = os.stat, os.lstat
+
+    def quick(directory: str, sizes: object, root: int | None) -> bool:
+        act(0)
+        return False
+
+    def looked(honest: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def look(path: Any, **options: Any) -> os.stat_result:
+            try:
+                return honest(path, **options)
+            finally:
+                if str(path).endswith((".safetensors", ".pt", "tensors.json")):
+                    act(next(looks))
+
+        return look
+
+    monkeypatch.setattr(peek, "sizes_hold", quick)
+    monkeypatch.setattr(os, "stat", looked(usual[0]))
+    monkeypatch.setattr(os, "supports_dir_fd", {*os.supports_dir_fd, os.stat})
+    monkeypatch.setattr(os, "lstat", looked(usual[1]))
+
+
+@pytest.mark.skipif(os.stat not in os.supports_dir_fd, reason="nothing is opened relative to one")
+@pytest.mark.parametrize(("apart", "back"), [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)])
+def test_a_checkpoint_that_is_put_back_is_never_seen_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int, back: int
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+
+    def act(look: int) -> None:
+        if look == apart:
+            os.rename(path, tmp_path / TRASH)
+        if look == back:
+            os.rename(tmp_path / TRASH, path)
+
+    when_looked_at(monkeypatch, act)
+    listing = scan(tmp_path)
+    assert [*listing.broken, *listing.foreign] == []
+    # Whoever looks while it is apart does not see it.
+    assert [found.epoch for found in listing] == ([] if apart == 0 else [1])
+
+
+def test_a_checkpoint_that_is_emptied_after_it_was_set_apart_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+
+    def act(look: int) -> None:
+        if look == 1:
+            os.rename(path, tmp_path / TRASH)
+            for name in os.listdir(tmp_path / TRASH):
+                if name != "meta.json":
+                    os.unlink(tmp_path / TRASH / name)
+
+    when_looked_at(monkeypatch, act)
+    listing = scan(tmp_path)
+    assert [*listing, *listing.broken, *listing.foreign] == []
