@@ -44,10 +44,14 @@ _CONVERT: Final = "turn it into a checkpoint: smartcash-format convert"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """Where the records of a torch file lie: its program, and its storages by their keys."""
+    """Where the records of a torch file lie: its program, and its storages by their keys.
+
+    `sizes` has the size in bytes of each storage.
+    """
 
     program: Record
     storages: Mapping[str, Record]
+    sizes: Mapping[str, int]
 
 
 def read_archive(
@@ -67,7 +71,10 @@ def read_archive(
             layout = _sorted_out(records.by_name)
             _check_contents(stream, layout)
             keep_layout(directory, records.rows, layout)
-        return Archive(program=layout.fixed[PROGRAM], storages=layout.storages), ()
+        archive = Archive(
+            program=layout.fixed[PROGRAM], storages=layout.storages, sizes=layout.sizes
+        )
+        return archive, ()
     except Refused as refused:
         return None, (refused.problem(where),)
 
@@ -102,7 +109,8 @@ def _sorted_out(records: Mapping[bytes, Record]) -> Layout:
     for required in _REQUIRED:
         if required not in fixed:
             raise Refused("archive-record", f"lacks the record {required}")
-    return Layout(MappingProxyType(fixed), MappingProxyType(storages))
+    sizes = {key: record.size_bytes for key, record in storages.items()}
+    return Layout(MappingProxyType(fixed), MappingProxyType(storages), MappingProxyType(sizes))
 
 
 def _counted(

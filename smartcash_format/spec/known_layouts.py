@@ -26,10 +26,11 @@ _FEWEST: Final = 64
 
 
 class Layout(NamedTuple):
-    """The fixed records of an archive by their names, and its storages by their keys."""
+    """The fixed records of an archive by their names, its storages, with sizes, by their keys."""
 
     fixed: Mapping[str, Record]
     storages: Mapping[str, Record]
+    sizes: Mapping[str, int]
 
 
 class _Known(NamedTuple):

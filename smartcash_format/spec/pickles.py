@@ -72,9 +72,8 @@ def scan_torch_file(
     if archive is None:
         return None, problems
     where = f"{where}: {PROGRAM}"
-    sizes = {key: record.size_bytes for key, record in archive.storages.items()}
     try:
-        program = _program(_read_program(stream, archive.program), sizes)
+        program = _program(_read_program(stream, archive.program), archive.sizes)
     except Refused as refused:
         return None, (refused.problem(where),)
     file = TorchFile(
