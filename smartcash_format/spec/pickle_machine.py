@@ -37,6 +37,8 @@ _TOGETHER: Final = 1 << 14
 # A container whose kind is noted, a dict that is filled, and what a program takes out of its memo
 # once more, take about three times the memory of an empty container.
 _THRICE: Final = 3
+# A dict of more entries than these takes up to 60 bytes for each, which is half of a container.
+_FEW: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,6 @@ class Machine:
         # others stand where they were made.
         self.shared: set[int] = set()
         self._tensors = 0
-        self._copied = 0
         self._containers = 0
         self._integers = 0
         self.keys = Keys()
@@ -113,9 +114,8 @@ class Machine:
         if type(target) is not dict or len(items) % 2:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
         self.keys.check(keys)
-        if keys and not target:
-            self.count_containers(_THRICE - 1)
         due = len(target) + len(keys)
+        self.count_containers(_room(due) - _room(len(target)))
         target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
         if len(target) != due:
             raise Refused("pickle-structure", "sets a key of a dict twice")
@@ -145,9 +145,7 @@ class Machine:
             return self._note({}, name)
         if name is COUNTER and len(args) == 1 and type(args[0]) is dict:
             # A copy, as torch makes one: counted, or a large dict named often fills the memory.
-            self._copied += len(args[0])
-            if self._copied > limits.PROGRAM_VALUES:
-                raise Refused("pickle-bounds", "copies too many values into counters")
+            self.count_containers(_room(len(args[0])))
             self.keys.check(args[0])
             for value in args[0].values():
                 self.share(value)
@@ -209,6 +207,13 @@ class Machine:
         if any(self.hooks):
             raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
         return value
+
+
+def _room(entries: int) -> int:
+    """How many containers are counted for the entries of a dict, besides itself."""
+    if entries > _FEW:
+        return entries // 2
+    return _THRICE - 1 if entries else 0
 
 
 def _integer(opcode: bytes) -> int:

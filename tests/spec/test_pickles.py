@@ -502,7 +502,7 @@ def test_copies_of_a_large_dict_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     counters = PROTO + b"](" + program(dict.fromkeys(range(100), 1))[2:-1]
     counters += (COUNTER + b"h\x00\x85R") * 50 + b"e."
     assert read(counters)[1] == ()
-    monkeypatch.setattr(limits, "PROGRAM_VALUES", 4_900)
+    monkeypatch.setattr(limits, "PROGRAM_CONTAINERS", 2_700)
     assert refused(counters).code == "pickle-bounds"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.pickles import read_program
-from tests.spec.torch_files import ORDERED_DICT, PROTO, text
+from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, text
 
 # All that a program may make are to take no more than 64 MiB.
 EACH_BYTES = (64 << 20) // limits.PROGRAM_CONTAINERS
@@ -27,14 +27,33 @@ def get(number: int) -> bytes:
     return b"j" + struct.pack("<L", number)
 
 
+def many(made: bytes, rest: int) -> bytes:
+    """A list of what these opcodes make, and of so many empty ones."""
+    return PROTO + b"](" + made + b"]" * rest + b"e."
+
+
 def repeated(opcodes: bytes, containers: int) -> bytes:
     """A list of as many of these as may be, each of which counts as so many containers."""
-    return PROTO + b"](" + opcodes * (FEWER // containers - 1) + b"e."
+    return numbered(lambda _: opcodes, containers)
 
 
 def numbered(opcodes: Callable[[int], bytes], containers: int) -> bytes:
-    each = map(opcodes, range(FEWER // containers - 1))
-    return PROTO + b"](" + b"".join(each) + b"e."
+    made, rest = divmod(FEWER - 1, containers)
+    return many(b"".join(map(opcodes, range(made))), rest)
+
+
+def copies() -> bytes:
+    """As many counters of one dict as may be."""
+    made, rest = divmod(FEWER - 1 - 701 - 2, 704)
+    first = filled(1_400).replace(b"}", b"}" + put(0), 1)
+    return many(first + (COUNTER + get(0) + b"\x85R") * made, rest)
+
+
+def filled(entries: int) -> bytes:
+    """A dict of so many values; a key that is no text makes each entry longer."""
+    # Of a text of one character there is one only.
+    texts = b"".join(text(chr(ord("0") + key)) + b"N" for key in range(entries - 1))
+    return b"}(NN" + texts + b"u"
 
 
 WORST = {
@@ -48,6 +67,13 @@ WORST = {
     "dicts of five values": repeated(
         b"}(" + b"".join(text(name) + b"N" for name in "abcde") + b"u", 3
     ),
+    "dicts of ten values": repeated(filled(10), 3),
+    "dicts of eleven values": repeated(filled(11), 6),
+    "dicts of 22 values": repeated(filled(22), 12),
+    "dicts of 43 values": repeated(filled(43), 22),
+    "counters": repeated(COUNTER + filled(5) + b"\x85R", 9),
+    "counters of 43 values": repeated(COUNTER + filled(43) + b"\x85R", 47),
+    "counters of one dict": copies(),
     "ordered dicts": repeated(ORDERED_DICT + b")R", 3),
     "memoised lists": numbered(lambda n: b"]" + put(n), 1),
     "lists in two places": numbered(lambda n: b"]" + put(n) + get(n), 3),
@@ -69,8 +95,7 @@ def test_each_container_takes_no_more_than_its_share(
         tracemalloc.stop()
     assert problems == ()
     assert most < FEWER * EACH_BYTES + FIXED_BYTES
-    # As many as there may be: with a few more it is refused.
-    body = program.removeprefix(PROTO + b"](").removesuffix(b"e.")
-    more = PROTO + b"](" + b"]]]]" + body + b"e."
+    # As many as there may be: with one more it is refused.
+    more = program.removesuffix(b"e.") + b"]e."
     _, problems = read_program(more, where=name, storages={})
     assert [problem.code for problem in problems] == ["pickle-bounds"]
