@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring as quoted
-from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from blake3 import blake3
@@ -106,11 +105,12 @@ def weights_digest(
     # tensors of a few forms. Texts are in the order of their UTF-8 as they are in their own.
     forms: dict[tuple[Any, ...], str] = {}
     lines = []
-    for name, dtype, shape, digest in sorted(tensors, key=itemgetter(0)):
+    for name, dtype, shape, digest in tensors:
         form = forms.get(key := (dtype, *shape))
         if form is None:
             form = forms[key] = f"{quoted(dtype)},[{','.join(map(str, shape))}]"
-        lines.append(f"[{quoted(name)},{form},{quoted(digest)}]\n")
+        lines.append((name, f"[{quoted(name)},{form},{quoted(digest)}]\n"))
+    lines.sort()
     running = hasher(algorithm)
-    running.update("".join(lines).encode("utf-8"))
+    running.update("".join(line for _, line in lines).encode("utf-8"))
     return named(running, algorithm)
