@@ -111,3 +111,19 @@ def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[st
             else:
                 odd[name] = kind_of(facts.st_mode)
     return found, odd
+
+
+def is_unmarked(directory: str) -> bool:
+    """Whether a directory is there, and no meta.json is in it; False as well where it went."""
+    try:
+        with opened_root(directory) as descriptor:
+            marked = layout.META if descriptor is not None else f"{directory}/{layout.META}"
+            try:
+                os.stat(marked, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                return os.path.isdir(directory)  # else it was set apart, and emptied there
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return os.path.isdir(directory)

@@ -38,6 +38,8 @@ BATCH: Final = 128
 SLOW_LOOK_S: Final = 0.002
 SMALL_BATCH: Final = 8
 THREADS: Final = 16
+# How often what comes and goes is looked at again.
+_LOOKS: Final = 5
 
 _Seen = Entry | Broken | None
 _Placed = TypeVar("_Placed", bound=os.PathLike[str])
@@ -107,13 +109,17 @@ def scan(root: str | os.PathLike[str]) -> Listing:
                 seen = _look_at_all(parent, directories, root_descriptor, tell)
         except FileNotFoundError:
             return Listing()  # not there, or it vanished since its names were read
-    entries = [entry for entry in seen if isinstance(entry, Entry)]
-    unmarked = [name for name, entry in zip(directories, seen, strict=True) if entry is None]
+    foreign = []
+    for number, name in enumerate(directories):
+        if seen[number] is None:
+            seen[number] = _look_again(parent, name)
+            # What another process removed in between is not foreign: it is gone.
+            if seen[number] is None and peek.is_unmarked(f"{parent}/{name}"):
+                foreign.append(Path(parent, name))
     return Listing(
-        entries=newest_first(entries),
+        entries=newest_first(entry for entry in seen if isinstance(entry, Entry)),
         broken=tuple(broken for broken in seen if isinstance(broken, Broken)),
-        # What another process removed in between is not foreign: it is gone.
-        foreign=tuple(path for name in unmarked if (path := Path(parent, name)).is_dir()),
+        foreign=tuple(foreign),
         legacy=tuple(Path(parent, name) for name in legacy),
     )
 
@@ -162,7 +168,9 @@ def newest_first(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 def read_entry(path: str | os.PathLike[str]) -> Entry | Broken | None:
     """The entry of one directory; None when it bears no meta.json, or is not there."""
     where = Path(path)
-    return _look(str(where.parent), [where.name])[0]
+    parent = str(where.parent)
+    found = _look(parent, [where.name])[0]
+    return found if found is not None else _look_again(parent, where.name)
 
 
 def _names(root: str) -> tuple[list[str], list[str]]:
@@ -206,6 +214,19 @@ def _look_at_all(
         with collector_paused():  # each entry is a handful of containers, and all are kept
             take(map(look, batches))
     return seen
+
+
+def _look_again(parent: str, name: str) -> _Seen:
+    """What stands under a name that bore no meta.json a moment ago, if it bears one now.
+
+    Whoever prunes sets a checkpoint apart, and puts it back when it was pinned that moment.
+    """
+    for _ in range(_LOOKS):
+        if not os.path.lexists(f"{parent}/{name}/{layout.META}"):
+            break
+        if (found := _look(parent, [name])[0]) is not None:
+            return found
+    return None
 
 
 def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_Seen]:

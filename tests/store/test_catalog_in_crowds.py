@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smartcash_format.disk import peek
-from smartcash_format.store.catalog import scan
+from smartcash_format.store.catalog import read_entry, scan
+from smartcash_format.store.entry import Entry
 from tests.store.checkpoints import write_checkpoint
 
 TRASH = ".trash-of-another"
@@ -79,3 +81,56 @@ def test_a_checkpoint_that_is_emptied_after_it_was_set_apart_is_not_there(
     when_looked_at(monkeypatch, act)
     listing = scan(tmp_path)
     assert [*listing, *listing.broken, *listing.foreign] == []
+
+
+def test_a_checkpoint_that_is_put_back_after_the_look_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (tmp_path / "foreign").mkdir()
+    honest, times = peek.meta_bytes, iter(range(1_000))
+
+    def apart(directory: str, root: int | None) -> bytes:
+        if Path(directory).name == path.name and next(times) < 2:
+            raise FileNotFoundError(2, "set apart, and put back after the look", directory)
+        return honest(directory, root)
+
+    monkeypatch.setattr(peek, "meta_bytes", apart)
+    listing = scan(tmp_path)
+    assert [found.epoch for found in listing] == [1]
+    assert listing.foreign == (tmp_path / "foreign",)
+    times = iter(range(1_000))
+    assert isinstance(read_entry(path), Entry)
+
+
+def test_what_comes_and_goes_all_the_time_is_not_foreign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+
+    def apart(directory: str, root: int | None) -> bytes:
+        raise FileNotFoundError(2, "set apart, and put back after the look", directory)
+
+    monkeypatch.setattr(peek, "meta_bytes", apart)
+    listing = scan(tmp_path)
+    assert [*listing, *listing.broken, *listing.foreign] == []
+    assert path.is_dir()
+
+
+def test_a_directory_that_goes_while_it_is_looked_at_is_not_foreign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "foreign"
+    directory.mkdir()
+    assert peek.is_unmarked(str(directory))
+    usual = peek.opened_root
+
+    @contextmanager
+    def then_lose(path: str) -> Iterator[int | None]:
+        with usual(path) as descriptor:
+            directory.rename(tmp_path / TRASH)
+            yield descriptor
+
+    monkeypatch.setattr(peek, "opened_root", then_lose)
+    assert not peek.is_unmarked(str(directory))
+    assert not peek.is_unmarked(str(directory))
