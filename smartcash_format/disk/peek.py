@@ -28,7 +28,7 @@ _FLAGS: Final = (
 
 
 @contextlib.contextmanager
-def opened_root(path: str) -> Iterator[int | None]:
+def opened_directory(path: str) -> Iterator[int | None]:
     """A descriptor of a directory; None where the system opens nothing relative to one.
 
     Raises FileNotFoundError, or what else the system says.
@@ -99,7 +99,7 @@ def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[st
     """
     found: dict[str, int] = {}
     odd: dict[str, str] = {}
-    with opened_root(directory) as descriptor:
+    with opened_directory(directory) as descriptor:
         for name in names:
             path = f"{directory}/{name}" if descriptor is None else name
             try:
@@ -116,7 +116,7 @@ def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[st
 def is_unmarked(directory: str) -> bool:
     """Whether a directory is there, and no meta.json is in it; False as well where it went."""
     try:
-        with opened_root(directory) as descriptor:
+        with opened_directory(directory) as descriptor:
             marked = layout.META if descriptor is not None else f"{directory}/{layout.META}"
             try:
                 os.stat(marked, dir_fd=descriptor, follow_symlinks=False)

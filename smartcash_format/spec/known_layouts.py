@@ -53,7 +53,7 @@ def known_layout(stream: BinaryIO, directory: Directory) -> Layout | None:
     if known is None or _without_checksums(directory, known.rows) != known.directory:
         return None
     for rows in known.rows:
-        heads = read_heads(stream, rows)
+        heads = read_heads(stream, rows.offsets, rows.own_step)
         # A file that has become shorter, or a mount with small reads, gives fewer bytes.
         if len(heads) != len(rows.heads):
             return None

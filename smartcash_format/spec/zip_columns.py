@@ -71,7 +71,7 @@ def read_aligned(stream: BinaryIO, directory: Directory) -> Records | None:
     rows: list[Rows] = []
     at = 0
     for run in runs:
-        heads = _heads(stream, run)
+        heads = read_heads(stream, run.offsets, _own_step(run))
         begins = _begins(run, heads, list(islice(afters, len(run.sizes))))
         if begins is None:
             return None
@@ -112,11 +112,6 @@ def heads_without_checksums(heads: bytes, own_step: int) -> bytes:
 def _clear(data: bytearray, begin: int, end: int, step: int, count: int) -> None:
     for byte in range(_CHECKSUM_BYTES):
         data[begin + byte : end : step] = bytes(count)
-
-
-def read_heads(stream: BinaryIO, rows: Rows) -> bytes:
-    """The own headers of these entries, joined; fewer bytes when the file is shorter."""
-    return _read_each(stream, rows.offsets, rows.own_step)
 
 
 def _runs(directory: bytes, count: int) -> list[_Run] | None:
@@ -175,10 +170,6 @@ def _own_step(run: _Run) -> int:
     return LOCAL.size + run.name_bytes + len(_FILLER) + 2
 
 
-def _heads(stream: BinaryIO, run: _Run) -> bytes:
-    return _read_each(stream, run.offsets, _own_step(run))
-
-
 def _begins(run: _Run, heads: bytes, afters: Sequence[int]) -> list[int] | None:
     data, name_bytes, sizes, offsets = run
     step, whole, own_step = CENTRAL.size + name_bytes, LOCAL.size + name_bytes, _own_step(run)
@@ -200,16 +191,16 @@ def _begins(run: _Run, heads: bytes, afters: Sequence[int]) -> list[int] | None:
     return begins if sound else None
 
 
-def _read_each(stream: BinaryIO, begins: Sequence[int], count: int) -> bytes:
+def read_heads(stream: BinaryIO, offsets: Sequence[int], own_step: int) -> bytes:
     """So many bytes from each of these places on, joined; fewer when the file is shorter."""
     # What reads a descriptor at a position does all in one call.
     if (together := getattr(stream, "read_each", None)) is not None:
-        read: bytes = together(begins, count)
+        read: bytes = together(offsets, own_step)
         return read
     pieces = []
-    for begin in begins:
-        stream.seek(begin)
-        pieces.append(stream.read(count))
+    for offset in offsets:
+        stream.seek(offset)
+        pieces.append(stream.read(own_step))
     return b"".join(pieces)
 
 

@@ -105,7 +105,7 @@ def scan(root: str | os.PathLike[str]) -> Listing:
     with watched(f"listing {parent}", unit="checkpoints") as tell:
         try:
             directories, legacy = _names(parent)
-            with peek.opened_root(parent) as root_descriptor:
+            with peek.opened_directory(parent) as root_descriptor:
                 seen = _look_at_all(parent, directories, root_descriptor, tell)
         except FileNotFoundError:
             return Listing()  # not there, or it vanished since its names were read

@@ -241,13 +241,13 @@ def test_a_root_that_goes_while_it_is_listed_is_empty(
 ) -> None:
     root = tmp_path / "root"
     write_checkpoint(root, 1)
-    honest = peek.opened_root
+    honest = peek.opened_directory
 
     def lose(path: str) -> object:
         root.rename(tmp_path / "elsewhere")
         return honest(path)
 
-    monkeypatch.setattr(peek, "opened_root", lose)
+    monkeypatch.setattr(peek, "opened_directory", lose)
     assert list(scan(root)) == []
 
 

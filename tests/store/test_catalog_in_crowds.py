@@ -123,7 +123,7 @@ def test_a_directory_that_goes_while_it_is_looked_at_is_not_foreign(
     directory = tmp_path / "foreign"
     directory.mkdir()
     assert peek.is_unmarked(str(directory))
-    usual = peek.opened_root
+    usual = peek.opened_directory
 
     @contextmanager
     def then_lose(path: str) -> Iterator[int | None]:
@@ -131,6 +131,6 @@ def test_a_directory_that_goes_while_it_is_looked_at_is_not_foreign(
             directory.rename(tmp_path / TRASH)
             yield descriptor
 
-    monkeypatch.setattr(peek, "opened_root", then_lose)
+    monkeypatch.setattr(peek, "opened_directory", then_lose)
     assert not peek.is_unmarked(str(directory))
     assert not peek.is_unmarked(str(directory))
