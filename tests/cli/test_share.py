@@ -20,7 +20,7 @@ def checkpoint(tmp_path: Path) -> Path:
         tmp_path / "made",
         checkpoint_id=str(uuid4()),
         resume_state=True,
-        change=lambda meta: meta.model_copy(update={"config": {"data": "/home/someone/x"}}),
+        change=lambda meta: meta.model_copy(update={"config": {"data": "/srv/someone/x"}}),
     )
     return made.path
 
@@ -36,7 +36,7 @@ def test_a_finding_that_stays_is_exit_1_and_one_that_goes_is_0(
     ran = run("share", checkpoint, "-o", tmp_path / "clean", "--clean", "--format", "json")
     document = json.loads(ran.out)
     assert (ran.code, document["kind"], document["removed"]) == (0, "smartcash-format/share", True)
-    finding = {"where": "config.data", "kind": "path", "text": "/home/someone/x"}
+    finding = {"where": "config.data", "kind": "path", "text": "/srv/someone/x"}
     assert document["findings"] == [finding]
 
 

@@ -43,7 +43,7 @@ def test_it_was_executed_whole_and_shows_html_for_every_answer() -> None:
 
 def test_it_names_no_path_of_the_machine_that_ran_it() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
-    assert not any(place in text for place in ("/home/", "/tmp/", "/root/", "/Users/"))
+    assert re.search(r"/(?:home|root|tmp|Users)/", text) is None
 
 
 def test_what_it_shows_has_the_headings_of_today(tmp_path: Path) -> None:

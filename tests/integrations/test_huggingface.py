@@ -66,7 +66,7 @@ def test_a_trainers_directory_may_have_shards(tmp_path: Path) -> None:
     source = tmp_path / "checkpoint-7"
     _sharded(source)
     (source / "trainer_state.json").write_text(
-        '{"global_step": 7, "epoch": 0.5, "best_model_checkpoint": "/home/someone/checkpoint-7", '
+        '{"global_step": 7, "epoch": 0.5, "best_model_checkpoint": "/srv/someone/checkpoint-7", '
         '"log_history": [{"step": 7, "loss": NaN, "note": "not NaN"}]}'
     )
     (source / "training_args.bin").write_bytes(b"never read")

@@ -33,7 +33,7 @@ from smartcash_format.torch_io.load import load_checkpoint
 from tests.processes import run_python
 
 _SAID: dict[str, Any] = {
-    "config": {"data": "/home/someone/rupiah.yaml", "lr": 0.1},
+    "config": {"data": "/srv/someone/rupiah.yaml", "lr": 0.1},
     "notes": {"argv": ["train.py", "--lr", "0.1"], "host": "gpu-box-7"},
 }
 
@@ -115,7 +115,7 @@ class _Counting(nn.Module):
         self.weight = nn.Parameter(torch.ones(2))
 
     def get_extra_state(self) -> Any:
-        return {"cache": "/home/someone/cache"}
+        return {"cache": "/srv/someone/cache"}
 
     def set_extra_state(self, state: Any) -> None:
         """Nothing is done with it."""
@@ -127,7 +127,7 @@ def test_what_lies_in_a_torch_file_is_listed_and_stays(tmp_path: Path) -> None:
     save_checkpoint(source, model, epoch=1)
     done = share(source, tmp_path / "out", clean=True, names=())
     assert "extra.pt" in read_meta(done.path).files
-    assert [(found.kind, found.text) for found in done.kept] == [("path", "/home/someone/cache")]
+    assert [(found.kind, found.text) for found in done.kept] == [("path", "/srv/someone/cache")]
     load_checkpoint(done.path, model=_Counting())
 
 
@@ -169,7 +169,7 @@ class _Logged(torch.optim.lr_scheduler.LambdaLR):
     """A scheduler that keeps where it logs to."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.log = "/home/someone/lr.csv"
+        self.log = "/srv/someone/lr.csv"
         super().__init__(optimizer, lambda epoch: 1.0)
 
 
@@ -184,7 +184,7 @@ def test_what_an_optimizer_and_a_scheduler_keep_is_listed_where_they_come_along(
         tmp_path / "one", tmp_path / "out", resume_state=resume_state, clean=True, names=()
     )
     texts = {each.text for each in done.kept}
-    assert texts == ({"/srv/someone", "/home/someone/lr.csv"} if resume_state else set())
+    assert texts == ({"/srv/someone", "/srv/someone/lr.csv"} if resume_state else set())
     files = {each.where.partition(".pt")[0] for each in done.kept}
     assert not resume_state or files >= {"optimizer", "scheduler"}
 

@@ -84,7 +84,7 @@ def _ultralytics(model: nn.Module | None, ema: nn.Module | None, epoch: int) -> 
         "train_results": {"epoch": [1, 2], "train/box_loss": [1.5, 1.25]},
         "date": "2025-06-07T08:09:10.111213",
         "version": "8.3.40",
-        "git": {"root": "/home/someone/work", "commit": None},
+        "git": {"root": "/srv/someone/work", "commit": None},
     }
 
 
@@ -140,7 +140,7 @@ def _lightning(model: nn.Module, optimizer: Any, scheduler: Any) -> dict[str, An
                 "monitor": "val_loss",
                 "current_score": torch.tensor(0.25),
                 "best_model_score": torch.tensor(0.25),
-                "best_model_path": "/home/someone/lightning_logs/epoch=3-step=96.ckpt",
+                "best_model_path": "/srv/someone/lightning_logs/epoch=3-step=96.ckpt",
             }
         },
         "optimizer_states": [optimizer.state_dict(), {"state": {}, "param_groups": []}],
