@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from smartcash_format.spec.watching import watched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """One of them that did not come through, and why; the others went on."""
+
+    source: Path
+    reason: str
+
+    def document(self) -> dict[str, str]:
+        """What JSON output says of it."""
+        return {"source": str(self.source), "reason": self.reason}
 
 
 def one_by_one(what: str, paths: Sequence[Path]) -> Iterator[Path]:

@@ -42,7 +42,7 @@ def export(
         str, typer.Option("--set", metavar="NAME", help="The weight set, such as ema.")
     ] = "model",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    form: Annotated[output.Document, asking.FORM] = output.Document.TABLE,
+    form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """Write the weights as one file of safetensors or torch."""
     # The front door loads torch when it is asked for this, and not before.
@@ -50,15 +50,17 @@ def export(
 
     with exits.force_replaces():
         done = package.export(checkpoint, file, to=to.value, weight_set=weight_set, overwrite=force)
-    if form is output.Document.JSON:
-        output.write_json(
-            "export",
-            path=str(done.path),
-            size_bytes=done.size_bytes,
-            tensors=done.tensors,
-            notes=list(done.notes),
-        )
-        return
-    output.line(f"{done.path}: {done.tensors} tensors, {words.size(done.size_bytes)}")
-    for note in done.notes:
-        output.line(f"note: {note}")
+    row = {"path": str(done.path), "size_bytes": done.size_bytes, "tensors": done.tensors}
+    match form:
+        case output.Format.JSON:
+            output.write_json("export", **row, notes=list(done.notes))
+        case output.Format.CSV:
+            output.write_csv([{**row, "notes": "; ".join(done.notes)}], ())
+        case output.Format.PATHS:
+            output.write_paths([done.path])
+            for note in done.notes:
+                exits.complain(f"note: {note}")  # the answer has no place for it
+        case output.Format.TABLE:
+            output.line(f"{done.path}: {done.tensors} tensors, {words.size(done.size_bytes)}")
+            for note in done.notes:
+                output.line(f"note: {note}")
