@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, NotRequired, TypedDict
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict, cast
 
 from pydantic_core import SchemaValidator
 
@@ -175,6 +175,8 @@ def _is_readable(head: Head) -> bool:
 
 
 def _numbers(found: dict[str, int | float | str]) -> dict[str, int | float]:
+    if str not in map(type, found.values()):
+        return cast("dict[str, int | float]", found)
     return {k: NON_FINITE[v] if isinstance(v, str) else v for k, v in found.items()}
 
 
