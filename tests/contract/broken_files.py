@@ -9,15 +9,13 @@ from typing import Any
 from smartcash_format.spec.digest import digest_of
 from tests.contract.build import (
     MODEL,
-    archive,
     draft,
-    floats,
-    program,
     sealed,
     weights_file,
     with_optimizer,
 )
 from tests.contract.register import CONTENT, META, Files, breach, example
+from tests.contract.torch_files import archive, floats, program
 
 
 def listing(change: Callable[[dict[str, Any]], None]) -> Callable[[], Files]:

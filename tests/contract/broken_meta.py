@@ -7,11 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smartcash_format.spec.digest import ZEROS, digest_of
-from tests.contract.build import (
-    draft,
-    json_bytes,
-    sealed,
-)
+from tests.contract.build import draft, json_bytes, sealed
 from tests.contract.register import META, Files, breach, example
 
 

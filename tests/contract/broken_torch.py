@@ -8,18 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.contract.broken_meta import deep
-from tests.contract.build import (
+from tests.contract.build import draft, with_optimizer
+from tests.contract.register import STRUCTURE, Files, breach, example
+from tests.contract.torch_files import (
     Raw,
     Stored,
     archive,
-    draft,
     floats,
     opcodes,
     program,
-    with_optimizer,
     zipped,
 )
-from tests.contract.register import STRUCTURE, Files, breach, example
 
 
 def torch_file(data: bytes) -> Callable[[], Files]:

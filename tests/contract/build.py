@@ -1,7 +1,7 @@
 """Checkpoints made by hand, byte by byte, so that each can be wrong in one thing only.
 
-No writer of the package is used for what may be broken: headers, programs and documents are put
-together here from plain values.
+No writer of the package is used for what may be broken: headers and documents are put together
+here, and programs in torch_files, from plain values.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import copy
 import json
 import math
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smartcash_format.spec.archive_layout import place, tail
 from smartcash_format.spec.digest import SEAL_KEY, digest_of, seal, weights_digest
+from tests.contract.torch_files import Stored, archive, floats, program
 
 FLOATING = {"F16": "<e", "F32": "<f", "F64": "<d"}
 INTEGER = {"I64": "<q", "I32": "<i", "U8": "<B", "BOOL": "<?"}
@@ -98,102 +97,6 @@ def weights_of(header: Mapping[str, Any] | bytes, data: bytes) -> bytes:
 def weights_file(tensors: Sequence[Tensor]) -> bytes:
     """A sound safetensors file."""
     return weights_of(header_of(tensors), b"".join(t.data for t in tensors))
-
-
-# Torch files -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """Opcodes that stand in a program as they are, and leave one value."""
-
-    code: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor in a program: a window on the storage `data/<key>`."""
-
-    key: str
-    numel: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int = 0
-    storage: str = "FloatStorage"
-
-
-def opcodes(value: object) -> bytes:
-    """The opcodes that leave a value on the stack, as protocol 2 spells them, without memo."""
-    match value:
-        case Raw():
-            return value.code
-        case Stored():
-            return _tensor(value)
-        case None:
-            return b"N"
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case int():
-            return _integer(value)
-        case float():
-            return b"G" + struct.pack(">d", value)
-        case str():
-            text = value.encode()
-            return b"X" + struct.pack("<L", len(text)) + text
-        case tuple():
-            return b"(" + b"".join(map(opcodes, value)) + b"t"
-        case list():
-            return b"](" + b"".join(map(opcodes, value)) + b"e"
-        case dict():
-            pairs = (opcodes(key) + opcodes(item) for key, item in value.items())
-            return b"}(" + b"".join(pairs) + b"u"
-    raise TypeError(type(value))
-
-
-def _integer(value: int) -> bytes:
-    if 0 <= value < 256:
-        return b"K" + bytes([value])
-    if -(1 << 31) <= value < 1 << 31:
-        return b"J" + struct.pack("<l", value)
-    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    return b"\x8a" + bytes([len(data)]) + data
-
-
-def _tensor(value: Stored) -> bytes:
-    place_in = ("storage", Raw(b"ctorch\n%s\n" % value.storage.encode()), value.key, "cpu")
-    storage = Raw(opcodes((*place_in, value.numel)) + b"Q")
-    hooks = Raw(b"ccollections\nOrderedDict\n)R")
-    args = (storage, value.offset, value.shape, value.stride, False, hooks)
-    return b"ctorch._utils\n_rebuild_tensor_v2\n" + opcodes(args) + b"R"
-
-
-def program(value: object) -> bytes:
-    """A whole program."""
-    return b"\x80\x02" + opcodes(value) + b"."
-
-
-def archive(code: bytes, storages: Mapping[str, bytes], **others: bytes) -> bytes:
-    """A torch file; `others` replace or add records, an empty one leaves its record out."""
-    records = {"data.pkl": code, "byteorder": b"little"}
-    records |= {f"data/{key}": data for key, data in storages.items()}
-    records |= {"version": b"3\n"} | others
-    return zipped({name: data for name, data in records.items() if data or "/" in name})
-
-
-def zipped(records: Mapping[str, bytes]) -> bytes:
-    """Records in the container that torch writes."""
-    crcs = [zlib.crc32(data) for data in records.values()]
-    placed = place([(name, len(data)) for name, data in records.items()])
-    parts = (
-        entry.local_header(crc) + data
-        for entry, crc, data in zip(placed, crcs, records.values(), strict=True)
-    )
-    return b"".join(parts) + tail(placed, crcs)
-
-
-def floats(*values: float) -> bytes:
-    """Little-endian float32."""
-    return struct.pack(f"<{len(values)}f", *values)
 
 
 # Whole checkpoints -------------------------------------------------------------------------------

@@ -19,13 +19,12 @@ from smartcash_format.store.catalog import scan
 from smartcash_format.store.compare import diff
 from tests.contract.build import (
     MODEL,
-    archive,
     draft,
-    program,
     sealed,
     weights_of,
     with_optimizer,
 )
+from tests.contract.torch_files import archive, program
 
 
 def write(root: Path, files: dict[str, bytes]) -> Path:

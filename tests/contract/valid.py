@@ -12,16 +12,18 @@ from typing import Any, Final
 from smartcash_format.spec.digest import ZEROS, digest_of
 from tests.contract.build import (
     MODEL,
-    Raw,
-    Stored,
     Tensor,
-    archive,
     draft,
-    floats,
     json_bytes,
-    program,
     weights_of,
     with_optimizer,
+)
+from tests.contract.torch_files import (
+    Raw,
+    Stored,
+    archive,
+    floats,
+    program,
 )
 
 Files = dict[str, bytes]

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tests.contract.build import archive, opcodes
+from tests.contract.torch_files import archive, opcodes
 
 # What has been used to run code from a pickle: by itself, or by leading on to something else.
 CALLS: Final = (
