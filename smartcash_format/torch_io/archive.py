@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from smartcash_format.disk.parts import StorageSource
-from smartcash_format.torch_io.dtypes import bytes_of, is_plain_memory
+from smartcash_format.torch_io.dtypes import bytes_of, is_plain_memory, region_of
 from smartcash_format.torch_io.plain_tensor import identity
 from smartcash_format.torch_io.program import Placed, Program, write_program
 from smartcash_format.torch_io.state import CLASSIC
@@ -50,14 +50,14 @@ class _Storages:
         strides = value.stride()
         if is_plain_memory(value):
             # Of today: data that is replaced meanwhile may have gaps, or lie on top of itself.
-            read, copies = partial(bytes_of, value.detach()), False
+            region = region_of(value)
+            source = StorageSource(key, size_bytes, region, False, region.address)
         elif _is_dense(value):
-            read, copies = partial(_memory_of, value), not value.is_cpu
+            source = StorageSource(key, size_bytes, partial(_memory_of, value), not value.is_cpu)
         else:
             # Made dense when it is written, not before: a copy is in memory as short as can be.
-            read, copies = partial(_dense_memory_of, value), True
+            source = StorageSource(key, size_bytes, partial(_dense_memory_of, value), True)
             strides = _dense_strides(value.shape)
-        source = StorageSource(key, size_bytes, read, copies)
         self.sources.append(source)
         return Placed(CLASSIC[value.dtype], key, value.numel(), tuple(value.shape), strides)
 

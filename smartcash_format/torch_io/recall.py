@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from smartcash_format.disk.parts import (
     StorageSource,
     TensorSource,
 )
-from smartcash_format.torch_io.dtypes import bytes_at
+from smartcash_format.torch_io.dtypes import Region
 from smartcash_format.torch_io.plain_tensor import own_memory
 from smartcash_format.torch_io.program import WORDS, Program
 from smartcash_format.torch_io.state import CLASSIC, DEPTH
@@ -154,8 +153,8 @@ class Recall:
         for _, _, size_bytes, source, _ in known.plan.pieces:
             if isinstance(source, StorageSource):
                 address, storage = next(live)
-                read = partial(bytes_at, address, size_bytes, storage)
-                source = StorageSource(source.key, size_bytes, read, False, address)
+                region = Region(address, size_bytes, storage)
+                source = StorageSource(source.key, size_bytes, region, False, address)
             elif source.read() == known.program.data:
                 source = Constant(data=program.data)
             sources.append(source)
@@ -169,7 +168,7 @@ class Recall:
         if storages != len(trace.memories) or len(program.floats) != len(trace.floats):
             return
         self._states[file] = _State(
-            tokens=trace.tokens, key=key, program=program, plan=_without_tensors(plan)
+            tokens=trace.tokens, key=key, program=program, plan=_without_storages(plan)
         )
 
     def weights(
@@ -182,20 +181,11 @@ class Recall:
         tensors = {
             form.name: TensorSource(
                 form.name, form.dtype, form.shape, form.size_bytes,
-                partial(bytes_at, address, form.size_bytes, storage), False, form.measure, address,
+                Region(address, form.size_bytes, storage), False, form.measure, address,
             )
             for form, (address, storage) in zip(known.forms, trace.memories, strict=True)
         }  # fmt: skip
-        plans = [
-            plan.with_sources(
-                [
-                    tensors[source.name] if isinstance(source, TensorSource) else source
-                    for _, _, _, source, _ in plan.pieces
-                ]
-            )
-            for plan in known.plans
-        ]
-        return tuple(tensors.values()), plans
+        return tuple(tensors.values()), [_filled(plan, tensors) for plan in known.plans]
 
     def note_weights(
         self,
@@ -206,18 +196,29 @@ class Recall:
         plans: Sequence[Plan],
     ) -> None:
         """Remembers the layout of a weight set whose tensors are those of the trace, in order."""
+        forms = {tensor.name: tensor._replace(read=_unread) for tensor in tensors}
         self._weights[name] = _Weights(
             tokens=trace.tokens,
             key=key,
-            forms=[tensor._replace(read=_unread) for tensor in tensors],
-            plans=[_without_tensors(plan) for plan in plans],
+            forms=[*forms.values()],
+            plans=[_filled(plan, forms) for plan in plans],
         )
 
 
-def _without_tensors(plan: Plan) -> Plan:
+def _filled(plan: Plan, tensors: Mapping[str, TensorSource]) -> Plan:
+    """The plan of a weights file with these tensors, found by their names."""
     return plan.with_sources(
         [
-            source if isinstance(source, Constant) else source._replace(read=_unread)
+            tensors[source.name] if isinstance(source, TensorSource) else source
+            for _, _, _, source, _ in plan.pieces
+        ]
+    )
+
+
+def _without_storages(plan: Plan) -> Plan:
+    return plan.with_sources(
+        [
+            source._replace(read=_unread) if isinstance(source, StorageSource) else source
             for _, _, _, source, _ in plan.pieces
         ]
     )

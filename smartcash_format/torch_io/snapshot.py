@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Final, NamedTuple, Self
 
 import torch
@@ -22,7 +21,7 @@ from smartcash_format.disk.parts import (
     TensorSource,
 )
 from smartcash_format.torch_io.collect import Collected
-from smartcash_format.torch_io.dtypes import bytes_of
+from smartcash_format.torch_io.dtypes import Region, bytes_at
 
 # So that a view of any dtype is aligned.
 _ALIGNMENT: Final = 64
@@ -47,7 +46,6 @@ class _Copied(NamedTuple):
 
     layout: object
     pieces: Sequence[Piece]
-    targets: Sequence[memoryview]
     addresses: Sequence[int]
     constants: Sequence[int]
     small: Sequence[int]
@@ -62,7 +60,7 @@ class Buffers:
         self._copied: dict[str, _Copied] = {}
 
     def room_for(self, plan: Plan) -> _Copied:
-        """Memory for what a file has of sources; what was taken for this file before is no longer
+        """Region for what a file has of sources; what was taken for this file before is no longer
         anyone's.
         """
         known = self._copied.get(plan.name)
@@ -86,34 +84,27 @@ class Buffers:
         return memory
 
 
-def _laid_out(plan: Plan, memory: torch.Tensor) -> _Copied:
-    view, address = bytes_of(memory), memory.data_ptr()
+def _laid_out(plan: Plan, room: torch.Tensor) -> _Copied:
+    storage, at = room.untyped_storage(), room.data_ptr()
     pieces: list[Piece] = []
-    targets: list[memoryview] = []
     addresses: list[int] = []
     constants: list[int] = []
     small: list[int] = []
     large: list[int] = []
-    at = 0
     for number, piece in enumerate(plan.pieces):
-        target = view[at : at + piece.size_bytes]
-        targets.append(target)
-        addresses.append(address + at)
+        addresses.append(at)
+        size_bytes = piece.size_bytes
         if isinstance(piece.source, Constant):
             constants.append(number)
         else:
-            if piece.size_bytes:
-                (small if piece.size_bytes < _LARGE_BYTES else large).append(number)
-            read = partial(_same, target)
-            copied = piece.source._replace(read=read, copies=False, address=address + at)
+            if size_bytes:
+                (small if size_bytes < _LARGE_BYTES else large).append(number)
+            region = Region(at, size_bytes, storage)
+            copied = piece.source._replace(read=region, copies=False, address=at)
             piece = piece._replace(source=copied)
-            at = -(-(at + piece.size_bytes) // _ALIGNMENT) * _ALIGNMENT
+            at = -(-(at + size_bytes) // _ALIGNMENT) * _ALIGNMENT
         pieces.append(piece)
-    return _Copied(plan.layout, pieces, targets, addresses, constants, small, large)
-
-
-def _same(data: memoryview) -> memoryview:
-    return data
+    return _Copied(plan.layout, pieces, addresses, constants, small, large)
 
 
 class Copier:
@@ -151,11 +142,10 @@ class Copier:
         for number in room.constants:
             pieces[number] = given[number]
         for number in room.large:
-            self._copy_large(given[number], room.targets[number], room.addresses[number])
+            self._copy_large(given[number], room.addresses[number])
         self._hand_over()
         self._copy_small(
             [given[number] for number in room.small],
-            [room.targets[number] for number in room.small],
             [room.addresses[number] for number in room.small],
         )
         if plan.tensors:
@@ -178,25 +168,23 @@ class Copier:
             ),
         )
 
-    def _copy_small(
-        self, pieces: Sequence[Piece], targets: Sequence[memoryview], addresses: Sequence[int]
-    ) -> None:
+    def _copy_small(self, pieces: Sequence[Piece], addresses: Sequence[int]) -> None:
         # Plain loops, because a training waits for their thousands of rounds.
         begins = [piece.source.address for piece in pieces]
         if all(begins):
             for to, begin, piece in zip(addresses, begins, pieces, strict=True):
                 _memmove(to, begin, piece[2])
             return
-        for piece, target in zip(pieces, targets, strict=True):
-            target[:] = read_piece(piece)
+        for to, piece in zip(addresses, pieces, strict=True):
+            bytes_at(to, piece.size_bytes)[:] = read_piece(piece)
 
-    def _copy_large(self, piece: Piece, target: memoryview, address: int) -> None:
+    def _copy_large(self, piece: Piece, address: int) -> None:
         begin = piece.source.address
         if not begin:
             data = read_piece(piece)
             # A copy is not kept: one at a time is enough.
             if piece.source.copies:
-                target[:] = data
+                bytes_at(address, piece.size_bytes)[:] = data
                 return
             begin = _address(data)
             self._alive.append(data)

@@ -4,7 +4,7 @@ Names are those of the bare module: torch.compile, DataParallel and DistributedD
 segment into every name, wherever in the module they stand, and come off by type, never by string.
 A tensor of several names is stored once, under the first of them in the order of the state dict.
 Two tensors are one only if storage, offset, shape, strides and dtype are the same; views that
-overlap otherwise are each stored in full. Memory formats (channels_last) are the live module's
+overlap otherwise are each stored in full. Region formats (channels_last) are the live module's
 affair: values are stored in the order of the axes.
 """
 
@@ -31,6 +31,7 @@ from smartcash_format.torch_io.dtypes import (
     file_shape,
     is_plain_memory,
     on_cpu,
+    region_of,
 )
 from smartcash_format.torch_io.plain_tensor import identity, is_simple, plain_tensor, refused
 from smartcash_format.torch_io.statistics import measure
@@ -140,8 +141,7 @@ def _taken_apart(
         if fault := name_fault(key) or _encoding_fault(key):
             raise UnsavableStateError(f"{name}: {key[:80]!r} {fault}", where=key[:80], kind="name")
         if is_simple(value):
-            # Of its own: a parameter whose data is replaced keeps its shape and not its memory.
-            tensor, copies = value.detach(), False
+            tensor, copies = value, False
         else:
             tensor = plain_tensor(value, f"{name}: {key}")
             copies = not is_plain_memory(tensor)
@@ -289,8 +289,12 @@ def _source(name: str, tensor: torch.Tensor, weight_set: str, *, copies: bool) -
     if form is None:
         raise _unfit(tensor, f"{weight_set}: {name}")
     dtype, shape, measure = form
-    read = partial(_copied if copies else bytes_of, tensor)
-    return TensorSource(name, dtype, shape, tensor.nbytes, read, copies, measure)
+    if copies:
+        return TensorSource(
+            name, dtype, shape, tensor.nbytes, partial(_copied, tensor), True, measure
+        )
+    region = region_of(tensor)
+    return TensorSource(name, dtype, shape, tensor.nbytes, region, False, measure, region.address)
 
 
 # A model has a thousand tensors of a few forms.
