@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import chain, islice
 from json.encoder import encode_basestring as quoted
 from typing import Annotated, Final, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from pydantic import Field, ValidationError
 
@@ -44,8 +45,6 @@ WHERE = layout.TENSORS
 # Where none of these stands in ASCII, no name of a sound length can be wrong: escapes, DEL, and
 # what leads out of a directory.
 _MARKS: Final = (b"\\", b"\x7f", b"/", b'".."')
-# What was parsed last is kept, up to this size: ten megabytes of objects at most.
-_REMEMBERED_BYTES: Final = 1 << 20
 
 
 class TensorRecord(Frozen):
@@ -128,8 +127,9 @@ class Tensors(Frozen):
 
 def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
     """The Tensors that these bytes hold and no problems, or None and what is wrong with them."""
-    sound = _parse_sound if len(data) <= _REMEMBERED_BYTES else _parse_sound.__wrapped__
-    tensors = sound(data)
+    tensors = _parsed.get(data)
+    if tensors is None and (tensors := _parse_sound(data)) is not None:
+        _parsed[data] = tensors
     if tensors is None:
         tensors, problems = _parse_strictly(data)
         if tensors is None:
@@ -159,8 +159,10 @@ def _name_problems(tensors: Tensors) -> Iterator[Problem]:
                 yield Problem(code="tensor-name", where=where, message=fault, found=shown(name))
 
 
-# A save reads back what it has just written.
-@lru_cache(maxsize=2)
+# A save reads back what it has just written: known as long as somebody has it.
+_parsed: Final[WeakValueDictionary[bytes, Tensors]] = WeakValueDictionary()
+
+
 def _parse_sound(data: bytes) -> Tensors | None:
     """The Tensors of a document without fault; None where there may be one.
 

@@ -33,12 +33,11 @@ _KEPT: Final = 256
 _proved: dict[bytes | str, None] = {}
 
 
-def prove(directory: Path, meta: Meta, programs: Mapping[str, Program]) -> None:
-    """Returns when every reader takes what is in the directory, or raises what is wrong with it.
+def read_back(directory: Path, meta: Meta, programs: Mapping[str, Program]) -> dict[str, str]:
+    """The digest of each header of weights, when our reader finds no fault in the directory.
 
-    The files are mapped, or their heads are read: no tensor is. `programs` are those that were
-    written, by the name of the torch file. Raises InvalidCheckpointError, UnsavableStateError,
-    SafetensorError or OSError.
+    No tensor is read. `programs` are those that were written, by the name of the torch file.
+    Raises InvalidCheckpointError or OSError.
     """
     # extra.pt is compared with meta.json, so its program is always read.
     known = {n for n, p in programs.items() if n != layout.EXTRA and is_proved(p.form)}
@@ -54,6 +53,17 @@ def prove(directory: Path, meta: Meta, programs: Mapping[str, Program]) -> None:
         }
     if problems:
         raise invalid(directory, problems)
+    return heads
+
+
+def load_back(
+    directory: Path, meta: Meta, programs: Mapping[str, Program], heads: Mapping[str, str]
+) -> None:
+    """Returns when torch and safetensors open what `read_back` gave the heads of.
+
+    The files are mapped, or their heads are read. Raises UnsavableStateError, SafetensorError or
+    OSError.
+    """
     for name in meta.files:
         role, _ = layout.role_of(name)
         if role in layout.TORCH_ROLES:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,7 +32,7 @@ from smartcash_format.torch_io.environment import describe_environment
 from smartcash_format.torch_io.facts import Facts, cut_to_fit
 from smartcash_format.torch_io.incremental import Increment, Shared, share, with_spare_files
 from smartcash_format.torch_io.manifest import manifest, manifest_size
-from smartcash_format.torch_io.proof import invalid, prove
+from smartcash_format.torch_io.proof import invalid, load_back, read_back
 from smartcash_format.torch_io.recall import Recall
 from smartcash_format.torch_io.snapshot import Buffers, Copier
 from smartcash_format.torch_io.weights import WeightSetSource
@@ -186,24 +187,36 @@ def publish(
     with waits, stage(prepared.final) as staged:
         shared, manifest_bytes = _share(staged, prepared)
         collected = shared.collected
-        parts = write_parts(staged, collected.parts, progress=progress, wrote=wrote)
-        written = [*shared.linked, *parts]
+        written = [
+            *shared.linked,
+            *write_parts(staged, collected.parts, progress=progress, wrote=wrote),
+        ]
         with collector_paused():
             listed = manifest(shared, written, manifest_bytes)
+            # What was found of each tensor stands there now.
+            written = [replace(file, tensors={}) for file in written]
             tensors, problems = parse_tensors(listed)
         if tensors is None:
             raise invalid(staged.path, problems)
         written += write_parts(staged, [BlobPart(name=layout.TENSORS, data=listed)])
         with collector_paused():
             meta = _meta(facts, collected, tensors, written)
-            prove(staged.path, meta, collected.programs)
+            heads = read_back(staged.path, meta, collected.programs)
+            remember = None
+            if prepared.increment is not None:
+                remember = partial(
+                    prepared.increment.memory.note, facts.checkpoint_id, tensors, shared.before
+                )
+            # A megabyte of objects, and torch is about to make as many.
+            del tensors
+            load_back(staged.path, meta, collected.programs, heads)
             data = encode_meta(meta)
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
         if inspect is not None:
             inspect(staged.path)
         path = staged.publish()
-    if prepared.increment is not None:
-        prepared.increment.memory.note(facts.checkpoint_id, tensors, shared.before)
+    if remember is not None:
+        remember()
     return Saved(
         path=path,
         meta=meta,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -107,6 +109,18 @@ def test_a_manifest_written_from_texts_is_the_same(
     manifest = encode_manifest({"model": listed, "ema": listed}, {"optimizer": groups})
     assert manifest == encode_tensors(expected)
     assert encode_manifest({}, {}) == encode_tensors(Tensors())
+
+
+def test_a_manifest_that_somebody_has_is_not_parsed_again_and_nobody_else_keeps_it() -> None:
+    data = encode_tensors(tensors())
+    held, _ = parse_tensors(data)
+    assert held is not None
+    assert parse_tensors(bytes(bytearray(data)))[0] is held
+
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_manifest_with_spaces_and_escapes_is_read_as_the_compact_one() -> None:
