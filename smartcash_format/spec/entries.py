@@ -16,6 +16,7 @@ from operator import add
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec.pickle_machine import REBUILD
+from smartcash_format.spec.program_memory import CONTAINER, NAMED, TENSOR_AT_ONCE
 from smartcash_format.spec.rebuilds import (
     GET,
     PUT,
@@ -26,7 +27,13 @@ from smartcash_format.spec.rebuilds import (
     memo_number,
     memo_numbers,
 )
-from smartcash_format.spec.stretches import Stretch, is_worth_keeping, keep_stretch, known_stretch
+from smartcash_format.spec.stretches import (
+    Stretch,
+    is_too_long,
+    is_worth_keeping,
+    keep_stretch,
+    known_stretch,
+)
 from smartcash_format.spec.tensor_refs import StorageForm, Storages, TensorRef
 
 # A name that was given before, and the function that rebuilds a tensor.
@@ -38,6 +45,8 @@ _MOST: Final = 8
 _new: Final = tuple.__new__
 # The opcodes of an integer, and how many bytes each takes.
 _KEY_BYTES: Final = {ord("K"): 2, ord("M"): 3, ord("J"): 5}
+# Kinds of entries that are kept: one each where all parameters differ in their shape.
+_KEPT: Final = 1 << 10
 # Entries found together: enough that each costs little, and few enough for the nearest cache.
 _TOGETHER: Final = 128
 # The groups of one tensor in an entry, in the order of `_NAMED`.
@@ -109,7 +118,7 @@ class EntryMachine(TensorMachine):
         kept = self._kept.get(opcodes) or self._keep(opcodes)
         if kept is None or first != len(self.memo) or count != kept.memos:
             return 0
-        self.count_filled(1)
+        self.memory.take(_of_entry(len(keys)))
         entry: dict[Any, Any] = {}
         memo = self.memo
         memo.append(entry)
@@ -123,10 +132,15 @@ class EntryMachine(TensorMachine):
             entry[name] = tensor
         self.taken += zip(keys, kept.storages, strict=True)
         row = self._row
-        if row.read:
-            row.keys.append(self.stack[-1])
-        row.read.append((kept, keys))
         row.end = end
+        if is_too_long(end - row.begin):
+            # It may become as long as the program.
+            row.read.clear()
+            row.keys.clear()
+        elif row.read or row.begin == at:
+            if row.read:
+                row.keys.append(self.stack[-1])
+            row.read.append((kept, keys))
         if len(row.read) > len(self._longest.read):
             self._longest = row
         self.stack.append(entry)
@@ -140,7 +154,7 @@ class EntryMachine(TensorMachine):
     def _take(self, stretch: Stretch) -> None:
         """Does again what the opcodes of a stretch did."""
         count = len(stretch.entries)
-        self.count_filled(count)
+        self.memory.take(sum(map(_of_entry, map(len, stretch.entries))))
         entries = list(map(dict.copy, stretch.entries))
         begin = len(self.memo)
         self.memo += stretch.memos
@@ -201,7 +215,12 @@ class EntryMachine(TensorMachine):
             self._entries_to = together[-1].start() + 1 if more else len(self.data) + 1
 
     def _keep(self, opcodes: Opcodes) -> _Kept | None:
-        """What these opcodes say of an entry. Raises Refused as `form` does."""
+        """What these opcodes say of an entry. Raises Refused as `form` does.
+
+        None where that many are kept: its tensors are then read for themselves.
+        """
+        if len(self._kept) == _KEPT:
+            return None
         names, forms = [], []
         fetched: set[int] = set()
         for begin in range(0, len(opcodes), len(_SAME)):
@@ -226,6 +245,10 @@ class EntryMachine(TensorMachine):
         )
         self._kept[opcodes] = kept
         return kept
+
+
+def _of_entry(tensors: int) -> int:
+    return NAMED + TENSOR_AT_ONCE * tensors + (CONTAINER if tensors > 5 else 0)
 
 
 def _tensors_at(data: bytes, at: int) -> int:

@@ -23,6 +23,7 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TUPLE_ITEMS: Final = 64
 _INT_KEYS: Final = 1 << 63
 _END: Final = object()
+_TOGETHER: Final = 1 << 12
 # Below TENSORS integers can be made to meet in a few slots only: 3 microseconds each at worst.
 _SMALL: Final = 2 * limits.TENSORS
 
@@ -58,7 +59,12 @@ class Keys:
         if self._looked_at > limits.PROGRAM_VALUES:
             message = f"has more than {limits.PROGRAM_VALUES:,} keys and members in tagged forms"
             raise Refused("pickle-bounds", message)
-        others = [key for key in _hashed(form[TYPE], items) if type(key) not in _FREE]
+        # By the thousand: together they may be as many as all values of a program.
+        for begin in range(0, len(items), _TOGETHER):
+            self._check_hashed(_hashed(form[TYPE], items[begin : begin + _TOGETHER]))
+
+    def _check_hashed(self, keys: Sequence[object]) -> None:
+        others = [key for key in keys if type(key) not in _FREE]
         if others:
             cost = _weight(key for key in others if not _is_small(key))
             self._count(sum(map(_is_small, others)), cost)

@@ -53,13 +53,12 @@ HISTORY_KEY_CHARACTERS: Final = 256
 PIN_BYTES: Final = 4 << 10
 # 100,000 tensors in the pickle program of a torch file take 20 MB; the rest is the user's own.
 PROGRAM_BYTES: Final = 64 << 20
-# 40 opcodes a tensor, and a list of a million numbers of the user's own.
-PROGRAM_OPCODES: Final = 1 << 22
-# An empty container takes 72 bytes and one byte of the program: 40 MB. Counted three times is what
-# takes thrice as much: a dict that is filled, and an optimizer of 100,000 parameters fills one for
-# each; an OrderedDict or Counter; a container that may stand in more than one place. The entries of
-# a larger dict take half as much each as an empty container.
-PROGRAM_CONTAINERS: Final = 1 << 19
+# 40 opcodes for each of 25,000 tensors in an unusual form, and a list of a million numbers of the
+# user's own. Each takes up to half a microsecond.
+PROGRAM_OPCODES: Final = 1 << 21
+# What a program makes, counted in bytes (spec/program_memory.py): 100,000 parameters with a tensor
+# each, or a list of a million numbers. A program of 4 MB could make 64 MiB of empty containers.
+PROGRAM_MEMORY: Final = 64 << 20
 # Keys of dicts and members of sets that are neither text nor integers below TENSORS. Numbers and
 # tuples can be chosen to have one hash, and then n of them take n * n steps: here a tenth of a
 # second.

@@ -13,6 +13,15 @@ from typing import Any, Final
 from smartcash_format.spec import limits
 from smartcash_format.spec.entries import EntryMachine as Machine
 from smartcash_format.spec.pickle_machine import CONTAINERS, NAMES, PART, REBUILD
+from smartcash_format.spec.program_memory import (
+    CONTAINER,
+    NAME,
+    NUMBER,
+    PLACE,
+    WIDER,
+    of_long,
+    of_text,
+)
 from smartcash_format.spec.refusal import Refused, shown
 
 _PROTOCOL: Final = b"\x80\x02"
@@ -22,6 +31,9 @@ _GETS: Final = (_GET1, ord("j"))
 _PUT1: Final = ord("q")
 _PUTS: Final = (_PUT1, ord("r"))
 _NAME_BYTES: Final = 200
+# Opcodes after which it is seen what memory small values, memos and the stack take: less than a
+# megabyte more.
+_TOGETHER: Final = 1 << 12
 _NAME_BY_TEXT: Final = {f"{name.module}\n{name.name}".encode(): name for name in NAMES}
 # Why an opcode is refused that an attacker, or another writer, is likely to use.
 _OTHERS: Final[Mapping[int, str]] = {
@@ -68,39 +80,41 @@ def run(machine: Machine) -> Any:
 def _run(machine: Machine, at: int) -> int:
     """Runs up to the first STOP and gives where it ends. Raises IndexError where there is none."""
     data, memo, steps = machine.data, machine.memo, _STEPS
-    for _ in range(limits.PROGRAM_OPCODES):
-        opcode = data[at]
-        step = steps[opcode]
-        if step is not None:
-            at = step(machine, at + 1)
-        # Half of all opcodes are these two: done here, without a call.
-        elif opcode in _GETS:
-            if opcode == _GET1:
-                index, at = data[at + 1], at + 2
+    for begin in range(0, limits.PROGRAM_OPCODES, _TOGETHER):
+        machine.look_at_memory()
+        for _ in range(min(_TOGETHER, limits.PROGRAM_OPCODES - begin)):
+            opcode = data[at]
+            step = steps[opcode]
+            if step is not None:
+                at = step(machine, at + 1)
+            # Half of all opcodes are these two: done here, without a call.
+            elif opcode in _GETS:
+                if opcode == _GET1:
+                    index, at = data[at + 1], at + 2
+                else:
+                    index, at = _U32.unpack_from(data, at + 1)[0], at + 5
+                value = memo[index]
+                if value is REBUILD and (end := machine.read_tensor(at)):
+                    at = end
+                else:
+                    if value is PART:
+                        value = machine.fetch_part(index)
+                    if type(value) in CONTAINERS:
+                        machine.share(value)
+                    machine.stack.append(value)
+            elif opcode in _PUTS:
+                if opcode == _PUT1:
+                    index, at = data[at + 1], at + 2
+                else:
+                    index, at = _U32.unpack_from(data, at + 1)[0], at + 5
+                if index != len(memo):
+                    message = f"memoises {index:,} where {len(memo):,} is due, before byte {at:,}"
+                    raise Refused("pickle-structure", message)
+                memo.append(machine.stack[-1])
+            elif opcode == _STOP:
+                return at + 1
             else:
-                index, at = _U32.unpack_from(data, at + 1)[0], at + 5
-            value = memo[index]
-            if value is REBUILD and (end := machine.read_tensor(at)):
-                at = end
-            else:
-                if value is PART:
-                    value = machine.fetch_part(index)
-                if type(value) in CONTAINERS:
-                    machine.share(value)
-                machine.stack.append(value)
-        elif opcode in _PUTS:
-            if opcode == _PUT1:
-                index, at = data[at + 1], at + 2
-            else:
-                index, at = _U32.unpack_from(data, at + 1)[0], at + 5
-            if index != len(memo):
-                message = f"memoises {index:,} where {len(memo):,} is due, before byte {at:,}"
-                raise Refused("pickle-structure", message)
-            memo.append(machine.stack[-1])
-        elif opcode == _STOP:
-            return at + 1
-        else:
-            raise _refused(opcode, at)
+                raise _refused(opcode, at)
     raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
 
 
@@ -124,7 +138,7 @@ def _constant(make: Callable[[], Any]) -> _Step:
 
 
 def _list(machine: Machine, at: int) -> int:
-    machine.count_containers(1)
+    machine.memory.take(CONTAINER)
     machine.stack.append([])
     return at
 
@@ -133,29 +147,35 @@ def _dict(machine: Machine, at: int) -> int:
     # An optimizer's state is a thousand dicts of tensors.
     if end := machine.read_entry(at):
         return end
-    machine.count_containers(1)
+    machine.memory.take(CONTAINER)
     machine.stack.append({})
     return at
 
 
 def _int1(machine: Machine, at: int) -> int:
+    machine.memory.taken += NUMBER
     machine.stack.append(machine.data[at])
     return at + 1
 
 
 def _int2(machine: Machine, at: int) -> int:
+    machine.memory.taken += NUMBER
     machine.stack.append(machine.data[at] | machine.data[at + 1] << 8)
     return at + 2
 
 
 def _int4(machine: Machine, at: int) -> int:
+    machine.memory.taken += NUMBER
     machine.stack.append(_I32.unpack_from(machine.data, at)[0])
     return at + 4
 
 
 def _long(machine: Machine, at: int) -> int:
     end = at + 1 + machine.data[at]
-    value = int.from_bytes(_slice(machine, at + 1, end), "little", signed=True)
+    machine.memory.take(of_long(machine.data[at]))
+    if end > len(machine.data):
+        raise IndexError
+    value = int.from_bytes(machine.data[at + 1 : end], "little", signed=True)
     if value.bit_length() > limits.PROGRAM_INTEGER_BITS:
         message = f"has an integer of more than {limits.PROGRAM_INTEGER_BITS:,} bits"
         raise Refused("pickle-bounds", message)
@@ -164,6 +184,7 @@ def _long(machine: Machine, at: int) -> int:
 
 
 def _float(machine: Machine, at: int) -> int:
+    machine.memory.taken += NUMBER
     machine.stack.append(_F64.unpack_from(machine.data, at)[0])
     return at + 8
 
@@ -171,17 +192,17 @@ def _float(machine: Machine, at: int) -> int:
 def _text(machine: Machine, at: int) -> int:
     length: int = _U32.unpack_from(machine.data, at)[0]
     end = at + 4 + length
+    if end > len(machine.data):
+        raise IndexError
+    machine.memory.take(of_text(length))
+    raw = machine.data[at + 4 : end]
+    if not raw.isascii():
+        machine.memory.take(WIDER * length)
     try:
-        machine.stack.append(_slice(machine, at + 4, end).decode())
+        machine.stack.append(raw.decode())
     except UnicodeDecodeError:
         raise Refused("pickle-structure", f"has a text that is no UTF-8, at byte {at:,}") from None
     return end
-
-
-def _slice(machine: Machine, begin: int, end: int) -> bytes:
-    if end > len(machine.data):
-        raise IndexError
-    return machine.data[begin:end]
 
 
 def _mark(machine: Machine, at: int) -> int:
@@ -191,7 +212,7 @@ def _mark(machine: Machine, at: int) -> int:
 
 def _tuple(machine: Machine, at: int) -> int:
     items = machine.pop_mark()
-    machine.count_containers(1)
+    machine.memory.take(CONTAINER)
     machine.stack.append(tuple(items))
     return at
 
@@ -200,7 +221,7 @@ def _short_tuple(length: int) -> _Step:
     def step(machine: Machine, at: int) -> int:
         if len(machine.stack) < length:
             raise IndexError
-        machine.count_containers(1)
+        machine.memory.take(CONTAINER + PLACE * length)
         machine.stack[-length:] = [tuple(machine.stack[-length:])]
         return at
 
@@ -209,6 +230,7 @@ def _short_tuple(length: int) -> _Step:
 
 def _append(machine: Machine, at: int) -> int:
     item = machine.stack.pop()
+    machine.memory.taken += PLACE
     machine.extend((item,))
     return at
 
@@ -222,6 +244,7 @@ def _appends(machine: Machine, at: int) -> int:
 def _set_item(machine: Machine, at: int) -> int:
     value = machine.stack.pop()
     key = machine.stack.pop()
+    machine.memory.taken += 2 * PLACE
     machine.set_items([key, value])
     return at
 
@@ -243,6 +266,7 @@ def _global(machine: Machine, at: int) -> int:
         asked = shown(text.replace(b"\n", b"."))
         message = f"asks for {asked}, which states do not need, at byte {at:,}"
         raise Refused("pickle-global", message, found=asked[1:-1])
+    machine.memory.take(NAME)
     machine.names.add(name)
     machine.stack.append(name)
     return end + 1

@@ -14,6 +14,17 @@ from typing import Any, Final
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.keys import Keys
+from smartcash_format.spec.program_memory import (
+    CONTAINER,
+    KIND,
+    NUMBER,
+    PLACE,
+    SHARED,
+    STORAGE,
+    TENSOR,
+    Memory,
+    of_entries,
+)
 from smartcash_format.spec.refusal import Refused, shown
 from smartcash_format.spec.tensor_refs import (
     STORAGE_TYPES,
@@ -33,12 +44,7 @@ _INTEGERS: Final = re.compile(_INTEGER, re.DOTALL)
 _COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _INTEGER, re.DOTALL)
 # Bytes of integers looked at together: for each a regular expression notes a hundred bytes, and a
 # program of integers alone would take gigabytes before they are counted.
-_TOGETHER: Final = 1 << 14
-# A container whose kind is noted, a dict that is filled, and what a program takes out of its memo
-# once more, take about three times the memory of an empty container.
-_THRICE: Final = 3
-# A dict of more entries than these takes up to 60 bytes for each, which is half of a container.
-_FEW: Final = 10
+_TOGETHER: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,8 @@ class Machine:
         # By identity the containers that may stand in more than one place, or in themselves. All
         # others stand where they were made.
         self.shared: set[int] = set()
+        self.memory = Memory()
         self._tensors = 0
-        self._containers = 0
         self._integers = 0
         self.keys = Keys()
 
@@ -96,8 +102,11 @@ class Machine:
         self.stack = []
 
     def pop_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """What was pushed since the last mark, which now comes into a container."""
         items = self.stack
+        self.memory.taken += PLACE * len(items)
+        # With their places on the stack, where they still stand.
+        self.look_at_memory()
         self.stack = self.marked.pop()
         return items
 
@@ -115,7 +124,9 @@ class Machine:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
         self.keys.check(keys)
         due = len(target) + len(keys)
-        self.count_containers(_room(due) - _room(len(target)))
+        more = of_entries(due) - of_entries(len(target))
+        # The places of its keys and values are among its entries.
+        self.memory.take(more - PLACE * len(items), meanwhile=PLACE * len(items))
         target.update(zip(keys, items[1::2]))  # noqa: B905 - as many, by the check above
         if len(target) != due:
             raise Refused("pickle-structure", "sets a key of a dict twice")
@@ -127,6 +138,7 @@ class Machine:
             if type(kind) is Name and kind in STORAGES and type(key) is str:
                 storage = Storage(key, storage_form(kind.name, location, numel))
                 self.storages.name(*storage)
+                self.memory.take(STORAGE)
                 return storage
         raise Refused("pickle-tensor", "has a persistent id that names no storage")
 
@@ -140,12 +152,14 @@ class Machine:
                 self._note(tensor, name)
             self.hooks.append(args[-1])
             self.count_tensors(1)
+            self.memory.take(TENSOR)
             return tensor
         if name is ORDERED_DICT and not args:
+            self.memory.take(CONTAINER)
             return self._note({}, name)
         if name is COUNTER and len(args) == 1 and type(args[0]) is dict:
             # A copy, as torch makes one: counted, or a large dict named often fills the memory.
-            self.count_containers(_room(len(args[0])))
+            self.memory.take(CONTAINER + of_entries(len(args[0])))
             self.keys.check(args[0])
             for value in args[0].values():
                 self.share(value)
@@ -153,26 +167,20 @@ class Machine:
         raise Refused("pickle-structure", f"calls {name} with other arguments than its writers do")
 
     def _note(self, value: Any, kind: Name) -> Any:
-        self.count_containers(_THRICE)
+        self.memory.take(KIND)
         self.kinds[id(value)] = value, kind
         return value
 
     def share(self, value: object) -> None:
         """Notes that a value, if it is a container, may stand in one more place."""
         if type(value) in CONTAINERS and id(value) not in self.shared:
-            self.count_containers(_THRICE - 1)
+            self.memory.take(SHARED)
             self.shared.add(id(value))
 
-    def count_filled(self, count: int) -> None:
-        """Counts dicts that were made and filled in one go."""
-        self.count_containers(_THRICE * count)
-
-    def count_containers(self, count: int) -> None:
-        """Keeps the number of containers in its bound."""
-        self._containers += count
-        if self._containers > limits.PROGRAM_CONTAINERS:
-            message = f"makes more than {limits.PROGRAM_CONTAINERS:,} dicts, lists and tuples"
-            raise Refused("pickle-bounds", message)
+    def look_at_memory(self) -> None:
+        """Sees that what was made fits beside the memo and what stands on the stack."""
+        places = len(self.memo) + len(self.stack) + sum(map(len, self.marked))
+        self.memory.take(0, meanwhile=PLACE * places)
 
     def read_integers(self, at: int) -> int:
         """Pushes the integers whose opcodes stand here in a row, and gives where they end.
@@ -184,7 +192,10 @@ class Machine:
         while (row := _COUNTED.match(self.data, end, end + _TOGETHER)) and row.end() > end:
             small, large, others = row.groups()
             mixed = _INTEGERS.findall(others)
-            self._integers += len(small) // 2 + len(large) // 3 + len(mixed)
+            count = len(small) // 2 + len(large) // 3 + len(mixed)
+            self.memory.taken += NUMBER * count
+            self.look_at_memory()
+            self._integers += count
             if self._integers > limits.PROGRAM_OPCODES:
                 raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
             self.stack += small[1::2]
@@ -201,19 +212,13 @@ class Machine:
 
     def stop(self) -> Any:
         """The program's result: all that is left."""
+        self.look_at_memory()
         value = self.stack.pop()
         if self.stack or self.marked:
             raise Refused("pickle-structure", "stops with more than its result on the stack")
         if any(self.hooks):
             raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
         return value
-
-
-def _room(entries: int) -> int:
-    """How many containers are counted for the entries of a dict, besides itself."""
-    if entries > _FEW:
-        return entries // 2
-    return _THRICE - 1 if entries else 0
 
 
 def _integer(opcode: bytes) -> int:

@@ -17,6 +17,13 @@ from operator import add
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec.pickle_machine import ORDERED_DICT, PART, STORAGES, Machine, Name
+from smartcash_format.spec.program_memory import (
+    CONTAINER,
+    LENGTH,
+    PLACE,
+    STORAGE,
+    TENSOR_AT_ONCE,
+)
 from smartcash_format.spec.tensor_refs import (
     STORAGE_TYPES,
     Storage,
@@ -49,8 +56,10 @@ _PUT_BYTES: Final = 5
 _FIRST: Final = 8
 _TOGETHER: Final = 256
 _KINDS: Final = {dtype: Name("torch", kind) for kind, (dtype, _) in STORAGE_TYPES.items()}
-# Of one tensor the tuples that its opcodes make: its storage, its shape, its strides, all of them.
-_MADE: Final = 4
+# Of one tensor what its opcodes make besides: its storage, and tuples of that and of all.
+_MADE: Final = STORAGE + 2 * CONTAINER + 11 * PLACE
+# Forms that are kept; views of one storage have one each.
+_FORMS: Final = 1 << 10
 _GETS: Final = re.compile(GET, re.DOTALL)
 _INTS: Final = re.compile(_INT, re.DOTALL)
 # The opcodes that are the same for all tensors of one dtype, shape and place.
@@ -81,6 +90,7 @@ class TensorMachine(Machine):
         super().__init__(data, storages)
         # By the opcodes that give them: a number in the memo is never given twice.
         self._forms: dict[Opcodes, Form] = {}
+        self._places: dict[Opcodes, tuple[StorageForm, tuple[int, ...]]] = {}
         self._matches: Iterator[re.Match[bytes]] | None = None
         # By where they begin, those before `_found_to` only.
         self._found: dict[int, _Found] = {}
@@ -104,6 +114,7 @@ class TensorMachine(Machine):
         if form is None or first != len(self.memo) or count != len(form.parts) + 1:
             return 0
         storage, dtype, shape, stride, offset, numel, parts, _ = form
+        self.memory.take(TENSOR_AT_ONCE)
         tensor = TensorRef(dtype, shape, stride, offset, key, numel)
         self.memo += parts
         self.memo.append(tensor)
@@ -117,7 +128,7 @@ class TensorMachine(Machine):
         _, shape, stride, offset, key, _ = self.memo[last]
         self._look()
         form = self.storages.form(key)
-        self.count_containers(_MADE)
+        self.memory.take(_MADE)
         hooks: dict[Any, Any] = self.reduce(ORDERED_DICT, ())
         self.hooks.append(hooks)
         asked = "storage", _KINDS[form.dtype], key, form.location, form.numel
@@ -154,20 +165,37 @@ class TensorMachine(Machine):
         if (known := self._forms.get(opcodes)) is not None:
             return known
         gets, place, window, stride, hooks = opcodes
-        (location, numel), (offset, shape) = _cut(_GETS, place), _cut(_INTS, window)
+        stored = self._stored_as(gets, place, hooks)
+        if stored is None:
+            return None
+        storage, numbers = stored
+        (begin, *sizes_), strides = _integers(window), _integers(stride)
+        sizes = tuple(sizes_)
+        elements = check_window(storage.numel, begin, sizes, strides)
+        # An empty tuple is not memoised.
+        parts = (PART,) * (6 if sizes else 4)
+        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts, numbers)
+        # Beside the tensors it is part of: a kept one takes as much as several tensors do.
+        self.memory.take(2 * CONTAINER + LENGTH * (2 * len(sizes) + 1))
+        if len(self._forms) < _FORMS:
+            self._forms[opcodes] = form
+        return form
+
+    def _stored_as(self, *opcodes: bytes) -> tuple[StorageForm, tuple[int, ...]] | None:
+        """What these opcodes say of a storage, and the numbers of the memos that they fetch."""
+        if (known := self._places.get(opcodes)) is not None:
+            return known
+        gets, place, hooks = opcodes
+        location, numel = _cut(_GETS, place)
         numbers = tuple(map(memo_number, (*_GETS.findall(gets), location, hooks)))
         fetched = self._fetched(numbers)
         if fetched is None:
             return None
         kind, device = fetched
-        storage = storage_form(kind.name, device, _integer(numel))
-        begin, sizes, strides = _integer(offset), _integers(shape), _integers(stride)
-        elements = check_window(storage.numel, begin, sizes, strides)
-        # An empty tuple is not memoised.
-        parts = (PART,) * (6 if sizes else 4)
-        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts, numbers)
-        self._forms[opcodes] = form
-        return form
+        stored = storage_form(kind.name, device, _integer(numel)), numbers
+        if len(self._places) < _FORMS:
+            self._places[opcodes] = stored
+        return stored
 
     def _fetched(self, numbers: tuple[int, ...]) -> tuple[Name, str] | None:
         """The storage type and the location around a key, if all that is fetched there is due."""

@@ -58,6 +58,11 @@ def is_worth_keeping(entries: int, size_bytes: int) -> bool:
     return entries >= _FEWEST and size_bytes <= _KEPT_BYTES
 
 
+def is_too_long(size_bytes: int) -> bool:
+    """Whether a stretch that has so many bytes by now will not be kept."""
+    return size_bytes > _KEPT_BYTES
+
+
 def keep_stretch(stretch: Stretch) -> None:
     """Keeps a stretch of a program without fault in place of the oldest."""
     head = stretch.data[:_HEAD_BYTES]

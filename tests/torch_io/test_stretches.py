@@ -164,7 +164,7 @@ def test_what_was_refused_is_not_known(taken: list[int]) -> None:
 def test_containers_of_known_stretches_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     data, sizes = made(state())
     assert read((data, sizes)) is not None
-    monkeypatch.setattr("smartcash_format.spec.limits.PROGRAM_CONTAINERS", 50)
+    monkeypatch.setattr("smartcash_format.spec.limits.PROGRAM_MEMORY", 20_000)
     _, problems = read_program(data, where="data.pkl", storages=sizes)
     assert [problem.code for problem in problems] == ["pickle-bounds"]
 
