@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.documents import dump_json
@@ -47,13 +47,20 @@ class Facts:
 Measure = Callable[[Facts, OptimizerRecord | None], int]
 
 
-def cut_to_fit(
-    facts: Facts, optimizer: OptimizerRecord | None, measure: Measure
-) -> tuple[Facts, OptimizerRecord | None, tuple[str, ...]]:
+class Fit(NamedTuple):
+    """What meta.json has room for, in how many bytes, and a sentence for each part that was cut."""
+
+    facts: Facts
+    optimizer: OptimizerRecord | None
+    size_bytes: int
+    warnings: tuple[str, ...]
+
+
+def cut_to_fit(facts: Facts, optimizer: OptimizerRecord | None, measure: Measure) -> Fit:
     """Both as they are while meta.json has room for them; else without their largest parts.
 
-    `measure` gives the bytes of the meta.json that they would make. One sentence for each part
-    that was cut: metadata never costs a checkpoint. Config and notes leave their keys behind.
+    `measure` gives the bytes of the meta.json that they would make. Metadata never costs a
+    checkpoint. Config and notes leave their keys behind.
     """
     warnings = []
     while (size_bytes := measure(facts, optimizer)) > limits.META_BYTES:
@@ -66,7 +73,7 @@ def cut_to_fit(
             f"meta.json would have {size_bytes:,} bytes, and at most {limits.META_BYTES:,} are "
             f"allowed: {largest} is not stored in full ({sizes[largest]:,} bytes)"
         )
-    return facts, optimizer, tuple(warnings)
+    return Fit(facts, optimizer, size_bytes, tuple(warnings))
 
 
 def _sizes(facts: Facts, optimizer: OptimizerRecord | None) -> dict[str, int]:

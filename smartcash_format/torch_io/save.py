@@ -251,15 +251,18 @@ def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, _R
             kind="names",
             hint="give the modules shorter names",
         )
-    facts, optimizer, warnings = cut_to_fit(
+    fit = cut_to_fit(
         facts,
         collected.optimizer,
         lambda facts, record: _meta_bound(
             replace(shared, collected=replace(collected, optimizer=record)), facts, manifest_bytes
         ),
     )
-    collected = replace(collected, optimizer=optimizer, warnings=(*collected.warnings, *warnings))
-    return facts, collected, _room(Shared(collected=collected), facts, manifest_bytes)
+    collected = replace(
+        collected, optimizer=fit.optimizer, warnings=(*collected.warnings, *fit.warnings)
+    )
+    room = _Room(size_of(collected.parts) + manifest_bytes + fit.size_bytes, manifest_bytes)
+    return fit.facts, collected, room
 
 
 def size_bound(collected: Collected, facts: Facts) -> int:
