@@ -16,9 +16,9 @@ from smartcash_format.errors import StateMismatchError
 from smartcash_format.torch_io.dtypes import DTYPES
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io.saving import saved
+from tests.torch_io.sources import bits, small
 from tests.torch_io.test_state import VALUES, same
 from tests.torch_io.test_state_of_torch import differences
-from tests.torch_io.test_weights import bits, small
 from tests.torch_io.written import same_bits
 from tests.torch_io.zoo import (
     OPTIMIZERS,

@@ -38,7 +38,7 @@ from smartcash_format.torch_io.snapshot import Buffers
 from smartcash_format.torch_io.state import encode
 from tests.torch_io.same import assert_same
 from tests.torch_io.saving import facts, saved, state, weights
-from tests.torch_io.test_weights import bits, small
+from tests.torch_io.sources import bits, small
 from tests.torch_io.written import same_bits
 from tests.torch_io.zoo import OPTIMIZERS, SCHEDULERS, fresh, scheduler, step_scheduler, stepped
 

@@ -1,12 +1,8 @@
-"""Weight sets: what is stored, under which name, and what is refused with which sentence."""
+"""Weight sets: what is stored, and under which name."""
 
 from __future__ import annotations
 
 import copy
-import math
-import subprocess
-import sys
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from smartcash_format.errors import UnsavableStateError
-from smartcash_format.spec import limits
 from smartcash_format.torch_io.dtypes import DTYPES, TORCH_DTYPES, bytes_of, file_shape, torch_shape
-from smartcash_format.torch_io.statistics import measure, statistics
 from smartcash_format.torch_io.weights import bare_named_parameters, live_state, unwrap, weight_set
+from tests.torch_io.sources import bits, small
 from tests.torch_io.written import same_bits, write_weights
 
 pytestmark = pytest.mark.torch
-
-
-def small() -> nn.Module:
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), head=nn.Linear(4, 2))
-    )
-
-
-def bits(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    """A tensor of every kind of bit pattern that the dtype may have."""
-    generator = torch.Generator().manual_seed(0)
-    if dtype is torch.bool:
-        return torch.rand(shape, generator=generator) > 0.5
-    count = math.prod(shape) * dtype.itemsize
-    raw = torch.randint(0, 256, (count,), generator=generator, dtype=torch.uint8)
-    return raw.view(dtype).reshape(shape)
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES), ids=str)
@@ -280,72 +258,6 @@ def test_a_prefix_of_a_plain_state_dict_is_not_taken_off() -> None:
     assert [t.name for t in weight_set("model", state).tensors] == ["module.weight", "module.bias"]
 
 
-def dispatching() -> torch.Tensor:
-    from torch.testing._internal.two_tensor import TwoTensor
-
-    return TwoTensor(torch.zeros(2), torch.zeros(2))  # type: ignore[no-untyped-call]
-
-
-def freed() -> torch.Tensor:
-    tensor = torch.zeros(8)
-    tensor.untyped_storage().resize_(0)
-    return tensor
-
-
-def nested() -> torch.Tensor:
-    return torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged)
-
-
-def quantized() -> torch.Tensor:
-    return torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
-
-
-REFUSED: list[tuple[str, Any, str]] = [
-    ("complex128", lambda: torch.zeros(2, dtype=torch.complex128), "view_as_real"),
-    ("complex32", lambda: torch.zeros(2, 2, dtype=torch.half).view(torch.complex32), "convert it"),
-    ("lazy", lambda: nn.LazyLinear(2).weight, "forward pass"),
-    ("lazy buffer", lambda: nn.LazyBatchNorm1d().running_mean, "forward pass"),
-    ("meta", lambda: torch.zeros(2, device="meta"), "to_empty"),
-    ("sparse", lambda: torch.eye(2).to_sparse(), "to_dense"),
-    ("nested", nested, "to_padded_tensor"),
-    ("freed", freed, "gather"),
-    ("computed", dispatching, "plain tensors"),
-]
-
-
-@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
-@pytest.mark.parametrize(("make", "advice"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_a_tensor_that_could_not_be_loaded_again_is_refused_by_name(make: Any, advice: str) -> None:
-    with pytest.raises(UnsavableStateError, match=r"^model: block\.w ") as raised:
-        weight_set("model", {"block.w": make()})
-    assert advice in str(raised.value)
-    assert raised.value.where == "model: block.w"
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_a_quantized_tensor_is_refused_by_name() -> None:
-    with pytest.raises(UnsavableStateError, match=r"block\.w is quantized .* dequantize"):
-        weight_set("model", {"block.w": quantized()})
-
-
-def test_a_distributed_tensor_is_refused_with_how_to_gather_it(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("torch.distributed")
-    if not distributed.is_available() or not distributed.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
-
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        spread = distribute_tensor(torch.zeros(4), mesh, [Shard(0)])
-        with pytest.raises(UnsavableStateError, match=r"spread over several .* full_tensor"):
-            weight_set("model", {"w": spread})
-    finally:
-        distributed.destroy_process_group()
-
-
 def test_a_subclass_that_only_adds_methods_is_stored_by_its_values(tmp_path: Path) -> None:
     class Box(torch.Tensor):
         def area(self) -> float:
@@ -354,127 +266,3 @@ def test_a_subclass_that_only_adds_methods_is_stored_by_its_values(tmp_path: Pat
     value = torch.arange(4.0).as_subclass(Box)
     read, _ = write_weights(tmp_path, weight_set("model", {"box": value}))
     assert torch.equal(read["box"], torch.arange(4.0))
-
-
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("", "empty"),
-        ("a\nb", "control characters"),
-        ("x" * 1025, "1,025 bytes"),
-        ("a\udc80", "lone surrogate"),
-    ],
-)
-def test_a_name_that_a_reader_refuses_is_refused(name: str, fault: str) -> None:
-    with pytest.raises(UnsavableStateError, match=fault):
-        weight_set("model", {name: torch.zeros(1)})
-
-
-def test_more_tensors_than_a_reader_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TENSORS", 2)
-    with pytest.raises(UnsavableStateError, match="at most 2"):
-        weight_set("model", {str(i): torch.zeros(1) for i in range(3)})
-
-
-@pytest.mark.parametrize("source", [None, 3, torch.zeros(2), [torch.zeros(1)]])
-def test_what_is_no_source_of_weights_is_refused(source: Any) -> None:
-    with pytest.raises(UnsavableStateError, match="pass the live module"):
-        weight_set("model", source)
-
-
-def test_keys_that_are_no_text_are_refused() -> None:
-    with pytest.raises(UnsavableStateError, match="has the key 3"):
-        weight_set("model", {3: torch.zeros(1)})
-
-
-def test_two_names_that_are_one_without_wrappers_are_refused() -> None:
-    class Doubled(nn.DataParallel):  # type: ignore[type-arg]
-        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-            return {"module.w": torch.zeros(1), "w": torch.zeros(1)}
-
-    with pytest.raises(UnsavableStateError, match="one name"):
-        weight_set("model", Doubled(nn.Linear(1, 1)))
-
-
-@pytest.mark.parametrize("count", [0, 1, 3, (1 << 15) + 1])
-@pytest.mark.parametrize(
-    "dtype", [d for d in DTYPES if d.is_floating_point and DTYPES[d] != "F4"], ids=str
-)
-def test_statistics_are_those_of_the_whole_tensor_in_doubles(
-    dtype: torch.dtype, count: int
-) -> None:
-    tensor = (torch.rand(count, generator=torch.Generator().manual_seed(1)) + 0.5).to(dtype)
-    found = statistics(tensor)
-    doubles = tensor.to(torch.float64)
-    assert found["l2"] == pytest.approx(float(doubles.norm()), rel=1e-12)
-    assert found["absmax"] == (float(doubles.abs().max()) if count else 0.0)
-    assert "nan" not in found
-
-
-def test_statistics_count_what_is_not_finite_only_where_there_is_any() -> None:
-    found = statistics(torch.tensor([1.0, math.nan, math.inf, -math.inf]))
-    assert math.isnan(found["l2"])
-    assert math.isnan(found["absmax"])
-    assert (found["nan"], found["inf"]) == (1, 2)
-    only_inf = statistics(torch.tensor([1.0, -math.inf]))
-    assert only_inf == {"l2": math.inf, "absmax": math.inf, "nan": 0, "inf": 1}
-
-
-def test_statistics_of_any_bit_pattern_of_a_double_do_not_raise() -> None:
-    found = statistics(bits(torch.float64, 64).nan_to_num(posinf=1.0, neginf=1.0))
-    assert found["absmax"] > 1e154
-
-
-def test_statistics_of_values_whose_squares_overflow_are_finite() -> None:
-    found = statistics(torch.tensor([3e200, -4e200], dtype=torch.float64))
-    assert found["l2"] == pytest.approx(5e200)
-    assert found["absmax"] == 4e200
-    assert statistics(torch.full((4,), 1.7e308, dtype=torch.float64)) == {
-        "l2": math.inf,
-        "absmax": 1.7e308,
-        "nan": 0,
-        "inf": 0,
-    }
-
-
-@pytest.mark.no_cover
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
-def test_statistics_start_no_threads_and_leave_the_users_setting_alone() -> None:
-    program = """
-import os, threading, torch
-from smartcash_format.torch_io.statistics import statistics
-torch.set_num_threads(3)
-tensor = torch.full((1 << 20,), float("nan"))
-seen = []
-def work():
-    before = len(os.listdir("/proc/self/task"))
-    statistics(tensor)
-    statistics(torch.empty(1 << 20, dtype=torch.bfloat16))
-    seen.append(len(os.listdir("/proc/self/task")) - before)
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-print(seen, torch.get_num_threads())
-"""
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert ran.stdout == b"[0] 3\n"
-
-
-def test_only_floating_tensors_are_measured(tmp_path: Path) -> None:
-    state = {"f": torch.full((2, 2), -2.0).t()[:, :1], "i": torch.ones(2, dtype=torch.int64)}
-    _, written = write_weights(tmp_path, weight_set("model", state))
-    assert written.tensors["f"].statistics == {"l2": pytest.approx(8**0.5), "absmax": 2.0}
-    assert written.tensors["i"].statistics == {}
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("count", [3, 5_000, 60_000])
-def test_norms_of_values_without_squares_are_exact(dtype: torch.dtype, count: int) -> None:
-    smallest = torch.finfo(dtype).smallest_normal
-    tensor = torch.full((count,), smallest * 2, dtype=dtype)
-    (found,) = measure(dtype, bytes_of(tensor), [tensor.nbytes])
-    assert found["absmax"] == smallest * 2
-    assert found["l2"] == pytest.approx(smallest * 2 * count**0.5, rel=1e-12)
-    denormal = torch.full((count,), 5e-324, dtype=torch.float64)
-    (found,) = measure(torch.float64, bytes_of(denormal), [denormal.nbytes])
-    assert found["l2"] >= found["absmax"] == 5e-324
