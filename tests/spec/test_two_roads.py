@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.spec import pickle_machine
+from smartcash_format.spec import limits, pickle_machine
 from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.pickles import TensorRef, read_program
+from smartcash_format.spec.program_memory import CONTAINER, NUMBER, PLACE
 from smartcash_format.spec.stretches import forget_stretches
 from tests.spec.opcode_writer import BEGIN, STORAGES, Writer, get
 from tests.spec.torch_files import PROTO, STOP
@@ -55,6 +56,20 @@ def test_long_rows_of_integers_are_those_of_their_opcodes(first: bytes) -> None:
     for others in (b"K\7" * 20_000, b"M\7\7" * 9_000 + b"K\7", b"J\7\0\0\0" * 4_000 + b"N"):
         quick, slow = both_roads(PROTO + b"](" + first + others + b"e" + STOP, {})
         assert quick == slow
+
+
+@pytest.mark.parametrize("first", [b"K\1", b"M\1\1", b"J\0\0\0\x80", b"\x8a\5" + bytes(5)])
+def test_rows_of_integers_are_counted_as_their_opcodes(
+    first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = PROTO + b"](" + first + b"K\7" * 3_000 + b"M\7\7" * 2_000 + b"e" + STOP
+    # 5,001 integers with a place each, a list and its place on the stack.
+    made = 5_001 * (NUMBER + PLACE) + CONTAINER
+    stack = 5_002 * PLACE
+    for room, refused in ((made + stack, False), (made + stack - 1, True)):
+        monkeypatch.setattr(limits, "PROGRAM_MEMORY", room)
+        for found in both_roads(program, {}):
+            assert (type(found) is str) == refused
 
 
 @pytest.mark.parametrize("first", [b"K\1", b"J\0\0\0\x80"])
