@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, file_of, scan, storage, tensor
 from tests.spec.torch_files import text as spelled
-from tests.torch_io.test_scanned_files import check
+from tests.torch_io.scanned import check
 
 pytestmark = pytest.mark.torch
 

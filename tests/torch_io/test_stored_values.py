@@ -14,8 +14,8 @@ from torch import nn
 from smartcash_format.spec.pickles import scan_torch_file
 from smartcash_format.torch_io.state import decode, encode
 from smartcash_format.torch_io.stored_values import Memory, values
+from tests.torch_io.scanned import written
 from tests.torch_io.test_program import VALUES as TREES
-from tests.torch_io.test_scanned_files import written
 from tests.torch_io.test_state import VALUES
 from tests.torch_io.zoo import OPTIMIZERS, stepped
 
