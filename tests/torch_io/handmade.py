@@ -91,6 +91,12 @@ def of(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict
     return found
 
 
+def saved_model(tmp_path: Path, model: nn.Module | Mapping[str, Any], **facts: Any) -> Path:
+    """A checkpoint of this model alone."""
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    return write(tmp_path / "c", weights={"model": dict(state)}, **facts)
+
+
 def reseal(path: Path, **changes: Any) -> None:
     """Makes meta.json list the files as they are now, with these facts changed."""
     meta = Meta.model_validate_json((path / layout.META).read_bytes())

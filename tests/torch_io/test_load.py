@@ -1,9 +1,8 @@
-"""A checkpoint into live objects: what they have afterwards, and what the result says."""
+"""A checkpoint into live objects: what they have afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 
 from smartcash_format.errors import (
-    CheckpointError,
     CheckpointNotFoundError,
     InvalidCheckpointError,
     StateMismatchError,
@@ -20,25 +18,11 @@ from smartcash_format.errors import (
 )
 from smartcash_format.torch_io.dtypes import TORCH_DTYPES
 from smartcash_format.torch_io.load import load_checkpoint
-from smartcash_format.torch_io.read_state import load_tensors
-from smartcash_format.torch_io.result import LoadResult
 from tests.torch_io import handmade
-from tests.torch_io.same import assert_same, bits, snapshot
+from tests.torch_io.handmade import saved_model
+from tests.torch_io.live import Average, Net
+from tests.torch_io.same import assert_same, bits
 from tests.torch_io.zoo import Small, fresh, scheduler, stepped
-
-
-def saved_model(tmp_path: Path, model: nn.Module | Mapping[str, Any], **facts: Any) -> Path:
-    state = model.state_dict() if isinstance(model, nn.Module) else model
-    return handmade.write(tmp_path / "c", weights={"model": dict(state)}, **facts)
-
-
-class Net(nn.Module):
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Linear(4, classes)
-        self.register_buffer("anchors", torch.arange(6.0))
-        self.register_buffer("cache", torch.zeros(2), persistent=False)
 
 
 def test_weights_are_copied_into_the_parameters_that_are_there(tmp_path: Path) -> None:
@@ -280,19 +264,6 @@ def test_a_model_on_the_meta_device_is_told_what_to_do(tmp_path: Path) -> None:
         load_checkpoint(path, model=live)
 
 
-class Average:
-    """An object of someone else's with state_dict and load_state_dict."""
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {"w": torch.zeros(3), "decay": 0.5}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.state = dict(state)
-
-
 def test_an_object_with_load_state_dict_gets_memory_of_its_own(tmp_path: Path) -> None:
     path = handmade.write(
         tmp_path / "c",
@@ -349,267 +320,6 @@ def test_an_optimizer_with_a_form_of_its_own_gets_its_state_as_it_is(tmp_path: P
     result = load_checkpoint(path, optimizer=live)
     assert live.inner == {"count": 5}
     assert result.restored == ("optimizer",)
-
-
-def test_not_strict_loads_what_fits_and_lists_the_rest(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    path = saved_model(tmp_path, saved := Net(classes=3))
-    live = Net(classes=7)
-    head = {name: tensor.clone() for name, tensor in live.head.state_dict().items()}
-    result = load_checkpoint(path, model=live, strict=False)
-    assert_same(live.body.state_dict(), saved.body.state_dict())
-    assert_same(dict(live.head.state_dict()), head)
-    assert [str(item) for item in result.mismatched] == [
-        "head.weight ([3, 4] in the checkpoint, [7, 4] here)",
-        "head.bias ([3] in the checkpoint, [7] here)",
-    ]
-
-
-def test_not_strict_leaves_fresh_the_optimizer_state_of_what_was_not_loaded(tmp_path: Path) -> None:
-    def training(classes: int) -> tuple[Net, torch.optim.Adam]:
-        model = Net(classes)
-        optimizer = torch.optim.Adam(model.parameters())
-        model.head(torch.ones(1, 4)).sum().backward()
-        optimizer.step()
-        return model, optimizer
-
-    model, optimizer = training(3)
-    path = handmade.write(tmp_path / "c", **handmade.of(model, optimizer))
-    live, live_optimizer = training(7)
-    live_optimizer.state.clear()
-    result = load_checkpoint(path, model=live, optimizer=live_optimizer, strict=False)
-    assert live_optimizer.state[live.head.weight] == {}
-    assert any("fresh state" in note and "head.weight" in note for note in result.notes)
-
-
-def test_not_strict_with_nothing_that_fits_raises(tmp_path: Path) -> None:
-    path = saved_model(tmp_path, {"w": torch.zeros(3)})
-    with pytest.raises(StateMismatchError):
-        load_checkpoint(path, model={"v": torch.zeros(3)}, strict=False)
-
-
-@pytest.mark.parametrize(
-    ("component", "advice"),
-    [
-        ("model", "model=None"),
-        ("optimizer", "save_optimizer=False"),
-        ("scheduler", "scheduler=None"),
-    ],
-)
-def test_what_is_asked_for_and_absent_raises_unless_not_strict(
-    component: str, advice: str, tmp_path: Path
-) -> None:
-    path = handmade.write(tmp_path / "c", weights={"other": {"w": torch.zeros(1)}})
-    training = fresh("SGD")
-    live = {
-        "model": training.model,
-        "optimizer": training.optimizer,
-        "scheduler": scheduler("StepLR", training.optimizer),
-    }[component]
-    with pytest.raises(StateMismatchError, match=advice) as caught:
-        load_checkpoint(path, **{component: live})
-    assert caught.value.problems[0].code == "component-absent"
-    result = load_checkpoint(path, strict=False, **{component: live})
-    assert component in result.absent
-    assert component not in result.restored
-
-
-def test_a_weights_only_load_changes_nothing_but_the_model(tmp_path: Path) -> None:
-    saved = stepped("Adam")
-    state = torch.Generator().manual_seed(5).get_state()
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(saved.model, saved.optimizer),
-        extra={"rng": {"torch": state}},
-    )
-    before = torch.get_rng_state()
-    live = fresh("Adam")
-    result = load_checkpoint(path, model=live.model)
-    assert result.restored == ("model",)
-    assert_same(torch.get_rng_state(), before)
-
-
-def test_components_restore_what_they_name_and_read_nothing_else(tmp_path: Path) -> None:
-    saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
-    file = path / "optimizer.pt"
-    file.write_bytes(bytes(file.stat().st_size))
-    live = fresh("Adam")
-    result = load_checkpoint(path, model=live.model, optimizer=live.optimizer, components={"model"})
-    assert result.restored == ("model",)
-    assert not live.optimizer.state
-
-
-@pytest.mark.parametrize("components", [{"weights"}, {"optimizer"}, "model"])
-def test_a_component_that_cannot_be_restored_is_named(components: Any, tmp_path: Path) -> None:
-    path = saved_model(tmp_path, {"w": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="components"):
-        load_checkpoint(path, components=components)
-
-
-def test_a_live_object_without_load_state_dict_is_named(tmp_path: Path) -> None:
-    path = saved_model(tmp_path, {"w": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="int, which has no load_state_dict"):
-        load_checkpoint(path, model=3)
-
-
-def test_extra_objects_come_back_and_a_module_among_them_is_a_weight_set(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    model, average = nn.Linear(2, 2), nn.Linear(2, 2)
-    path = handmade.write(
-        tmp_path / "c",
-        weights={"model": model.state_dict(), "ema": average.state_dict()},
-        extra={"objects": {"counter": {"n": 3}, "plain": {"k": [1]}}},
-    )
-    live, live_average, counter = nn.Linear(2, 2), nn.Linear(2, 2), Average()
-    plain: dict[str, Any] = {"old": 0}
-    result = load_checkpoint(
-        path, model=live, extra={"ema": live_average, "counter": counter, "plain": plain}
-    )
-    assert_same(live_average.state_dict(), average.state_dict())
-    assert counter.state == {"n": 3}
-    assert plain == {"k": [1]}
-    assert result.restored == ("model", "ema", "counter", "plain")
-
-
-def test_an_optimizer_and_averaged_weights_come_back_together(tmp_path: Path) -> None:
-    saved, live = stepped("Adam"), fresh("Adam")
-    parts = handmade.of(saved.model, saved.optimizer)
-    parts["weights"]["ema"] = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
-    average = nn.Linear(2, 2)
-    result = load_checkpoint(
-        handmade.write(tmp_path / "c", **parts),
-        model=live.model,
-        optimizer=live.optimizer,
-        extra={"ema": average},
-    )
-    assert result.restored == ("model", "optimizer", "ema")
-    assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
-    assert_same(average.state_dict(), parts["weights"]["ema"])
-
-
-def test_a_module_takes_what_was_saved_as_its_state_dict(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    average = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    path = handmade.write(
-        tmp_path / "c",
-        weights={"model": {"w": torch.zeros(1)}},
-        extra={"objects": {"ema": dict(average.state_dict())}},
-    )
-    live = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    result = load_checkpoint(path, extra={"ema": nn.DataParallel(live)})
-    assert result.restored == ("ema",)
-    assert_same(live.state_dict(), average.state_dict())
-    other = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
-    before = snapshot(other)
-    with pytest.raises(StateMismatchError) as caught:
-        load_checkpoint(path, extra={"ema": other})
-    assert {problem.code for problem in caught.value.problems} == {"shape-mismatch"}
-    assert caught.value.problems[0].where == "ema:0.weight"
-    assert_same(snapshot(other), before)
-
-
-def test_names_in_extra_that_one_side_lacks_raise_unless_not_strict(tmp_path: Path) -> None:
-    path = handmade.write(
-        tmp_path / "c",
-        weights={"model": {"w": torch.zeros(1)}},
-        extra={"objects": {"here": {"n": 1}}},
-    )
-    with pytest.raises(StateMismatchError) as caught:
-        load_checkpoint(path, extra={"other": Average()})
-    assert [(p.code, p.where) for p in caught.value.problems] == [
-        ("extra-missing", "extra['other']"),
-        ("extra-unexpected", "extra['here']"),
-    ]
-    result = load_checkpoint(path, extra={"other": Average()}, strict=False)
-    assert result.absent == ("other",)
-
-
-def test_a_resume_that_leaves_extra_state_behind_says_so(tmp_path: Path) -> None:
-    saved = stepped("SGD")
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(saved.model, saved.optimizer),
-        extra={"objects": {"scaler": {"scale": 2.0}}},
-    )
-    live = fresh("SGD")
-    result = load_checkpoint(path, model=live.model, optimizer=live.optimizer)
-    assert any("also has scaler" in note for note in result.notes)
-
-
-def test_the_result_says_what_the_checkpoint_says(tmp_path: Path) -> None:
-    path = saved_model(
-        tmp_path,
-        {"w": torch.zeros(1)},
-        epoch=7,
-        step=70,
-        metrics={"loss": 0.5},
-        config={"lr": 1},
-    )
-    result = load_checkpoint(path)
-    assert result.found
-    assert (result["epoch"], result["step"], result["metrics"]) == (7, 70, {"loss": 0.5})
-    assert result["config"] == {"lr": 1}
-    assert isinstance(result["timestamp"], datetime)
-    assert result["timestamp"].tzinfo is not None
-    assert result["loaded_from"] == path
-    assert result.get("epoch", 0) == 7
-    assert "epoch=7, step=70" in repr(result)
-    assert "optimizer_state_dict" not in result
-    with pytest.raises(KeyError):
-        result["optimizer_state_dict"]
-
-
-def test_states_are_read_only_when_they_are_asked_for(tmp_path: Path) -> None:
-    saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
-    result = load_checkpoint(path)
-    assert len(result) == 8
-    assert "model_state_dict" in result
-    assert list(result)[-2:] == ["model_state_dict", "optimizer_state_dict"]
-    assert_same(result["optimizer_state_dict"], saved.optimizer.state_dict())
-    damaged = bytearray((path / "optimizer.pt").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (path / "optimizer.pt").write_bytes(damaged)
-    assert repr(result)
-    assert result == result
-    with pytest.raises(InvalidCheckpointError, match="digest-mismatch"):
-        result["optimizer_state_dict"]
-
-
-def test_a_state_of_another_checkpoint_at_the_same_path_is_not_given_out(tmp_path: Path) -> None:
-    path = saved_model(tmp_path, {"w": torch.zeros(1)})
-    result = load_checkpoint(path)
-    handmade.reseal(path, epoch=99)
-    with pytest.raises(CheckpointNotFoundError, match="another checkpoint"):
-        result["model_state_dict"]
-
-
-def test_an_empty_result_serves_a_fresh_run() -> None:
-    nothing = LoadResult()
-    assert not nothing.found
-    assert nothing.get("epoch", 0) == 0
-    assert dict(nothing) == {}
-    assert nothing.restored == ()
-    assert repr(nothing) == "LoadResult(found=False)"
-
-
-def test_tensors_are_read_by_a_pattern_with_their_own_digests(tmp_path: Path) -> None:
-    tensors = {"head.w": torch.arange(4.0), "head.b": torch.ones(2), "body.w": torch.zeros(3)}
-    path = saved_model(tmp_path, tensors)
-    found = load_tensors(path, "head.*")
-    assert_same(found, {name: tensors[name] for name in ("head.b", "head.w")})
-    file = path / "model.safetensors"
-    data = bytearray(file.read_bytes())
-    place = bytes(data).index(tensors["head.w"].numpy().tobytes())
-    data[place] ^= 1
-    file.write_bytes(data)
-    assert_same(load_tensors(path, "body.w"), {"body.w": tensors["body.w"]})
-    with pytest.raises(InvalidCheckpointError, match=r"head\.w"):
-        load_tensors(path, "head.w")
-    assert load_tensors(path, "head.w", verify=False).keys() == {"head.w"}
-    assert load_tensors(path, "nothing") == {}
-    assert load_tensors(path, weight_set="ema") == {}
 
 
 def test_a_pickle_is_answered_with_the_command_that_converts_it(tmp_path: Path) -> None:

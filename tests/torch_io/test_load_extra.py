@@ -1,0 +1,101 @@
+"""Objects in `extra` and averaged weights come back under their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from smartcash_format.errors import StateMismatchError
+from smartcash_format.torch_io.load import load_checkpoint
+from tests.torch_io import handmade
+from tests.torch_io.live import Average
+from tests.torch_io.same import assert_same, snapshot
+from tests.torch_io.zoo import fresh, stepped
+
+
+def test_extra_objects_come_back_and_a_module_among_them_is_a_weight_set(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, average = nn.Linear(2, 2), nn.Linear(2, 2)
+    path = handmade.write(
+        tmp_path / "c",
+        weights={"model": model.state_dict(), "ema": average.state_dict()},
+        extra={"objects": {"counter": {"n": 3}, "plain": {"k": [1]}}},
+    )
+    live, live_average, counter = nn.Linear(2, 2), nn.Linear(2, 2), Average()
+    plain: dict[str, Any] = {"old": 0}
+    result = load_checkpoint(
+        path, model=live, extra={"ema": live_average, "counter": counter, "plain": plain}
+    )
+    assert_same(live_average.state_dict(), average.state_dict())
+    assert counter.state == {"n": 3}
+    assert plain == {"k": [1]}
+    assert result.restored == ("model", "ema", "counter", "plain")
+
+
+def test_an_optimizer_and_averaged_weights_come_back_together(tmp_path: Path) -> None:
+    saved, live = stepped("Adam"), fresh("Adam")
+    parts = handmade.of(saved.model, saved.optimizer)
+    parts["weights"]["ema"] = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    average = nn.Linear(2, 2)
+    result = load_checkpoint(
+        handmade.write(tmp_path / "c", **parts),
+        model=live.model,
+        optimizer=live.optimizer,
+        extra={"ema": average},
+    )
+    assert result.restored == ("model", "optimizer", "ema")
+    assert_same(live.optimizer.state_dict(), saved.optimizer.state_dict())
+    assert_same(average.state_dict(), parts["weights"]["ema"])
+
+
+def test_a_module_takes_what_was_saved_as_its_state_dict(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    average = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    path = handmade.write(
+        tmp_path / "c",
+        weights={"model": {"w": torch.zeros(1)}},
+        extra={"objects": {"ema": dict(average.state_dict())}},
+    )
+    live = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    result = load_checkpoint(path, extra={"ema": nn.DataParallel(live)})
+    assert result.restored == ("ema",)
+    assert_same(live.state_dict(), average.state_dict())
+    other = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+    before = snapshot(other)
+    with pytest.raises(StateMismatchError) as caught:
+        load_checkpoint(path, extra={"ema": other})
+    assert {problem.code for problem in caught.value.problems} == {"shape-mismatch"}
+    assert caught.value.problems[0].where == "ema:0.weight"
+    assert_same(snapshot(other), before)
+
+
+def test_names_in_extra_that_one_side_lacks_raise_unless_not_strict(tmp_path: Path) -> None:
+    path = handmade.write(
+        tmp_path / "c",
+        weights={"model": {"w": torch.zeros(1)}},
+        extra={"objects": {"here": {"n": 1}}},
+    )
+    with pytest.raises(StateMismatchError) as caught:
+        load_checkpoint(path, extra={"other": Average()})
+    assert [(p.code, p.where) for p in caught.value.problems] == [
+        ("extra-missing", "extra['other']"),
+        ("extra-unexpected", "extra['here']"),
+    ]
+    result = load_checkpoint(path, extra={"other": Average()}, strict=False)
+    assert result.absent == ("other",)
+
+
+def test_a_resume_that_leaves_extra_state_behind_says_so(tmp_path: Path) -> None:
+    saved = stepped("SGD")
+    path = handmade.write(
+        tmp_path / "c",
+        **handmade.of(saved.model, saved.optimizer),
+        extra={"objects": {"scaler": {"scale": 2.0}}},
+    )
+    live = fresh("SGD")
+    result = load_checkpoint(path, model=live.model, optimizer=live.optimizer)
+    assert any("also has scaler" in note for note in result.notes)
