@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from smartcash_format.disk.observe import validate
+from smartcash_format.spec.problems import Depth
 from smartcash_format.torch_io.save import Facts, Saved, save
 from smartcash_format.torch_io.state import decode
 
@@ -29,6 +31,14 @@ def facts(**changes: Any) -> Facts:
 def saved(root: Path, model: object, *, name: str = "one", **live: Any) -> Saved:
     """The published checkpoint of these live objects under this name."""
     return save(root / name, facts(), model=model, **live)
+
+
+def is_whole(path: Path) -> bool:
+    """That every byte of the checkpoint is as its metadata says, and nothing is to be noticed."""
+    report = validate(path, Depth.CONTENT)
+    assert report.problems == (), report.problems
+    assert report.notices == (), report.notices
+    return report.valid
 
 
 def weights(path: Path, weight_set: str = "model") -> dict[str, torch.Tensor]:

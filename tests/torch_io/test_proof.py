@@ -1,17 +1,24 @@
+"""What was written is read as a load will read it, before it is published."""
+
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors
+import torch
 
 from smartcash_format.disk import placing, write
-from smartcash_format.errors import InvalidCheckpointError
+from smartcash_format.errors import InvalidCheckpointError, UnsavableStateError
 from smartcash_format.spec import layout
 from smartcash_format.torch_io import proof
-from tests.torch_io.saving import saved
+from tests.torch_io.saving import is_whole, saved
+from tests.torch_io.sources import small
 from tests.torch_io.zoo import stepped
 
 pytestmark = pytest.mark.torch
@@ -74,3 +81,84 @@ def test_a_header_that_the_disk_has_otherwise_is_not_published(
     with pytest.raises(InvalidCheckpointError, match="differs between"):
         saved(tmp_path, training.model, rng=False, name="two")
     assert os.listdir(tmp_path) == ["one"]
+
+
+def test_what_torch_would_not_load_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("Weights only load failed")
+
+    monkeypatch.setattr(proof, "torch_load", refuse)
+    monkeypatch.setattr(proof, "_proved", {})
+    with pytest.raises(UnsavableStateError, match="Weights only load failed"):
+        saved(tmp_path, small())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_mount_that_cannot_map_files_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bool] = []
+
+    def unmappable(*args: Any, mmap: bool = False, **kwargs: Any) -> Any:
+        tried.append(mmap)
+        if mmap:
+            raise RuntimeError("unable to mmap 64 bytes: No such device (19)")
+        return torch.serialization.load(*args, **kwargs)
+
+    monkeypatch.setattr(proof, "torch_load", unmappable)
+    monkeypatch.setattr(proof, "_proved", {})
+    assert is_whole(saved(tmp_path, small()).path)
+    assert tried == [True, False]
+
+
+def test_torch_is_asked_once_for_states_that_differ_in_numbers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(path: Path, **kwargs: Any) -> Any:
+        asked.append(path.name)
+        return torch.serialization.load(path, **kwargs)
+
+    monkeypatch.setattr(proof, "torch_load", load)
+    monkeypatch.setattr(proof, "_proved", {})
+    training = stepped("AdamW")
+
+    def save_it(name: str) -> list[str]:
+        asked.clear()
+        saved(tmp_path, training.model, optimizer=training.optimizer, rng=False, name=name)
+        return asked
+
+    assert save_it("one") == [layout.OPTIMIZER]
+    training.optimizer.param_groups[0]["lr"] = 0.5
+    assert save_it("two") == []
+    training.optimizer.param_groups[0]["maximize"] = True
+    assert save_it("three") == [layout.OPTIMIZER]
+
+
+@pytest.mark.no_cover
+def test_neither_the_environment_nor_a_replaced_torch_load_changes_the_proof(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+        from pathlib import Path
+        import torch
+
+        def unsafe(*args, **kwargs):
+            raise AssertionError("the program's own torch.load was used")
+
+        torch.load = unsafe
+        torch.save = unsafe
+        from tests.torch_io.saving import saved
+        model = torch.nn.Linear(1, 1)
+        saved(Path({str(tmp_path)!r}), model, optimizer=torch.optim.Adam(model.parameters()))
+        print("saved")
+        """
+    environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert (ran.stdout, ran.returncode) == ("saved\n", 0), ran.stderr
