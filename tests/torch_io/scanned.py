@@ -57,9 +57,10 @@ def differences(found: Any, live: Any, where: str = "state") -> Iterator[str]:
 
 def check(file: bytes) -> TorchFile:
     found, problems = scan(file)
-    assert problems == ()
+    assert problems == (), problems
     assert found is not None
-    assert list(differences(found.value, loaded(file))) == []
+    unlike = list(differences(found.value, loaded(file)))
+    assert unlike == [], unlike
     return found
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from smartcash_format.spec.pickles import scan_torch_file
 from smartcash_format.torch_io.state import decode, encode
 from smartcash_format.torch_io.stored_values import Memory, values
-from tests.torch_io.scanned import written
+from tests.torch_io.scanned import loaded, saved, written
 from tests.torch_io.test_program import VALUES as TREES
 from tests.torch_io.test_state import VALUES
 from tests.torch_io.zoo import OPTIMIZERS, stepped
@@ -30,16 +30,6 @@ def made(file: bytes) -> Any:
     scanned, problems = scan_torch_file(io.BytesIO(file), len(file), where="state.pt")
     assert scanned is not None, problems
     return values(scanned, memory_of(file))
-
-
-def loaded(file: bytes) -> Any:
-    return torch.load(io.BytesIO(file), weights_only=True, map_location="cpu")
-
-
-def saved(value: object) -> bytes:
-    target = io.BytesIO()
-    torch.save(value, target)
-    return target.getvalue()
 
 
 def assert_same(left: Any, right: Any) -> None:
