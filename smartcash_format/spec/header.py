@@ -47,9 +47,19 @@ _LENGTH_BYTES: Final = 8
 _PADDING: Final = 8
 _RANK: Final = {dtype: -rank for rank, dtype in enumerate(DTYPE_BITS)}
 _FIELDS: Final = 3
-# Three brackets open for each tensor; the rest is room for names such as "blocks[0]". Without a
-# bound a header of 16 MiB full of "[]," would become half a gigabyte of lists.
-_BRACKETS: Final = 8 * limits.TENSORS
+# Three brackets open for each tensor, four keys have a colon, and a tensor of eight dimensions has
+# eleven commas; the rest is room for names such as "blocks[0]" and for JSON in metadata. Without
+# these bounds a header of 16 MiB full of "[]," would become half a gigabyte of lists; with them no
+# header of many values takes more than one of 100,000 such tensors.
+_CROWDS: Final[Mapping[bytes, int]] = MappingProxyType(
+    {
+        b"[{": 6 * limits.TENSORS,
+        b"{": 3 * limits.TENSORS,
+        b":": 6 * limits.TENSORS,
+        b",": 12 * limits.TENSORS,
+    }
+)
+_CROWDED_BYTES: Final = min(_CROWDS.values())
 # A header, its tensors, their lists; one more so that a wrong field is named, not its depth.
 _DEPTH: Final = 4
 # A damaged header of 100,000 tensors can break every rule 100,000 times; nobody reads that.
@@ -181,9 +191,11 @@ def _compact(value: object) -> str:
 
 
 def _parse(raw: bytes, size_bytes: int, where: str) -> tuple[Header | None, tuple[Problem, ...]]:
-    if raw.count(b"[") + raw.count(b"{") > _BRACKETS:
-        message = f"has a header with more than {_BRACKETS:,} brackets"
-        return None, (Problem(code="json-too-large", where=where, message=message),)
+    if len(raw) > _CROWDED_BYTES:
+        for marks, most in _CROWDS.items():
+            if sum(raw.count(mark) for mark in marks) > most:
+                message = f"has a header with more than {most:,} of {marks.decode()!r}"
+                return None, (Problem(code="json-too-large", where=where, message=message),)
     sound = _sound if len(raw) <= _REMEMBERED_BYTES else _sound.__wrapped__
     if (header := sound(raw, size_bytes)) is not None:
         return header, ()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from smartcash_format.disk.observe import validate
 from smartcash_format.disk.strip import strip
 from smartcash_format.errors import InvalidCheckpointError
 from smartcash_format.spec import limits
+from smartcash_format.spec.header import read_header
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.compare import diff
@@ -101,10 +105,31 @@ def test_a_document_over_its_limit_is_not_read(
         assert [problem.code for problem in caught.value.problems] == ["json-too-large"]
 
 
-@pytest.mark.attack("large", "a header of brackets alone", "json-too-large")
-def test_a_header_of_brackets_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
-    header = b'{"a":[' + b"[]," * 1_000_000 + b"[]]}"
-    assert codes(write(tmp_path, with_weights(weights_of(header, b"")))) == {"json-too-large"}
+@pytest.mark.attack(
+    "large", "a header of brackets, objects, keys or numbers alone", "json-too-large"
+)
+@pytest.mark.parametrize(
+    ("value", "most"), [(b"[]", 6), (b"{}", 3), (b'{"a":1,"b":1,"c":1}', 2), (b"1", 12)]
+)
+def test_a_header_of_one_thing_alone_is_refused_before_it_is_parsed(
+    tmp_path: Path, value: bytes, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = b",".join([value] * (most * limits.TENSORS + 2))
+    path = write(tmp_path, with_weights(weights_of(b'{"a":[' + values + b"]}", b"")))
+    monkeypatch.setattr("smartcash_format.spec.header._sound", None)
+    assert codes(path) == {"json-too-large"}
+
+
+@pytest.mark.no_cover
+def test_a_header_of_all_tensors_of_eight_dimensions_is_read() -> None:
+    each = {"dtype": "F32", "shape": [0] * 8, "data_offsets": [0, 0]}
+    names = {f"blocks[{n}]": each for n in range(limits.TENSORS)}
+    raw = json.dumps(names, separators=(",", ":")).encode()
+    data = struct.pack("<Q", len(raw)) + raw
+    header, problems = read_header(io.BytesIO(data), len(data), where="model.safetensors")
+    assert problems == ()
+    assert header is not None
+    assert len(header.tensors) == limits.TENSORS
 
 
 @pytest.mark.no_cover
