@@ -35,6 +35,7 @@ from typing import Final
 from smartcash_format.disk.durable import make_root, sync_directory
 from smartcash_format.disk.leftovers import RENAME_REFUSED, discard, mount_time
 from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.disk.sweeping import sweep
 from smartcash_format.errors import (
     CheckpointError,
@@ -166,13 +167,21 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
     """A stage beside `final`, discarded when the block ends without having published it.
 
     Makes the root if it is missing and clears what dead writers left there. Raises
-    CheckpointExistsError when `final` is taken, CheckpointWriteError when the system refuses:
-    then `final` "was not saved", or whatever `verb` there is.
+    CheckpointExistsError when `final` is taken, CheckpointWriteError when the root is a checkpoint
+    or the system refuses: then `final` "was not saved", or whatever `verb` there is.
     """
     root = final.parent
     staged: Stage | None = None
     try:
         make_root(root)
+        if is_checkpoint(root):
+            # What lies in a checkpoint goes with it when that is pruned.
+            raise CheckpointWriteError(
+                f"{final.name} was not {verb}: {root} is a checkpoint, its root is "
+                f"{Path(os.path.abspath(root)).parent}",
+                path=final,
+                errno=errno.ENOTDIR,
+            )
         if os.path.lexists(final):
             raise _exists(final)
         path = root / (layout.STAGING_PREFIX + this_process().name())

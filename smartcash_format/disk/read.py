@@ -315,6 +315,19 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
         return opened.meta
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a directory is a checkpoint, by its meta.json alone. Raises nothing."""
+    if not os.path.lexists(os.path.join(path, layout.META)):
+        return False
+    try:
+        opened, _ = try_open(path)
+    except OSError:
+        return False
+    if opened is not None:
+        opened.close()
+    return opened is not None
+
+
 def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem, ...]]:
     """An opened checkpoint and no problems, or None and why there is none.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
 from smartcash_format.disk.mounts import file_system, is_mapped
+from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -83,7 +84,9 @@ class CheckpointLoader(CheckpointReader):
         self._background.raise_error("nothing was loaded for it; the next call loads")
         started = time.perf_counter()
         # Passing over a broken one is never silent: said in one line here, one by one there.
-        listing = self._store.list() if fallback else self._listing()
+        listing = self._store.list()
+        if not fallback:
+            self._say_broken(listing)
 
         def load(path: Path) -> LoadResult:
             return load_checkpoint(
@@ -176,7 +179,7 @@ class CheckpointLoader(CheckpointReader):
     def _note_resume(self, path: Path, meta: Meta) -> None:
         with self._saving:
             self._parent_id = meta.checkpoint_id
-        if not self._root.is_dir():
+        if not self._root.is_dir() or is_checkpoint(self._root):
             return  # a load touches nothing on disk but the history of a root that is there
         for warning in self._store.record_resume(path, meta, run_id=self._run_id):
             self._log.warning(warning)
@@ -184,6 +187,8 @@ class CheckpointLoader(CheckpointReader):
     def _choose(
         self, asked: PathLike | SupportsIndex | None, listing: Listing, *, missing_ok: bool
     ) -> Path | None:
+        if not len(listing) and _is_ranked(asked) and is_checkpoint(self._root):
+            raise CheckpointNotFoundError(choosing.misplaced_root(self._root), root=self._root)
         match asked:
             case None | "best" | "latest":
                 return self._choose_ranked(asked, listing, missing_ok=missing_ok)
@@ -215,6 +220,11 @@ class CheckpointLoader(CheckpointReader):
         if missing_ok and not listing.broken and not len(listing):
             return None
         raise choosing.nothing_to_load(self._root, asked, listing)
+
+
+def _is_ranked(asked: PathLike | SupportsIndex | None) -> bool:
+    """Whether it is looked for among the checkpoints of the root."""
+    return asked in (None, "best", "latest") or isinstance(asked, SupportsIndex)
 
 
 def _is_in(path: Path, listing: Listing) -> bool:

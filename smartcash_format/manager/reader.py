@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.errors import CheckpointWriteError
+from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Log, Logger
 from smartcash_format.manager.shown import Shown
@@ -123,13 +125,18 @@ class CheckpointReader:
 
     def _listing(self) -> Listing:
         listing = self._store.list()
+        self._say_broken(listing)
+        if not len(listing) and is_checkpoint(self._root):
+            self._log.warning(choosing.misplaced_root(self._root))
+        return listing
+
+    def _say_broken(self, listing: Listing) -> None:
         if listing.broken:
             first = listing.broken[0]
             self._log.warning(
                 f"{len(listing.broken)} in {self._root} cannot be read as a checkpoint, first "
                 f"{first.path.name}: {first.reason}"
             )
-        return listing
 
     def display_checkpoints(self) -> None:
         """Shows the checkpoints under the root as a table, the best one marked."""
