@@ -13,7 +13,7 @@ from typing import Final
 
 from smartcash_format.disk.transfer import drive_notice, drive_problem, transfer
 from smartcash_format.errors import CheckpointNotFoundError
-from smartcash_format.manager.choosing import PathLike
+from smartcash_format.manager.choosing import PathLike, directory_of
 from smartcash_format.manager.holding import hold
 from smartcash_format.manager.log import size
 from smartcash_format.manager.results import CopyResult
@@ -132,7 +132,7 @@ class CheckpointManager(CheckpointSaver):
         again, and what has rotted there gets a sound copy beside it. Refused under /content/drive
         unless Google Drive is mounted there.
         """
-        target = Path(drive_dir)
+        target = directory_of(drive_dir, "drive_dir")
         if (problem := drive_problem(target)) is not None:
             raise CheckpointNotFoundError(problem, root=target)
         self._background.finish()

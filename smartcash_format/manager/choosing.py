@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -162,6 +163,45 @@ def refuse_newer_versions(root: Path, listing: Listing) -> None:
                 found=broken.problems[0].found or "",
                 supported=SUPPORTED,
             )
+
+
+def path_of(given: object, what: str) -> Path:
+    """A path that a caller gave. Raises TypeError for what is none, and says what is meant."""
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    hint = ""
+    if given is None:
+        hint = "; find_best_checkpoint() and its like give None when there is none"
+    raise TypeError(f"{what} is {type(given).__name__}, not a path{hint}")
+
+
+def directory_of(given: object, what: str) -> Path:
+    """A directory to write in.
+
+    Raises ValueError for one that begins with `~`: it would be made under this name.
+    """
+    path = path_of(given, what)
+    if path.parts[:1] == ("~",):
+        raise ValueError(
+            f"{what} is {str(path)!r}, which only a shell expands: pass "
+            f"Path({str(path)!r}).expanduser()"
+        )
+    return path
+
+
+def no_such_path(asked: str, root: Path, listing: Listing) -> CheckpointNotFoundError:
+    """The error for a path that leads nowhere, with what was perhaps meant."""
+    names = ["best", "latest", *(entry.name for entry in listing)]
+    if asked.isdecimal():
+        hint = f"an epoch is a number: load_checkpoint({int(asked)})"
+    elif close := difflib.get_close_matches(asked, names, n=1, cutoff=0.75):
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        hint = 'it is a path, an epoch, "best" or "latest"'
+    where = "" if Path(asked).is_absolute() else f", also not in {root}"
+    return CheckpointNotFoundError(
+        f"{asked}: no such checkpoint{where}; {hint}", root=root, query=asked
+    )
 
 
 def misplaced_root(root: Path) -> str:

@@ -200,11 +200,15 @@ class CheckpointLoader(CheckpointReader):
                 if entry is None:
                     raise choosing.no_such_epoch(self._root, epoch, listing)
                 return entry.path
-        given = Path(asked)
-        under = self._root / given
-        if not os.path.lexists(given) and os.path.lexists(under):
-            return under
-        return given
+        if not isinstance(asked, str | os.PathLike):
+            raise TypeError(
+                f"checkpoint_path is {type(asked).__name__}, not a path, an epoch, 'best' or "
+                "'latest'; live objects go by name: load_checkpoint(model=model)"
+            )
+        path = self._resolve(asked)
+        if not os.path.lexists(path):
+            raise choosing.no_such_path(os.fspath(asked), self._root, listing)
+        return path
 
     def _choose_ranked(
         self, asked: str | None, listing: Listing, *, missing_ok: bool

@@ -44,7 +44,7 @@ class CheckpointReader:
             raise ValueError(
                 "monitor and mode go together: monitor='val_loss', mode='min' (or mode='max')"
             )
-        self._root = Path(output_dir)
+        self._root = choosing.directory_of(output_dir, "output_dir")
         self._log = Log(logger)
         self._monitor = monitor
         self._mode = mode
@@ -216,6 +216,6 @@ class CheckpointReader:
         return report.valid, Shown(info, report)
 
     def _resolve(self, path: PathLike) -> Path:
-        given = Path(path)
+        given = choosing.path_of(path, "path")
         under = self._root / given
         return under if not os.path.lexists(given) and os.path.lexists(under) else given

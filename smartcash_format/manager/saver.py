@@ -52,6 +52,8 @@ class CheckpointSaver(CheckpointLoader):
         max_shard_size: str | int = MAX_SHARD_SIZE,
     ) -> None:
         super().__init__(output_dir, logger, monitor=monitor, mode=mode)
+        if keep is not None and not isinstance(keep, Policy):
+            raise TypeError(f"keep is {keep!r:.80}; it is a policy, such as KeepLast(3)")
         self._keep = keep
         self._said_of_keep: set[str] = set()
         self._incremental = incremental

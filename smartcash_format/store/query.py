@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, SupportsIndex, TypedDict
 
 from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.entry import Entry
@@ -149,7 +149,12 @@ def latest(entries: Iterable[Entry]) -> Entry | None:
 
 
 def by_epoch(entries: Iterable[Entry], epoch: int) -> Entry | None:
-    """The last one saved of this epoch; None when there is none."""
+    """The last one saved of this epoch; None when there is none.
+
+    Raises TypeError for what is no whole number: it would just be absent.
+    """
+    if isinstance(epoch, bool) or not isinstance(epoch, SupportsIndex):
+        raise TypeError(f"epoch is a whole number, not {type(epoch).__name__}")
     return latest(entry for entry in entries if entry.epoch == epoch)
 
 

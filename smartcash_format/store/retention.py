@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, SupportsIndex
 
 from smartcash_format.store import query
 from smartcash_format.store.entry import Entry
@@ -340,5 +340,7 @@ def _of(count: int, which: str) -> str:
 
 
 def _check_count(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, SupportsIndex):
+        raise TypeError(f"{count!r:.80} is {type(count).__name__}; a number to keep is whole")
     if count < 0:
         raise ValueError(f"{count} is negative; a number to keep is 0 or more")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.torch_io.fill_weights import is_loadable
+from smartcash_format.torch_io.places import misplaced
 from smartcash_format.torch_io.rng import generator_state
 
 MODEL: Final = layout.MODEL
@@ -60,9 +61,12 @@ def live_objects(
 ) -> Live:
     """What a load is asked for: what was passed, and RNG on a resume, or exactly `components`.
 
-    Raises CheckpointError for a component that does not exist or has no live object to go into.
+    Raises CheckpointError for a component that does not exist or has no live object to go into,
+    and for live objects in each other's places.
     """
     check_extra(extra)
+    if sentence := misplaced(model, optimizer, scheduler):
+        raise CheckpointError(sentence)
     given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}
     passed = {name for name, live in given.items() if live is not None}
     if components is None:

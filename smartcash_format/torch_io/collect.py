@@ -26,6 +26,7 @@ from smartcash_format.torch_io.hyperparameters import number
 from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizer_state import DECISIVE
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
+from smartcash_format.torch_io.places import misplaced
 from smartcash_format.torch_io.plain_tensor import plain_tensor
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
@@ -87,7 +88,7 @@ def collect(
     given = _checked_names(extra)
     modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
     others = {name: value for name, value in given.items() if name not in modules}
-    _check_model(model)
+    _check_places(model, optimizer, scheduler)
     archives = _Archives(take, recall)
     live = {layout.MODEL: model, **modules}
     # The code of others first: nothing may change what is being copied.
@@ -213,7 +214,12 @@ def _weights(
     return found, plans
 
 
-def _check_model(model: object) -> None:
+def _check_places(model: object, optimizer: object, scheduler: object) -> None:
+    if sentence := misplaced(model, optimizer, scheduler):
+        place = sentence.partition(" ")[0]
+        raise UnsavableStateError(
+            sentence, where=place, kind="misplaced", hint="or pass them by name"
+        )
     if model is None:
         raise UnsavableStateError(
             "model is None: there are no weights to save",

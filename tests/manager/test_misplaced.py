@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format import convert, receive, transfer
-from smartcash_format.errors import CheckpointNotFoundError, CheckpointWriteError
+from smartcash_format import CheckpointManager, KeepLast, convert, receive, transfer
+from smartcash_format.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointWriteError,
+    UnsavableStateError,
+)
 from smartcash_format.testing.sample import write_sample
 from tests.manager.training import manager, said, training
 
@@ -76,3 +81,87 @@ def test_a_resume_by_path_writes_no_history_into_a_checkpoint(
     inside, _ = manager(Path())
     inside.load_checkpoint(saved, **live.live())
     assert sorted(os.listdir(saved)) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "what", "order"),
+    [
+        ("model", "optimizer", "model is AdamW, an optimizer"),
+        ("model", "scheduler", "model is CosineAnnealingLR, a scheduler"),
+        ("optimizer", "model", "optimizer is Sequential, a module"),
+        ("optimizer", "scheduler", "optimizer is CosineAnnealingLR, a scheduler"),
+        ("scheduler", "model", "scheduler is Sequential, a module"),
+        ("scheduler", "optimizer", "scheduler is AdamW, an optimizer"),
+    ],
+)
+def test_live_objects_in_each_others_places_are_neither_saved_nor_loaded(
+    tmp_path: Path, place: str, what: str, order: str
+) -> None:
+    made, _ = manager(tmp_path)
+    live = training().live()
+    made.save_checkpoint(**live, epoch=1)
+    wrong = {**live, place: live[what]}
+    with pytest.raises(UnsavableStateError, match=f"{order}; the order is model, optimizer, sch"):
+        made.save_checkpoint(**wrong, epoch=2)
+    with pytest.raises(CheckpointError, match=f"{order}; the order is model, optimizer, sch"):
+        made.load_checkpoint("latest", **wrong)
+    assert len(made.list_checkpoints()) == 1
+
+
+def test_a_live_object_in_the_place_of_the_path_says_how_it_is_passed(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    live = training().live()
+    made.save_checkpoint(**live, epoch=1)
+    with pytest.raises(TypeError, match=r"checkpoint_path is Sequential.*model=model"):
+        made.load_checkpoint(live["model"])
+    with pytest.raises(TypeError, match=r"checkpoint_path is float"):
+        made.load_checkpoint(1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"path is NoneType.*find_best_checkpoint"):
+        made.validate_checkpoint(made.find_best_checkpoint())  # type: ignore[arg-type]
+
+
+def test_a_path_that_is_not_there_says_what_else_is_taken(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    live = training().live()
+    name = made.save_checkpoint(**live, epoch=3)["path"].name
+    with pytest.raises(CheckpointNotFoundError, match=r"an epoch is a number: load_check.*\(3\)"):
+        made.load_checkpoint("3", model=live["model"])
+    with pytest.raises(CheckpointNotFoundError, match=r"lates: no such.*did you mean 'latest'"):
+        made.load_checkpoint("lates", model=live["model"])
+    with pytest.raises(CheckpointNotFoundError, match=f"did you mean '{name}'"):
+        made.load_checkpoint(name[:-1], model=live["model"])
+    with pytest.raises(CheckpointNotFoundError, match=r'a path, an epoch, "best" or "latest"'):
+        made.load_checkpoint("elsewhere", model=live["model"], missing_ok=True)
+
+
+@pytest.mark.parametrize("epoch", ["3", 3.0, True])
+def test_an_epoch_that_is_no_whole_number_is_not_just_absent(tmp_path: Path, epoch: object) -> None:
+    made, _ = manager(tmp_path)
+    made.save_checkpoint(**training().live(), epoch=3)
+    with pytest.raises(TypeError, match="epoch is a whole number, not"):
+        made.find_checkpoint_by_epoch(epoch)  # type: ignore[arg-type]
+    assert made.find_checkpoint_by_epoch(-1) is None
+
+
+@pytest.mark.parametrize("keep", [3, "last", KeepLast, True])
+def test_keep_that_is_no_policy_is_refused_before_training(tmp_path: Path, keep: object) -> None:
+    with pytest.raises(TypeError, match=r"keep is .*; it is a policy, such as KeepLast\(3\)"):
+        CheckpointManager(tmp_path, keep=keep)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'3' is str; a number to keep is whole"):
+        KeepLast("3")  # type: ignore[arg-type]
+
+
+def test_a_home_that_only_a_shell_expands_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("~/runs", Path("~/runs"), "~"):
+        with pytest.raises(ValueError, match=r"only a shell expands.*expanduser\(\)"):
+            CheckpointManager(path)
+    made, _ = manager(tmp_path / "a~b")
+    made.save_checkpoint(**training().live(), epoch=1)
+    with pytest.raises(ValueError, match="only a shell expands"):
+        made.copy_to_drive("~/copies")
+    assert os.listdir(tmp_path) == ["a~b"]
+    with pytest.raises(TypeError, match="output_dir is NoneType, not a path"):
+        CheckpointManager(None)  # type: ignore[arg-type]
