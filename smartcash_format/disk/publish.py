@@ -32,6 +32,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from smartcash_format.disk.drive import drive_problem
 from smartcash_format.disk.durable import make_root, sync_directory
 from smartcash_format.disk.leftovers import RENAME_REFUSED, discard, mount_time
 from smartcash_format.disk.owner import this_process
@@ -167,21 +168,15 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
     """A stage beside `final`, discarded when the block ends without having published it.
 
     Makes the root if it is missing and clears what dead writers left there. Raises
-    CheckpointExistsError when `final` is taken, CheckpointWriteError when the root is a checkpoint
-    or the system refuses: then `final` "was not saved", or whatever `verb` there is.
+    CheckpointExistsError when `final` is taken, CheckpointWriteError when the system refuses, the
+    root is a checkpoint, or Drive is not mounted there: then `final` "was not saved", or whatever
+    `verb` there is.
     """
     root = final.parent
     staged: Stage | None = None
     try:
+        _require_root(final, verb)
         make_root(root)
-        if is_checkpoint(root):
-            # What lies in a checkpoint goes with it when that is pruned.
-            raise CheckpointWriteError(
-                f"{final.name} was not {verb}: {root} is a checkpoint, its root is "
-                f"{Path(os.path.abspath(root)).parent}",
-                path=final,
-                errno=errno.ENOTDIR,
-            )
         if os.path.lexists(final):
             raise _exists(final)
         path = root / (layout.STAGING_PREFIX + this_process().name())
@@ -201,6 +196,19 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
             staged.settle()
             if not staged.published:
                 discard(staged.path)
+
+
+def _require_root(final: Path, verb: str) -> None:
+    """Raises CheckpointWriteError where what is written would be lost with something else."""
+    root = final.parent
+    if problem := drive_problem(root):  # the disk of a machine that goes when the session ends
+        number = errno.ENODEV
+    elif is_checkpoint(root):  # what lies in a checkpoint goes with it when that is pruned
+        problem = f"{root} is a checkpoint, its root is {Path(os.path.abspath(root)).parent}"
+        number = errno.ENOTDIR
+    else:
+        return
+    raise CheckpointWriteError(f"{final.name} was not {verb}: {problem}", path=final, errno=number)
 
 
 def _tidy(root: Path, *, now: float | None) -> None:

@@ -41,8 +41,6 @@ SMALL_BYTES: Final = 4 << 20
 # How many digits of the meta_digest tell two checkpoints of one name apart.
 _APART_DIGITS: Final = 8
 
-DRIVE: Final = Path("/content/drive")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -321,44 +319,3 @@ def _read_back(staged: Stage, name: str, expected: str, meter: _Meter) -> None:
             path=staged.final,
             errno=errno.EIO,
         )
-
-
-def drive_problem(
-    path: Path, *, mounts: str | None = None, mount_point: Path = DRIVE
-) -> str | None:
-    """Why nothing may be copied to `path`, with the lines that help; None when it may.
-
-    Under the mount point of Google Drive a directory is on Drive only while Drive is mounted there:
-    else it is on the machine's own disk and goes with it. `mounts` is the text of /proc/mounts.
-    """
-    if not _is_under(path, mount_point) or str(mount_point) in _mount_points(mounts):
-        return None
-    return (
-        f"{path} is not on Google Drive: nothing is mounted at {mount_point}. In Colab run\n"
-        "    from google.colab import drive\n"
-        f'    drive.mount("{mount_point}")'
-    )
-
-
-def drive_notice(path: Path, *, mount_point: Path = DRIVE) -> str | None:
-    """What a user has to know after a copy to Google Drive; None for any other place."""
-    if not _is_under(path, mount_point):
-        return None
-    return (
-        "the upload to Google Drive goes on in the background; drive.flush_and_unmount() waits "
-        "for it"
-    )
-
-
-def _is_under(path: Path, directory: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(directory)
-
-
-def _mount_points(mounts: str | None) -> set[str]:
-    if mounts is None:
-        try:
-            mounts = Path("/proc/mounts").read_text("utf-8", "surrogateescape")
-        except OSError:
-            return {str(DRIVE)} if os.path.ismount(DRIVE) else set()
-    fields = (line.split(" ") for line in mounts.splitlines())
-    return {part[1].replace("\\040", " ") for part in fields if len(part) > 1}

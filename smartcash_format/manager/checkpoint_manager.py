@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from smartcash_format.disk.transfer import drive_notice, drive_problem, transfer
+from smartcash_format.disk.drive import drive_notice, drive_problem
+from smartcash_format.disk.transfer import transfer
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.manager.choosing import PathLike, directory_of
 from smartcash_format.manager.holding import hold

@@ -204,14 +204,6 @@ def no_such_path(asked: str, root: Path, listing: Listing) -> CheckpointNotFound
     )
 
 
-def misplaced_root(root: Path) -> str:
-    """What a root is that is a checkpoint itself, and which is meant."""
-    return (
-        f"{root} is a checkpoint, its root is {Path(os.path.abspath(root)).parent}: "
-        "CheckpointManager takes the root, load_checkpoint the path of a checkpoint"
-    )
-
-
 def no_such_epoch(root: Path, epoch: int, listing: Listing) -> CheckpointNotFoundError:
     """The error for an epoch that was never saved, with the nearest that was."""
     epochs = sorted({entry.epoch for entry in listing}, key=lambda e: (abs(e - epoch), e))

@@ -21,7 +21,7 @@ from smartcash_format.manager import choosing
 from smartcash_format.manager.background import Background
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Logger, size
-from smartcash_format.manager.reader import CheckpointReader, Mode
+from smartcash_format.manager.reader import CheckpointReader, Mode, no_root
 from smartcash_format.spec.meta import Meta
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
@@ -187,8 +187,8 @@ class CheckpointLoader(CheckpointReader):
     def _choose(
         self, asked: PathLike | SupportsIndex | None, listing: Listing, *, missing_ok: bool
     ) -> Path | None:
-        if not len(listing) and _is_ranked(asked) and is_checkpoint(self._root):
-            raise CheckpointNotFoundError(choosing.misplaced_root(self._root), root=self._root)
+        if not len(listing) and _is_ranked(asked) and (problem := no_root(self._root)):
+            raise CheckpointNotFoundError(problem, root=self._root)
         match asked:
             case None | "best" | "latest":
                 return self._choose_ranked(asked, listing, missing_ok=missing_ok)

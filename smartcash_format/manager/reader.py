@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from smartcash_format.disk.drive import drive_problem
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.errors import CheckpointWriteError
@@ -126,8 +127,8 @@ class CheckpointReader:
     def _listing(self) -> Listing:
         listing = self._store.list()
         self._say_broken(listing)
-        if not len(listing) and is_checkpoint(self._root):
-            self._log.warning(choosing.misplaced_root(self._root))
+        if not len(listing) and (problem := no_root(self._root)):
+            self._log.warning(problem)
         return listing
 
     def _say_broken(self, listing: Listing) -> None:
@@ -219,3 +220,15 @@ class CheckpointReader:
         given = choosing.path_of(path, "path")
         under = self._root / given
         return under if not os.path.lexists(given) and os.path.lexists(under) else given
+
+
+def no_root(root: Path) -> str:
+    """Why an empty root is none: it is a checkpoint itself, or on no Drive while it should be."""
+    if problem := drive_problem(root):
+        return problem
+    if not is_checkpoint(root):
+        return ""
+    return (
+        f"{root} is a checkpoint, its root is {Path(os.path.abspath(root)).parent}: "
+        "CheckpointManager takes the root, load_checkpoint the path of a checkpoint"
+    )

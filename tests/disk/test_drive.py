@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format.disk.transfer import drive_notice, drive_problem
+from smartcash_format.disk.drive import drive_notice, drive_problem
 
 MOUNTS = """\
 overlay / overlay rw,relatime 0 0

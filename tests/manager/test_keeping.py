@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.disk.drive import drive_notice
 from smartcash_format.disk.observe import validate
-from smartcash_format.disk.transfer import drive_notice
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.spec.problems import Depth

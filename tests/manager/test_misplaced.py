@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from smartcash_format import CheckpointManager, KeepLast, convert, receive, transfer
+from smartcash_format.disk import drive
 from smartcash_format.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -165,3 +166,30 @@ def test_a_home_that_only_a_shell_expands_is_refused(
     assert os.listdir(tmp_path) == ["a~b"]
     with pytest.raises(TypeError, match="output_dir is NoneType, not a path"):
         CheckpointManager(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def unmounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that is on Google Drive while that is mounted, which it is not."""
+    mount_point = Path(os.path.realpath(tmp_path)) / "content" / "drive"
+    monkeypatch.setattr(drive, "DRIVE", mount_point)
+    return mount_point / "MyDrive" / "weights"
+
+
+def test_nothing_is_saved_where_drive_would_be_mounted(unmounted: Path, tmp_path: Path) -> None:
+    made, _ = manager(unmounted)
+    live = training().live()
+    with pytest.raises(CheckpointWriteError, match=r"not saved: .*is not on Google Drive.*\n.*col"):
+        made.save_checkpoint(**live, epoch=1)
+    with pytest.raises(CheckpointWriteError, match="is not on Google Drive"):
+        receive(write_sample(tmp_path / "other", epoch=1), unmounted)
+    assert not (tmp_path / "content").exists()
+
+
+def test_a_drive_that_is_not_mounted_is_no_fresh_start(unmounted: Path) -> None:
+    made, log = manager(unmounted)
+    for asked in (None, "latest", 3):
+        with pytest.raises(CheckpointNotFoundError, match=r"drive\.mount"):
+            made.load_checkpoint(asked, **training().live(), missing_ok=True)
+    assert len(made.list_checkpoints()) == 0
+    assert "is not on Google Drive" in said(log, "warning")
