@@ -45,6 +45,8 @@ _EIGHT_BYTES: Final = 16
 # of four bytes.
 _BYTE: Final = 2
 WIDER: Final = 4
+# Who saves reads it too.
+_FIX: Final = "keep many numbers as a tensor, and long texts out of the state"
 
 
 class Memory:
@@ -60,7 +62,7 @@ class Memory:
         self.taken += size_bytes
         if self.taken + meanwhile > limits.PROGRAM_MEMORY:
             message = f"makes values of more than {limits.PROGRAM_MEMORY:,} bytes of memory"
-            raise Refused("pickle-bounds", message)
+            raise Refused("pickle-bounds", message, fix=_FIX)
 
 
 def of_long(size_bytes: int) -> int:

@@ -172,3 +172,14 @@ def test_extra_that_is_no_dict_is_refused_in_a_sentence(tmp_path: Path) -> None:
         save(tmp_path / "one", facts(), model=small(), extra="ema")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="extra is"):
         live_objects(small(), extra=["ema"])  # type: ignore[arg-type]
+
+
+def test_a_state_that_its_reader_would_refuse_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"seen": [number + 0.5 for number in range(3_000)]}
+    monkeypatch.setattr(limits, "PROGRAM_MEMORY", 100_000)
+    with pytest.raises(UnsavableStateError, match="100,000 bytes of memory") as caught:
+        saved(tmp_path, {}, extra={"loader": seen}, name="one")
+    assert "as a tensor" in caught.value.hint
+    assert not (tmp_path / "one").exists()
