@@ -24,9 +24,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 # First: it says so where torch is not installed.
-from saving import BASE, save_torch_durable  # isort: skip
+from _workloads import Live, efficientnet_b4  # isort: skip
 import torch
-from _workloads import Live, efficientnet_b4
+from _ways import BASE, save_torch_durable
 from torch import nn
 
 from smartcash_format import CheckpointManager
