@@ -14,42 +14,29 @@ import argparse
 import importlib.util
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import tracemalloc
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from blake3 import blake3  # noqa: E402
-from pydantic import JsonValue  # noqa: E402
+# First: it puts the package on the path.
+from _roots import FLOATS, ROOT, TENSORS, make_root  # isort: skip
+from _tables import Table, milliseconds, seconds
+from blake3 import blake3
 
-from smartcash_format.disk.observe import validate  # noqa: E402
-from smartcash_format.spec import layout  # noqa: E402
-from smartcash_format.spec.meta import (  # noqa: E402
-    Environment,
-    FileRecord,
-    Meta,
-    OptimizerRecord,
-    ParameterGroup,
-    SchedulerRecord,
-    WeightSet,
-    encode_meta,
-)
-from smartcash_format.spec.problems import Depth  # noqa: E402
-from smartcash_format.store.catalog import Listing, scan  # noqa: E402
-from smartcash_format.store.compare import diff  # noqa: E402
+from smartcash_format.disk.observe import validate
+from smartcash_format.spec import layout
+from smartcash_format.spec.problems import Depth
+from smartcash_format.store.catalog import Listing, scan
+from smartcash_format.store.compare import diff
 
 TURNS = 7
 # More than any part of the package remembers.
@@ -60,81 +47,12 @@ LISTING_TARGETS = {
     "list and find the best": "as list",
 }
 VALIDATION_TARGETS = {"validate, META": "1 ms", "validate, STRUCTURE": "10 ms"}
-SIZES = {
-    layout.TENSORS: 184_000,
-    "model.safetensors": 70_720_000,
-    layout.OPTIMIZER: 140_900_000,
-    layout.SCHEDULER: 1_600,
-    layout.EXTRA: 21_000,
-}
-DIGEST = "blake3:" + "3f9a2c1b" * 8
 GROWTH = (100, 1_000, 10_000, 20_000)
-# EfficientNet-B4 with its head: 704 tensors, 17.6 million floats.
-TENSORS = 704
-FLOATS = 17_600_000
 # What stays in a core's cache.
 BLOCK_BYTES = 1 << 20
 PTH_FILES = 50
 PTH_PART = 10
 COLD_CHECKPOINTS = 100
-
-
-def make_meta(number: int, chance: random.Random) -> Meta:
-    """The meta.json that a SmartCash training writes, as large as usual."""
-    identifiers = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(3)]
-    config: JsonValue = {
-        "model": {"backbone": "efficientnet_b4", "img_size": [640, 640], "dropout": 0.2},
-        "layers": ["banknote", "nominal", "security"],
-        "training": {"epochs": 100, "batch_size": 16, "lr": 0.001, "weight_decay": 5e-4},
-        "data": {"source": "roboflow", "path": "data/processed"},
-    }
-    hyperparameters: dict[str, JsonValue] = {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}
-    return Meta(
-        checkpoint_id=identifiers[0],
-        run_id=identifiers[1],
-        parent_id=identifiers[2],
-        saved_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
-        epoch=number,
-        is_best=number % 7 == 0,
-        metrics={
-            name: chance.random()
-            for name in ("train_loss", "val_loss", "val_map", "precision", "recall")
-        },
-        backbone="efficientnet_b4",
-        dataset="roboflow",
-        tags=["baseline"],
-        config=config,
-        weights={
-            "model": WeightSet(
-                class_name="SmartCashYOLO", tensors=TENSORS, parameters=FLOATS,
-                trainable_parameters=FLOATS, dtypes={"F32": TENSORS}, weights_digest=DIGEST,
-                finite=True,
-            )
-        },
-        optimizer=OptimizerRecord(
-            class_name="AdamW",
-            groups=[ParameterGroup(parameters=418, hyperparameters=hyperparameters)],
-        ),
-        scheduler=SchedulerRecord(class_name="CosineAnnealingLR"),
-        rng=True,
-        environment=Environment(python="3.13.5", torch="2.13.0", platform="linux-x86_64"),
-        files={
-            name: FileRecord(role=layout.role_of(name)[0], size_bytes=size, digest=DIGEST)
-            for name, size in SIZES.items()
-        },
-    )  # fmt: skip
-
-
-def make_root(root: Path, count: int) -> None:
-    chance = random.Random(count)
-    for number in range(count):
-        meta = make_meta(number, chance)
-        name = layout.directory_name(epoch=number, step=None, checkpoint_id=meta.checkpoint_id)
-        (root / name).mkdir(parents=True)
-        for file, size in SIZES.items():
-            with open(root / name / file, "wb") as target:
-                target.truncate(size)
-        (root / name / layout.META).write_bytes(encode_meta(meta))
 
 
 def read_raw(root: Path) -> int:
@@ -144,27 +62,6 @@ def read_raw(root: Path) -> int:
         with open(f"{directory.path}/{layout.META}", "rb") as file:
             size += len(file.read())
     return size
-
-
-def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-class Table:
-    """Rows of Markdown, printed as they come."""
-
-    def __init__(self, title: str, *columns: str) -> None:
-        print(f"\n### {title}\n\n| {' | '.join(columns)} |")
-        print(f"|{' --- |' * len(columns)}")
-
-    def row(self, *cells: str) -> None:
-        print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def milliseconds(values: list[float]) -> str:
-    return f"{statistics.median(values) * 1e3:,.4g} ms"
 
 
 def measure_listing(root: Path, count: int) -> None:

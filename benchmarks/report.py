@@ -23,7 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from listing import ROOT, SIZES, TENSORS, Table, make_meta
+# First: it puts the package on the path.
+from _roots import ROOT, SIZES, TENSORS, make_meta  # isort: skip
+from _tables import Table
 
 from smartcash_format.spec import digest, layout
 from smartcash_format.spec.meta import FileRecord, encode_meta

@@ -26,9 +26,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 # First: it says so where torch is not installed.
-from _workloads import make_live  # isort: skip
+from _workloads import ROOT, make_live  # isort: skip
 import torch
-from listing import ROOT, Table, milliseconds, seconds
+from _tables import Table, milliseconds, seconds
 from safetensors.torch import save_file
 
 from smartcash_format import save_checkpoint
