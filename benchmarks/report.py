@@ -11,6 +11,7 @@ before, as an installation does it, also where the environment keeps Python from
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import random
 import resource
@@ -52,7 +53,7 @@ def main() -> None:
         wall, processor = median([*command, "report", str(root), "-o", str(target)], environment)
         table.row("written", f"{wall:.2f} s", f"{processor:.2f} s", "2 s")
         table.row("its size", f"{target.stat().st_size / 1e3:.0f} kB", "", "500 kB")
-        if CHROMIUM and DRIVER:
+        if CHROMIUM and DRIVER and importlib.util.find_spec("selenium"):
             table.row("ready in Chromium", f"{ready(target):.2f} s", "", "1 s")
 
 
