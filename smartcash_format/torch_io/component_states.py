@@ -15,7 +15,8 @@ from smartcash_format.torch_io.dtypes import TORCH_DTYPES
 from smartcash_format.torch_io.fill_optimizer import fill_optimizer, live_optimizer
 from smartcash_format.torch_io.fit_optimizer import OptimizerFit, fit_optimizer
 from smartcash_format.torch_io.fit_scheduler import SchedulerFit, arranged, fit_scheduler
-from smartcash_format.torch_io.optimizer_form import Names, read_stored
+from smartcash_format.torch_io.hints import optimizer_cause
+from smartcash_format.torch_io.optimizer_form import Names, StoredOptimizer, read_stored
 from smartcash_format.torch_io.optimizer_state import Shape
 from smartcash_format.torch_io.report import FitReport
 from smartcash_format.torch_io.stored_weights import Source
@@ -65,7 +66,11 @@ class OptimizerState:
             restored=(self.name,) if self._fit.takes_anything else (),
             notes=self._fit.notes,
             problems=self._fit.problems,
+            hint=optimizer_cause(self._loose(stored, left)) if self._fit.problems else "",
         )
+
+    def _loose(self, stored: StoredOptimizer, left: frozenset[str]) -> OptimizerFit:
+        return fit_optimizer(stored, self._form, strict=False, not_loaded=left)
 
     def _parameters(self) -> dict[str, tuple[str, Shape]]:
         """Dtype and shape of every tensor in the manifest, by the names that groups have."""

@@ -75,7 +75,8 @@ class Weights:
         some_fit = bool(fit.fitting) or not (fit.unexpected or fit.mismatched or missing)
         if not strict and some_fit:
             problems = []
-        problems += [*self._target.problems(), *_uncastable(fit)]
+        lasting = [*self._target.problems(), *_uncastable(fit)]  # strict=False mends none of these
+        problems += lasting
         return FitReport(
             restored=(self.name,),
             cast=fit.cast,
@@ -83,7 +84,7 @@ class Weights:
             unexpected=tuple(fit.qualified(name) for name in unexpected),
             mismatched=fit.mismatched,
             problems=tuple(problems),
-            hint=likely_cause(fit, origin=self._stored.origin) if problems else "",
+            hint=likely_cause(fit, origin=self._stored.origin) if problems and not lasting else "",
         )
 
     def _state_problems(self, stored: frozenset[str], live: frozenset[str]) -> list[Problem]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from smartcash_format.torch_io.fit_optimizer import OptimizerFit
 from smartcash_format.torch_io.fit_tensors import TensorFit
 from smartcash_format.torch_io.report import Reshaped
 
@@ -26,7 +27,22 @@ def likely_cause(fit: TensorFit, *, origin: str) -> str:
         _prefix_hint(fit.missing, fit.unexpected)
         or _other_network_hint(fit, origin)
         or _head_hint(fit)
+        or _partial_hint(fit)
     )
+
+
+def optimizer_cause(loose: OptimizerFit) -> str:
+    """What to do about an optimizer that does not fit; `loose` is how it fits without strict."""
+    if loose.problems:
+        return ""
+    sources = [source for group in loose.sources for source in group]
+    kept = sum(source is not None for source in sources)
+    way = "leaves the optimizer as it is here"
+    if kept:
+        way = (
+            f"keeps its state for {kept} of {len(sources)} parameters and starts the others afresh"
+        )
+    return f"Optimizer: strict=False {way}; optimizer=None loads the weights alone."
 
 
 def common_prefix(longer: Iterable[str], shorter: Iterable[str]) -> str | None:
@@ -94,6 +110,14 @@ def _head_hint(fit: TensorFit) -> str:
         f"Only the outputs of {len(fit.mismatched)} of {total} tensors differ ({shown}): a head "
         "for another number of classes. strict=False loads everything else and leaves the head."
     )
+
+
+def _partial_hint(fit: TensorFit) -> str:
+    loaded = len(fit.fitting)
+    total = loaded + len(fit.mismatched) + len(fit.missing)
+    if not loaded or not (fit.missing or fit.unexpected or fit.mismatched):
+        return ""
+    return f"strict=False loads the {loaded} of {total} tensors that fit and lists the rest."
 
 
 def _differs_in_first_dimension(item: Reshaped) -> bool:

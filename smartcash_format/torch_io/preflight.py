@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from torch import nn
@@ -42,6 +43,12 @@ _ABSENT: Final[Mapping[str, str]] = {
     SCHEDULER: "saved with save_optimizer=False or without a scheduler; pass scheduler=None to "
     "load the rest",
     layout.RNG: "saved with rng=False; leave rng out of components",
+}
+
+# What to do about extra state that one side lacks.
+_WAY: Final[Mapping[str, str]] = {
+    "extra-missing": "; leave it out of extra, or pass strict=False",
+    "extra-unexpected": "; pass one in extra (a dict for a dict), or strict=False",
 }
 
 
@@ -218,7 +225,9 @@ def _presence(meta: Meta, live: Live, *, strict: bool) -> FitReport:
     notes = [f"{name} is not in the checkpoint" for name in absent if name not in live.explicit]
     if unexpected and not asked and live.is_resume:
         notes.append(f"the checkpoint also has {', '.join(unexpected)}: extra={{...}} restores it")
-    if not strict:
+    if strict:
+        problems = [replace(one, message=one.message + _WAY.get(one.code, "")) for one in problems]
+    else:
         notes += [f"{problem.where} {problem.message}" for problem in problems]
     return FitReport(
         absent=(*absent, *missing),

@@ -128,3 +128,53 @@ def test_an_optimizer_alone_is_compared_by_the_names_that_it_knows(tmp_path: Pat
 def test_what_is_no_checkpoint_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         preflight(tmp_path, nn.Linear(1, 1))
+
+
+def test_a_layer_more_or_less_is_answered_with_how_the_rest_is_loaded(tmp_path: Path) -> None:
+    path = saved(tmp_path, Yolo())
+    model = Yolo()
+    model.head2 = nn.Linear(2, 2)
+    report = preflight(path, model)
+    assert report.hint == "strict=False loads the 14 of 16 tensors that fit and lists the rest."
+    assert preflight(path, model, strict=False).fits
+
+
+def of_frozen(tmp_path: Path) -> tuple[Path, nn.Module]:
+    """A checkpoint of a training whose backbone was frozen, and its model."""
+    model = Yolo()
+    head = torch.optim.AdamW(model.head.parameters())
+    model.head(torch.randn(1, 8, 2, 2)).sum().backward()
+    head.step()
+    return handmade.write(tmp_path / "c", **handmade.of(model, head)), Yolo()
+
+
+def test_a_backbone_that_was_frozen_is_answered_with_how_to_go_on(tmp_path: Path) -> None:
+    path, model = of_frozen(tmp_path)
+    optimizer = torch.optim.AdamW(model.parameters())
+    hint = preflight(path, model, optimizer).hint
+    assert (
+        "strict=False keeps its state for 2 of 14 parameters and starts the others afresh" in hint
+    )
+    assert "optimizer=None loads the weights alone" in hint
+    assert preflight(path, model).fits
+    load_checkpoint(path, model=model, optimizer=optimizer, strict=False)
+    kept = {name for name, p in model.named_parameters() if optimizer.state[p]}
+    assert kept == {"head.weight", "head.bias"}
+
+
+def test_another_optimizer_is_answered_with_how_to_go_on(tmp_path: Path) -> None:
+    path, model = of_frozen(tmp_path)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    hint = preflight(path, model, optimizer).hint
+    assert "strict=False leaves the optimizer as it is here" in hint
+    load_checkpoint(path, model=model, optimizer=optimizer, strict=False)
+    assert not optimizer.state_dict()["state"]
+
+
+def test_what_strict_does_not_mend_is_not_answered_with_it(tmp_path: Path) -> None:
+    model = Yolo()
+    weights = {name: tensor.to(torch.complex64) for name, tensor in model.state_dict().items()}
+    path = handmade.write(tmp_path / "c", weights={"model": weights})
+    model.head2 = nn.Linear(2, 2)
+    assert not preflight(path, model, strict=False).fits
+    assert preflight(path, model).hint == ""
