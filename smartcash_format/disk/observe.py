@@ -50,6 +50,10 @@ def validate(
     looked at all the same. `progress` is called with (bytes hashed, bytes to hash) at CONTENT, from
     any thread.
     """
+    if not isinstance(depth, Depth):
+        raise TypeError(
+            f"depth is {depth!r:.80}; it is Depth.META, Depth.STRUCTURE or Depth.CONTENT"
+        )
     try:
         opened, problems = try_open(path)
     except OSError as error:

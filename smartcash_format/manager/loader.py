@@ -218,6 +218,7 @@ class CheckpointLoader(CheckpointReader):
         if chosen is None and asked != "best":
             chosen = query.latest(listing)
             if chosen is not None and asked is None:
+                self._say_unknown(listing, self._monitor)
                 self._log.info("no checkpoint is marked or ranked best; taking the newest")
         if chosen is not None:
             return chosen.path

@@ -70,9 +70,13 @@ class CheckpointReader:
         if (metric is None) != (mode is None):
             raise ValueError("metric and mode go together: metric='val_map', mode='max'")
         listing = self._listing()
-        if metric is not None and (unknown := query.unknown_metric(listing, metric)):
-            self._log.warning(unknown)
+        self._say_unknown(listing, metric or self._monitor)
         return self._best_of(listing, metric, mode)
+
+    def _say_unknown(self, listing: Listing, *metrics: str | None) -> None:
+        for metric in metrics:
+            if metric is not None and (unknown := query.unknown_metric(listing, metric)):
+                self._log.warning(unknown)
 
     def _best_of(
         self, listing: Listing, metric: str | None = None, mode: Mode | None = None
@@ -111,7 +115,8 @@ class CheckpointReader:
         matches. `metrics` maps names to conditions such as ">=0.5"; `since` and `until` are aware
         times, or text such as "2026-01-31".
         """
-        return self._listing().filtered(
+        listing = self._listing()
+        found = listing.filtered(
             backbone=backbone,
             dataset=dataset,
             min_epoch=min_epoch,
@@ -123,6 +128,9 @@ class CheckpointReader:
             until=until,
             where=where,
         )
+        if not len(found):
+            self._say_unknown(listing, *(metrics or ()))
+        return found
 
     def _listing(self) -> Listing:
         listing = self._store.list()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from smartcash_format.disk.transfer import Skipped
 
@@ -56,8 +56,15 @@ class SaveResult(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    if not TYPE_CHECKING:  # a type checker is to find what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            known = not name.startswith("_") and name in self._values
+            hint = f"; it is a mapping: result[{name!r}]" if known else ""
+            raise AttributeError(f"SaveResult has no attribute {name!r}{hint}")
+
     def __repr__(self) -> str:
-        return f"SaveResult({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
+        return f"SaveResult({self._values!r})"
 
 
 class CopyResult(list[Path]):

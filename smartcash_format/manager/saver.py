@@ -286,6 +286,11 @@ class CheckpointSaver(CheckpointLoader):
         "emergency". No step within `grace_s` seconds, or an exception inside an iteration: nothing
         is saved, the last checkpoint stands, and the log says so.
         """
+        if not callable(state):
+            raise TypeError(
+                f"state is {type(state).__name__}; it is a function that gives the arguments of "
+                'save_checkpoint when a signal has come: lambda: {"model": model, "epoch": epoch}'
+            )
         return Guard(
             self._save_in_emergency,
             state,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from smartcash_format.spec.meta import Meta
 from smartcash_format.torch_io.report import Cast, FitReport, Reshaped
@@ -124,11 +124,18 @@ class LoadResult(Mapping[str, Any]):
     def __bool__(self) -> bool:
         return self.found
 
+    if not TYPE_CHECKING:  # a type checker is to find what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            known = not name.startswith("_") and name in self
+            hint = f"; it is a mapping: result[{name!r}]" if known else ""
+            raise AttributeError(f"LoadResult has no attribute {name!r}{hint}")
+
     def __repr__(self) -> str:
         if self.meta is None:
             return "LoadResult(found=False)"
-        step = "" if self.meta.step is None else f", step={self.meta.step}"
+        step = "" if self.meta.step is None else f", 'step': {self.meta.step}"
         return (
-            f"LoadResult(epoch={self.meta.epoch}{step}, loaded_from={str(self['loaded_from'])!r}, "
-            f"restored={self.restored!r})"
+            f"LoadResult({{'epoch': {self.meta.epoch}{step}, 'loaded_from': "
+            f"{self['loaded_from']!r}, ...}}, restored={self.restored!r})"
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
 import pytest
 
-from smartcash_format import CheckpointManager, KeepLast, convert, receive, transfer
+from smartcash_format import CheckpointManager, KeepLast, convert, receive, transfer, validate
 from smartcash_format.disk import drive
 from smartcash_format.errors import (
     CheckpointError,
@@ -193,3 +194,54 @@ def test_a_drive_that_is_not_mounted_is_no_fresh_start(unmounted: Path) -> None:
             made.load_checkpoint(asked, **training().live(), missing_ok=True)
     assert len(made.list_checkpoints()) == 0
     assert "is not on Google Drive" in said(log, "warning")
+
+
+def test_a_guard_whose_state_is_no_function_is_refused_before_a_signal_comes(
+    tmp_path: Path,
+) -> None:
+    made, _ = manager(tmp_path)
+    with pytest.raises(TypeError, match=r"state is dict; it is a function.*lambda: \{"):
+        made.guard({"model": training().model, "epoch": 1})  # type: ignore[arg-type]
+
+
+def test_results_are_mappings_and_say_so(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    live = training().live()
+    saved = made.save_checkpoint(**live, epoch=1)
+    assert repr(saved).startswith(f"SaveResult({{'path': {saved['path']!r}, 'type': 'latest', ")
+    with pytest.raises(AttributeError, match=r"SaveResult has no attribute 'path'; .*\['path'\]"):
+        saved.path  # type: ignore[attr-defined] # noqa: B018
+    loaded = made.load_checkpoint("latest", **live)
+    with pytest.raises(AttributeError, match=r"LoadResult has no attribute 'epoch'; .*\['epoch'\]"):
+        loaded.epoch  # type: ignore[attr-defined] # noqa: B018
+    for result in (saved, loaded):
+        with pytest.raises(AttributeError, match=r"has no attribute 'elsewhere'$"):
+            getattr(result, "else" + "where")
+        assert copy.copy(result).keys() == result.keys()
+
+
+@pytest.mark.parametrize("depth", ["content", 2])
+def test_a_depth_that_is_none_says_what_one_is(tmp_path: Path, depth: object) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    with pytest.raises(TypeError, match=r"depth is .*; it is Depth\.META, Depth\.STRUCTURE or"):
+        validate(path, depth=depth)  # type: ignore[arg-type]
+
+
+def test_a_monitor_or_a_filter_of_an_unknown_metric_is_said(tmp_path: Path) -> None:
+    first, _ = manager(tmp_path, monitor="val_map", mode="max")
+    live = training().live()
+    first.save_checkpoint(**live, epoch=1, metrics={"val_map": 0.5})
+    said_of = "no checkpoint has the metric 'val_mpa'; did you mean 'val_map'?"
+    other, log = manager(tmp_path, monitor="val_mpa", mode="max")
+    assert other.find_best_checkpoint() is None
+    assert said_of in said(log, "warning")
+    other, log = manager(tmp_path, monitor="val_mpa", mode="max")
+    assert other.load_checkpoint(**live)["epoch"] == 1
+    assert said_of in said(log, "warning")
+    other, log = manager(tmp_path)
+    assert len(other.filter_checkpoints(metrics={"val_mpa": ">=0.1"})) == 0
+    assert said_of in said(log, "warning")
+    first, log = manager(tmp_path, monitor="val_map", mode="max")
+    assert first.filter_checkpoints(metrics={"val_map": ">=0.9"}).entries == ()
+    assert first.load_checkpoint(**live)["epoch"] == 1
+    assert "no checkpoint has" not in said(log, "warning")

@@ -35,7 +35,7 @@ def test_the_result_says_what_the_checkpoint_says(tmp_path: Path) -> None:
     assert result["timestamp"].tzinfo is not None
     assert result["loaded_from"] == path
     assert result.get("epoch", 0) == 7
-    assert "epoch=7, step=70" in repr(result)
+    assert "{'epoch': 7, 'step': 70, " in repr(result)
     assert "optimizer_state_dict" not in result
     with pytest.raises(KeyError):
         result["optimizer_state_dict"]
