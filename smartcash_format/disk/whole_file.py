@@ -25,8 +25,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     stream can be read and its name opened before that. A file that is there is only replaced with
     `overwrite`. Raises CheckpointExistsError, CheckpointWriteError.
     """
-    if os.path.lexists(path) and not overwrite:
-        raise _exists(path)
+    require_free(path, overwrite=overwrite)
     try:
         path = place_of(path)
     except OSError as error:
@@ -51,6 +50,12 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise write_error(error, path, "was not written") from error
     finally:
         discard(aside)
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Raises CheckpointExistsError where something is there that nobody asked to replace."""
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
 
 
 def _exists(path: Path) -> CheckpointExistsError:

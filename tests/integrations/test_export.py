@@ -132,6 +132,9 @@ def test_a_rotten_checkpoint_gives_no_file(tmp_path: Path, checkpoint: Path) -> 
     with pytest.raises(InvalidCheckpointError, match="digest-mismatch"):
         export(copy, tmp_path / "out" / "model.pt", to="torch")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "mine").write_bytes(b"mine")
+    with pytest.raises(CheckpointExistsError):  # said before all of it is read
+        export(copy, tmp_path / "mine")
 
 
 @pytest.mark.parametrize("to", ["safetensors", "torch"])
