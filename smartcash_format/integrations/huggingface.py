@@ -19,7 +19,8 @@ from smartcash_format.integrations.mapped import MappedFile
 from smartcash_format.integrations.trainer import read_trainer_state
 from smartcash_format.integrations.training_files import plain
 from smartcash_format.spec import layout
-from smartcash_format.spec.header import METADATA, TensorInfo, read_header
+from smartcash_format.spec.header import METADATA, read_header
+from smartcash_format.spec.header_entry import TensorInfo
 from smartcash_format.torch_io.dtypes import TORCH_DTYPES, torch_shape
 
 _INDEX_SUFFIX: Final = ".index.json"

@@ -17,27 +17,17 @@ from functools import lru_cache
 from itertools import islice
 from json.encoder import encode_basestring as quoted
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 from pydantic_core import from_json, to_json
 
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
 from smartcash_format.spec.documents import parse_json
+from smartcash_format.spec.header_entry import DTYPE_BITS, TensorInfo, read_entry
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, shown
-from smartcash_format.spec.tensor_faults import name_fault, shape_fault
 
-# Every dtype of safetensors 0.8 and its bits an element, in the order that its writer sorts by,
-# last first: descending alignment, so that each tensor starts on a multiple of its element.
-DTYPE_BITS: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8,
-        "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16,
-        "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64,
-        "U64": 64,
-    }
-)  # fmt: skip
 # The one key that keeps the bytes the same from run to run: with two or more safetensors' own
 # writer orders them by chance.
 METADATA: Final[Mapping[str, str]] = MappingProxyType({"format": "pt"})
@@ -46,7 +36,6 @@ _METADATA_KEY: Final = "__metadata__"
 _LENGTH_BYTES: Final = 8
 _PADDING: Final = 8
 _RANK: Final = {dtype: -rank for rank, dtype in enumerate(DTYPE_BITS)}
-_FIELDS: Final = 3
 # Three brackets open for each tensor, four keys have a colon, and a tensor of eight dimensions has
 # eleven commas; the rest is room for names such as "blocks[0]" and for JSON in metadata. Without
 # these bounds a header of 16 MiB full of "[]," would become half a gigabyte of lists; with them no
@@ -70,22 +59,6 @@ _REMEMBERED_BYTES: Final = 1 << 20
 _REMEMBERED_TENSORS: Final = 5_000
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _COPY_AGAIN: Final = "copy the file again from its source, or use another checkpoint"
-
-
-class TensorInfo(NamedTuple):
-    """One tensor of a file: dtype as safetensors spells it, bytes [begin, end) of the data."""
-
-    # A tuple, because a header makes hundreds and a frozen dataclass costs three times as much.
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes that the tensor takes in the file."""
-        return self.end - self.begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +207,7 @@ def _header(
     tensors: dict[str, TensorInfo] = {}
     for name, entry in document.items():
         try:
-            tensors[name] = _tensor(name, entry)
+            tensors[name] = read_entry(name, entry)
         except Refused as refused:
             found.append(refused.problem(f"{where}: {name[:80]!r}"))
             if len(found) >= _PROBLEMS:
@@ -305,63 +278,6 @@ def _metadata_problems(where: str, metadata: object) -> Iterator[Problem]:
             message = f"has a value that is no string under the key {key[:80]!r}"
             kind = type(value).__name__
             yield Problem(code="header-metadata", where=spot, message=message, found=kind)
-
-
-def _tensor(name: str, entry: Any) -> TensorInfo:
-    """The tensor that an entry describes. Raises Refused with the first thing wrong in it."""
-    if fault := name_fault(name):
-        raise Refused("tensor-name", fault, found=shown(name))
-    try:
-        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        exact = len(entry) == _FIELDS
-    except (TypeError, KeyError):
-        exact = False
-    if not exact:
-        message = "must have the fields dtype, shape, data_offsets only"
-        raise Refused("header-field", message, found=_fields(entry))
-    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        spelled = repr(str(dtype)[:40])
-        raise Refused("tensor-dtype", f"is unknown: {spelled}", ".dtype", found=spelled)
-    if fault := shape_fault(shape):
-        raise Refused("tensor-shape", fault, ".shape", found=_short(shape))
-    begin, end = _span(offsets)
-    bits = math.prod(shape, start=DTYPE_BITS[dtype])
-    if bits != (end - begin) * 8:
-        due = f"{bits / 8:,g}"
-        message = f"gives {end - begin:,} bytes to {dtype} of shape {shape}: {due} are due"
-        raise Refused(
-            "tensor-size",
-            message,
-            ".data_offsets",
-            found=f"{end - begin:,} bytes",
-            expected=f"{due} bytes",
-        )
-    return TensorInfo(dtype, tuple(shape), begin, end)
-
-
-def _span(offsets: object) -> tuple[int, int]:
-    if isinstance(offsets, list) and len(offsets) == 2:
-        begin, end = offsets
-        ordered = type(begin) is int and type(end) is int and 0 <= begin <= end
-        if ordered and end <= limits.INTEGER_MAX:
-            return begin, end
-    message = "must be two integers within 64 bits, none negative, the first not the larger"
-    raise Refused(
-        "tensor-offsets",
-        message,
-        ".data_offsets",
-        found=_short(offsets),
-        expected="two positions, the first not the larger",
-    )
-
-
-def _fields(entry: object) -> str:
-    return _short(sorted(entry)) if isinstance(entry, dict) else type(entry).__name__
-
-
-def _short(value: object) -> str:
-    text = repr(value[:8] if isinstance(value, list) else value)
-    return text[:80] if text.isprintable() else type(value).__name__
 
 
 def _layout_problems(

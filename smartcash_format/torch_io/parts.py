@@ -20,7 +20,7 @@ from smartcash_format.disk.read import Opened
 from smartcash_format.disk.stated import Stated, compare, rewritten
 from smartcash_format.errors import InvalidCheckpointError, UnsafeCheckpointError
 from smartcash_format.spec import layout
-from smartcash_format.spec.header import TensorInfo
+from smartcash_format.spec.header_entry import TensorInfo
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.rules import check

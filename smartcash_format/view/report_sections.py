@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.errors import CheckpointError
-from smartcash_format.spec import header, layout, limits
+from smartcash_format.spec import layout, limits
+from smartcash_format.spec.header_entry import DTYPE_BITS
 from smartcash_format.spec.tensors import TensorRecord
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.compare import read_documents
@@ -248,7 +249,7 @@ def _tensor_rows(tensors: Mapping[str, TensorRecord]) -> list[TensorRow]:
 
 def _bytes(record: TensorRecord) -> int:
     """What a tensor takes; a manifest of a stranger may claim any shape."""
-    bits = math.prod(record.shape) * header.DTYPE_BITS.get(record.dtype, 8)
+    bits = math.prod(record.shape) * DTYPE_BITS.get(record.dtype, 8)
     return min(bits // 8, limits.INTEGER_MAX)
 
 

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import limits
-from smartcash_format.spec.header import (
-    DTYPE_BITS,
-    METADATA,
-    Header,
-    TensorInfo,
-    encode_header,
-    read_header,
-)
+from smartcash_format.spec.header import METADATA, Header, encode_header, read_header
+from smartcash_format.spec.header_entry import DTYPE_BITS, TensorInfo
 from smartcash_format.spec.problems import Problem
 
 WHERE = "model.safetensors"
