@@ -22,13 +22,9 @@ from smartcash_format.spec.meta import (
     WeightSet,
     encode_meta,
 )
-from smartcash_format.spec.tensors import (
-    TensorRecord,
-    Tensors,
-    WeightSetTensors,
-    encode_tensors,
-)
+from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors, encode_tensors
 from smartcash_format.torch_io.dtypes import DTYPES, file_shape
+from tests.torch_io.zoo import Training
 
 UUID = "3f9a2c1b-0000-4000-8000-000000000000"
 
@@ -95,6 +91,11 @@ def saved_model(tmp_path: Path, model: nn.Module | Mapping[str, Any], **facts: A
     """A checkpoint of this model alone."""
     state = model.state_dict() if isinstance(model, nn.Module) else model
     return write(tmp_path / "c", weights={"model": dict(state)}, **facts)
+
+
+def saved_training(tmp_path: Path, training: Training, **facts: Any) -> Path:
+    """A checkpoint of a model and its optimizer."""
+    return write(tmp_path / "c", **of(training.model, training.optimizer), **facts)
 
 
 def reseal(path: Path, **changes: Any) -> None:

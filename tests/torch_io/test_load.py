@@ -19,7 +19,7 @@ from smartcash_format.errors import (
 from smartcash_format.torch_io.dtypes import TORCH_DTYPES
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
-from tests.torch_io.handmade import saved_model
+from tests.torch_io.handmade import saved_model, saved_training
 from tests.torch_io.live import Average, Net
 from tests.torch_io.same import assert_same, bits
 from tests.torch_io.zoo import Small, fresh, scheduler, stepped
@@ -42,7 +42,7 @@ def test_weights_are_copied_into_the_parameters_that_are_there(tmp_path: Path) -
 
 def test_nothing_live_is_backed_by_the_file_afterwards(tmp_path: Path) -> None:
     saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     live = fresh("Adam")
     load_checkpoint(path, model=live.model, optimizer=live.optimizer)
     for file in path.iterdir():
@@ -288,9 +288,7 @@ def test_a_plain_state_dict_is_filled_in_place(tmp_path: Path) -> None:
 def test_a_plain_optimizer_and_scheduler_dict_are_replaced(tmp_path: Path) -> None:
     saved = stepped("Adam")
     live = scheduler("StepLR", saved.optimizer)
-    path = handmade.write(
-        tmp_path / "c", **handmade.of(saved.model, saved.optimizer), scheduler=live.state_dict()
-    )
+    path = saved_training(tmp_path, saved, scheduler=live.state_dict())
     optimizer_state: dict[str, Any] = {"old": 1}
     scheduler_state: dict[str, Any] = {}
     load_checkpoint(path, optimizer=optimizer_state, scheduler=scheduler_state)

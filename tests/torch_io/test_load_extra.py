@@ -12,6 +12,7 @@ from torch import nn
 from smartcash_format.errors import StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
+from tests.torch_io.handmade import saved_training
 from tests.torch_io.live import Average
 from tests.torch_io.same import assert_same, snapshot
 from tests.torch_io.zoo import fresh, stepped
@@ -91,11 +92,7 @@ def test_names_in_extra_that_one_side_lacks_raise_unless_not_strict(tmp_path: Pa
 
 def test_a_resume_that_leaves_extra_state_behind_says_so(tmp_path: Path) -> None:
     saved = stepped("SGD")
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(saved.model, saved.optimizer),
-        extra={"objects": {"scaler": {"scale": 2.0}}},
-    )
+    path = saved_training(tmp_path, saved, extra={"objects": {"scaler": {"scale": 2.0}}})
     live = fresh("SGD")
     result = load_checkpoint(path, model=live.model, optimizer=live.optimizer)
     assert any("also has scaler" in note for note in result.notes)

@@ -13,6 +13,7 @@ from smartcash_format.errors import StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.optimizer_state import FLAT_OPTIMIZERS
 from tests.torch_io import handmade
+from tests.torch_io.handmade import saved_training
 from tests.torch_io.same import assert_same
 from tests.torch_io.zoo import (
     OPTIMIZERS,
@@ -48,7 +49,7 @@ def sorted_state(model: nn.Module) -> dict[str, Any]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_comes_back_and_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     saved = stepped(name)
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh(name, lr=0.5)
     result = load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
     assert result.restored == ("model", "optimizer")
@@ -62,7 +63,7 @@ def test_parameters_of_one_shape_in_another_order_get_their_own_moments(
     name: str, tmp_path: Path
 ) -> None:
     saved = stepped(name)
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh(name, REORDERED.get(name, "dbca"))
     load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
     assert_same(by_name(loaded), by_name(saved))
@@ -74,7 +75,7 @@ def test_one_vector_over_all_parameters_in_another_order_is_refused(
     name: str, tmp_path: Path
 ) -> None:
     saved = stepped(name)
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh(name, "dbca")
     with pytest.raises(StateMismatchError, match="in another order here"):
         load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
@@ -93,7 +94,7 @@ def test_state_of_another_dtype_than_its_parameter_keeps_its_own(
     saved = make()
     for seed in range(3):
         saved.step(seed)
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = make()
     load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
     assert_same(by_name(loaded), by_name(saved))
@@ -102,7 +103,7 @@ def test_state_of_another_dtype_than_its_parameter_keeps_its_own(
 
 def test_state_of_a_model_that_is_cast_is_cast_with_it(tmp_path: Path) -> None:
     saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh("Adam")
     loaded.model.to(torch.float64)
     result = load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
@@ -126,7 +127,7 @@ def test_groups_come_back_with_their_hyperparameters(tmp_path: Path) -> None:
     saved = fresh("AdamW")
     saved.optimizer = groups_of(saved)
     saved.step()
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh("AdamW")
     loaded.optimizer = groups_of(loaded)
     for group in loaded.optimizer.param_groups:
@@ -141,7 +142,7 @@ def test_an_optimizer_over_a_part_of_the_parameters_comes_back(tmp_path: Path) -
         model: Any = training.model
         training.optimizer = torch.optim.Adam([model.c, model.a])
     saved.step()
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer)
     assert_goes_on_alike(saved, loaded)
 
@@ -193,7 +194,7 @@ def test_the_entries_of_older_and_newer_torch_are_no_obstacle(tmp_path: Path) ->
 
 def test_a_learning_rate_stays_what_it_is_here_number_or_tensor(tmp_path: Path) -> None:
     saved = stepped("Adam", lr=torch.tensor(0.25))
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     number, tensor = fresh("Adam"), fresh("Adam", lr=torch.tensor(0.5))
     load_checkpoint(path, optimizer=number.optimizer, model=number.model)
     load_checkpoint(path, optimizer=tensor.optimizer, model=tensor.model)
@@ -204,7 +205,7 @@ def test_a_learning_rate_stays_what_it_is_here_number_or_tensor(tmp_path: Path) 
 
 def test_a_poisoned_rate_inside_a_tensor_is_refused_before_anything_changes(tmp_path: Path) -> None:
     saved = stepped("Adam", lr=torch.tensor(1e30))
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     loaded = fresh("Adam")
     before = sorted_state(fresh("Adam").model)
     with pytest.raises(StateMismatchError) as caught:
@@ -220,9 +221,7 @@ def test_a_scheduler_comes_back_and_goes_on_alike(name: str, tmp_path: Path) -> 
     for seed in range(3):
         saved.step(seed)
         step_scheduler(live)
-    path = handmade.write(
-        tmp_path / "c", **handmade.of(saved.model, saved.optimizer), scheduler=live.state_dict()
-    )
+    path = saved_training(tmp_path, saved, scheduler=live.state_dict())
     loaded = fresh("SGD")
     again = scheduler(name, loaded.optimizer)
     result = load_checkpoint(path, model=loaded.model, optimizer=loaded.optimizer, scheduler=again)
@@ -238,11 +237,7 @@ def test_a_scheduler_comes_back_and_goes_on_alike(name: str, tmp_path: Path) -> 
 def test_keys_of_another_torch_in_a_scheduler_are_dropped_and_reported(tmp_path: Path) -> None:
     saved = stepped("SGD")
     live = scheduler("StepLR", saved.optimizer)
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(saved.model, saved.optimizer),
-        scheduler={**live.state_dict(), "verbose": False},
-    )
+    path = saved_training(tmp_path, saved, scheduler={**live.state_dict(), "verbose": False})
     loaded = fresh("SGD")
     again = scheduler("StepLR", loaded.optimizer)
     result = load_checkpoint(path, optimizer=loaded.optimizer, scheduler=again)

@@ -13,7 +13,7 @@ from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
 from smartcash_format.torch_io.result import LoadResult
 from tests.torch_io import handmade
-from tests.torch_io.handmade import saved_model
+from tests.torch_io.handmade import saved_model, saved_training
 from tests.torch_io.same import assert_same
 from tests.torch_io.zoo import stepped
 
@@ -43,7 +43,7 @@ def test_the_result_says_what_the_checkpoint_says(tmp_path: Path) -> None:
 
 def test_states_are_read_only_when_they_are_asked_for(tmp_path: Path) -> None:
     saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     result = load_checkpoint(path)
     assert len(result) == 8
     assert "model_state_dict" in result

@@ -11,7 +11,7 @@ import torch
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
-from tests.torch_io.handmade import saved_model
+from tests.torch_io.handmade import saved_model, saved_training
 from tests.torch_io.live import Net
 from tests.torch_io.same import assert_same
 from tests.torch_io.zoo import fresh, scheduler, stepped
@@ -83,11 +83,7 @@ def test_what_is_asked_for_and_absent_raises_unless_not_strict(
 def test_a_weights_only_load_changes_nothing_but_the_model(tmp_path: Path) -> None:
     saved = stepped("Adam")
     state = torch.Generator().manual_seed(5).get_state()
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(saved.model, saved.optimizer),
-        extra={"rng": {"torch": state}},
-    )
+    path = saved_training(tmp_path, saved, extra={"rng": {"torch": state}})
     before = torch.get_rng_state()
     live = fresh("Adam")
     result = load_checkpoint(path, model=live.model)
@@ -97,7 +93,7 @@ def test_a_weights_only_load_changes_nothing_but_the_model(tmp_path: Path) -> No
 
 def test_components_restore_what_they_name_and_read_nothing_else(tmp_path: Path) -> None:
     saved = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    path = saved_training(tmp_path, saved)
     file = path / "optimizer.pt"
     file.write_bytes(bytes(file.stat().st_size))
     live = fresh("Adam")

@@ -13,6 +13,7 @@ from smartcash_format import preflight
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
+from tests.torch_io.handmade import saved_training
 from tests.torch_io.same import assert_same, snapshot
 from tests.torch_io.zoo import fresh, scheduler, stepped
 
@@ -32,11 +33,7 @@ def saved(tmp_path: Path, model: nn.Module, prefix: str = "", **facts: Any) -> P
 def test_what_fits_has_no_problems_and_names_what_would_be_restored(tmp_path: Path) -> None:
     training = stepped("Adam")
     live = scheduler("StepLR", training.optimizer)
-    path = handmade.write(
-        tmp_path / "c",
-        **handmade.of(training.model, training.optimizer),
-        scheduler=live.state_dict(),
-    )
+    path = saved_training(tmp_path, training, scheduler=live.state_dict())
     before = snapshot(training.model, training.optimizer, live)
     report = preflight(path, training.model, training.optimizer, live)
     assert report.fits
@@ -48,7 +45,7 @@ def test_what_fits_has_no_problems_and_names_what_would_be_restored(tmp_path: Pa
 
 def test_no_tensor_is_read_for_it(tmp_path: Path) -> None:
     training = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(training.model, training.optimizer))
+    path = saved_training(tmp_path, training)
     file = path / "model.safetensors"
     data = file.read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
@@ -58,7 +55,7 @@ def test_no_tensor_is_read_for_it(tmp_path: Path) -> None:
 
 def test_problems_are_those_that_a_load_raises(tmp_path: Path) -> None:
     training, other = stepped("Adam"), fresh("SGD", "abcx")
-    path = handmade.write(tmp_path / "c", **handmade.of(training.model, training.optimizer))
+    path = saved_training(tmp_path, training)
     report = preflight(path, other.model, other.optimizer)
     assert not report.fits
     assert [problem.code for problem in report.problems] == [
@@ -117,7 +114,7 @@ def test_a_cast_is_no_problem_and_is_listed(tmp_path: Path) -> None:
 
 def test_an_optimizer_alone_is_compared_by_the_names_that_it_knows(tmp_path: Path) -> None:
     training = stepped("Adam")
-    path = handmade.write(tmp_path / "c", **handmade.of(training.model, training.optimizer))
+    path = saved_training(tmp_path, training)
     named = torch.optim.Adam(list(training.model.named_parameters()))
     assert preflight(path, optimizer=named).fits
     renamed = torch.optim.Adam([(f"x.{n}", p) for n, p in training.model.named_parameters()])

@@ -16,7 +16,7 @@ from smartcash_format.errors import CheckpointError, InvalidCheckpointError
 from smartcash_format.torch_io import load, parts
 from smartcash_format.torch_io.load import load_checkpoint
 from smartcash_format.torch_io.read_state import load_tensors
-from tests.torch_io import handmade
+from tests.torch_io.handmade import saved_training
 from tests.torch_io.same import assert_same, snapshot
 from tests.torch_io.zoo import Training, stepped
 
@@ -32,7 +32,7 @@ def saved() -> Training:
 
 @pytest.fixture
 def path(tmp_path: Path, saved: Training) -> Path:
-    return handmade.write(tmp_path / "c", **handmade.of(saved.model, saved.optimizer))
+    return saved_training(tmp_path, saved)
 
 
 @pytest.fixture
