@@ -24,6 +24,12 @@ from tests.torch_io.zoo import stepped
 pytestmark = pytest.mark.torch
 
 
+@pytest.fixture
+def nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No form is known from an earlier save, so that the readers are asked."""
+    monkeypatch.setattr(proof, "_proved", {})
+
+
 def damage(monkeypatch: pytest.MonkeyPatch, old: bytes, new: bytes) -> None:
     """Lets the disk keep other bytes than those that were written."""
 
@@ -50,6 +56,7 @@ def test_a_program_of_a_known_form_is_compared_with_what_the_disk_has(
     assert os.listdir(tmp_path) == ["one"]
 
 
+@pytest.mark.usefixtures("nothing_is_proved")
 def test_safetensors_is_asked_once_for_each_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +67,6 @@ def test_safetensors_is_asked_once_for_each_header(
         return safetensors.safe_open(path, **kwargs)
 
     monkeypatch.setattr(proof, "safe_open", opened)
-    monkeypatch.setattr(proof, "_proved", {})
     training = stepped("AdamW")
     saved(tmp_path, training.model, rng=False, name="one")
     assert len(asked) == 1
@@ -83,6 +89,7 @@ def test_a_header_that_the_disk_has_otherwise_is_not_published(
     assert os.listdir(tmp_path) == ["one"]
 
 
+@pytest.mark.usefixtures("nothing_is_proved")
 def test_what_torch_would_not_load_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,12 +97,12 @@ def test_what_torch_would_not_load_is_not_published(
         raise RuntimeError("Weights only load failed")
 
     monkeypatch.setattr(proof, "torch_load", refuse)
-    monkeypatch.setattr(proof, "_proved", {})
     with pytest.raises(UnsavableStateError, match="Weights only load failed"):
         saved(tmp_path, small())
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("nothing_is_proved")
 def test_a_mount_that_cannot_map_files_is_no_reason_to_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,11 +115,11 @@ def test_a_mount_that_cannot_map_files_is_no_reason_to_refuse(
         return torch.serialization.load(*args, **kwargs)
 
     monkeypatch.setattr(proof, "torch_load", unmappable)
-    monkeypatch.setattr(proof, "_proved", {})
     assert is_whole(saved(tmp_path, small()).path)
     assert tried == [True, False]
 
 
+@pytest.mark.usefixtures("nothing_is_proved")
 def test_torch_is_asked_once_for_states_that_differ_in_numbers_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +130,6 @@ def test_torch_is_asked_once_for_states_that_differ_in_numbers_alone(
         return torch.serialization.load(path, **kwargs)
 
     monkeypatch.setattr(proof, "torch_load", load)
-    monkeypatch.setattr(proof, "_proved", {})
     training = stepped("AdamW")
 
     def save_it(name: str) -> list[str]:
