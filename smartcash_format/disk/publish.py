@@ -175,7 +175,7 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
     root = final.parent
     staged: Stage | None = None
     try:
-        _require_root(final, verb)
+        require_root(final, verb)
         make_root(root)
         if os.path.lexists(final):
             raise _exists(final)
@@ -198,7 +198,7 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
                 discard(staged.path)
 
 
-def _require_root(final: Path, verb: str) -> None:
+def require_root(final: Path, verb: str = "saved") -> None:
     """Raises CheckpointWriteError where what is written would be lost with something else."""
     root = final.parent
     if problem := drive_problem(root):  # the disk of a machine that goes when the session ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,13 @@ import torch
 
 from smartcash_format.disk.durable import make_root
 from smartcash_format.disk.kinds import kind_of
-from smartcash_format.errors import CheckpointNotFoundError, UnsafeCheckpointError
+from smartcash_format.disk.publish import require_root
+from smartcash_format.disk.read import is_checkpoint
+from smartcash_format.errors import (
+    CheckpointExistsError,
+    CheckpointNotFoundError,
+    UnsafeCheckpointError,
+)
 from smartcash_format.integrations.comparison import compare
 from smartcash_format.integrations.found import Field, Found, Known
 from smartcash_format.integrations.huggingface import (
@@ -89,7 +96,8 @@ def convert(
     has already is not converted again. With `dry_run` nothing is written.
 
     Raises UnsafeCheckpointError naming what is not taken, UnsavableStateError where there are no
-    weights or no form for something, CheckpointNotFoundError where nothing is there.
+    weights or no form for something, CheckpointNotFoundError where nothing is there,
+    CheckpointExistsError for what is a checkpoint already.
     """
     with watched(f"reading {Path(source).name}") as tell:
         found = _found(Path(source), allow)
@@ -105,8 +113,9 @@ def convert(
         collected = collect(**live)
         warnings += collected.warnings
         return _conversion(found, facts, size_bound(collected, facts), warnings)
-    make_root(Path(root))
     final = Path(root) / facts.directory_name
+    require_root(final, "converted")
+    make_root(Path(root))
     resting = Resting(found.mapped)
 
     def inspect(staged: Path) -> None:
@@ -124,7 +133,7 @@ def sources_in(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Each path that is one source, and of each other directory the torch files in it, by name."""
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir() and not is_weights_directory(path):
+        if path.is_dir() and not (is_weights_directory(path) or is_checkpoint(path)):
             files = [each for each in path.iterdir() if each.suffix.lower() in TORCH_SUFFIXES]
             if not files:
                 message = f"{path} has no {', '.join(TORCH_SUFFIXES)} or .safetensors file"
@@ -138,6 +147,12 @@ def sources_in(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def _found(source: Path, allow: Sequence[str]) -> Found:
     if not source.exists():
         raise CheckpointNotFoundError(f"{source}: no such file or directory", root=source.parent)
+    if source.is_dir() and is_checkpoint(source):
+        raise CheckpointExistsError(
+            f"{source.name} is a checkpoint already; `smartcash-format receive "
+            f"{shlex.quote(str(source))} -o ROOT` copies it",
+            path=source,
+        )
     if source.is_dir():
         return read_directory(source, allow=allow)
     if not source.is_file():

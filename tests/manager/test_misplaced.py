@@ -12,6 +12,7 @@ from smartcash_format import CheckpointManager, KeepLast, convert, receive, tran
 from smartcash_format.disk import drive
 from smartcash_format.errors import (
     CheckpointError,
+    CheckpointExistsError,
     CheckpointNotFoundError,
     CheckpointWriteError,
     UnsavableStateError,
@@ -183,7 +184,9 @@ def test_nothing_is_saved_where_drive_would_be_mounted(unmounted: Path, tmp_path
     with pytest.raises(CheckpointWriteError, match=r"not saved: .*is not on Google Drive.*\n.*col"):
         made.save_checkpoint(**live, epoch=1)
     with pytest.raises(CheckpointWriteError, match="is not on Google Drive"):
-        receive(write_sample(tmp_path / "other", epoch=1), unmounted)
+        receive(other := write_sample(tmp_path / "other", epoch=1), unmounted)
+    with pytest.raises(CheckpointWriteError, match=r"not converted: .*is not on Google Drive"):
+        convert(other / "model.safetensors", unmounted)
     assert not (tmp_path / "content").exists()
 
 
@@ -245,3 +248,12 @@ def test_a_monitor_or_a_filter_of_an_unknown_metric_is_said(tmp_path: Path) -> N
     assert first.filter_checkpoints(metrics={"val_map": ">=0.9"}).entries == ()
     assert first.load_checkpoint(**live)["epoch"] == 1
     assert "no checkpoint has" not in said(log, "warning")
+
+
+def test_a_checkpoint_is_not_converted_into_one_without_its_metadata(tmp_path: Path) -> None:
+    path = write_sample(tmp_path / "ours", epoch=4)
+    with pytest.raises(
+        CheckpointExistsError, match=r"is a checkpoint already; .*receive .* copies"
+    ):
+        convert(path, tmp_path / "root")
+    assert os.listdir(tmp_path) == ["ours"]
