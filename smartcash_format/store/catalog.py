@@ -239,31 +239,30 @@ def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_S
 
 
 def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
-    directory = f"{parent}/{name}"
     try:
-        return peek.meta_bytes(directory if root is None else name, root)
+        return peek.meta_bytes(f"{parent}/{name}" if root is None else name, root)
     except FileNotFoundError:
         return None
     except NotPlainFileError as error:
-        return _broken(directory, "file-kind", f"is {error.strerror}, not a plain file")
+        return _broken(parent, name, "file-kind", f"is {error.strerror}, not a plain file")
     except Refused as refused:
-        return Broken(path=Path(directory), problems=(refused.problem(layout.META),))
+        return Broken(path=Path(parent, name), problems=(refused.problem(layout.META),))
     except OSError as error:
-        return _broken(directory, "file-unreadable", f"cannot be read: {error.strerror}")
+        return _broken(parent, name, "file-unreadable", f"cannot be read: {error.strerror}")
 
 
 def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int | None) -> _Seen:
-    directory = f"{parent}/{name}"
     if seen is not None:
-        where = directory if root is None else name
+        where = f"{parent}/{name}" if root is None else name
         if peek.sizes_hold(where, zip(seen.names, seen.sizes, strict=True), root):
             return Entry(parent, name, data, seen)
+    directory = f"{parent}/{name}"
     try:
         problems = _problems(directory, data)
     except FileNotFoundError:
         return None  # set apart or removed by another process since its meta.json was read
     except OSError as error:
-        return _broken(directory, "file-unreadable", f"cannot be looked at: {error.strerror}")
+        return _broken(parent, name, "file-unreadable", f"cannot be looked at: {error.strerror}")
     if not os.path.lexists(f"{directory}/{layout.META}"):
         return None  # removed by another process since its meta.json was read
     if seen is not None and not problems:
@@ -285,6 +284,6 @@ def _problems(directory: str, data: bytes) -> tuple[Problem, ...]:
     return check(meta, Observed(depth=Depth.META, sizes=found, odd=odd))
 
 
-def _broken(directory: str, code: Code, message: str) -> Broken:
+def _broken(parent: str, name: str, code: Code, message: str) -> Broken:
     problem = Problem(code=code, where=layout.META, message=message)
-    return Broken(path=Path(directory), problems=(problem,))
+    return Broken(path=Path(parent, name), problems=(problem,))
