@@ -154,7 +154,9 @@ def state_of(value: object, where: str) -> object:
             f"{where} is a {type(value).__name__} without a state_dict()",
             where=where,
             kind=type(value).__name__,
-            hint="pass the object that has one, or a dict with its state",
+            hint="each of several has a name of its own in extra={...}"
+            if isinstance(value, list | tuple)
+            else "pass the object that has one, or a dict with its state",
         )
     return method()
 

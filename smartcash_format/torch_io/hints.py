@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
+from smartcash_format.spec import layout
 from smartcash_format.torch_io.fit_optimizer import OptimizerFit
 from smartcash_format.torch_io.fit_tensors import TensorFit
 from smartcash_format.torch_io.report import Reshaped
@@ -24,7 +25,7 @@ def likely_cause(fit: TensorFit, *, origin: str) -> str:
     `origin` says in a few words what the checkpoint was saved from (class, backbone).
     """
     return (
-        _prefix_hint(fit.missing, fit.unexpected)
+        _prefix_hint(fit)
         or _other_network_hint(fit, origin)
         or _head_hint(fit)
         or _partial_hint(fit)
@@ -62,18 +63,19 @@ def common_prefix(longer: Iterable[str], shorter: Iterable[str]) -> str | None:
     return prefix if count >= PREFIX_SHARE * len(names) else None
 
 
-def _prefix_hint(missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    if prefix := common_prefix(missing, unexpected):
+def _prefix_hint(fit: TensorFit) -> str:
+    if prefix := common_prefix(fit.missing, fit.unexpected):
         return (
-            f"The model's names begin with {prefix!r} and the checkpoint's do not: load into the "
-            f"part of the model whose names lack {prefix!r}, or give a state dict whose names are "
+            f"The model's names begin with {prefix!r} and the checkpoint's do not: load into that "
+            f"part, model.get_submodule({prefix[:-1]!r}), or give a state dict whose names are "
             f"changed by {{name.removeprefix({prefix!r}): tensor ...}}."
         )
-    if prefix := common_prefix(unexpected, missing):
+    if prefix := common_prefix(fit.unexpected, fit.missing):
+        weight_set = "" if fit.weight_set == layout.MODEL else f", weight_set={fit.weight_set!r}"
         return (
-            f"The checkpoint's names begin with {prefix!r} and the model's do not: take it off "
-            f"with {{name.removeprefix({prefix!r}): tensor ...}} over load_checkpoint(path)"
-            f"['model_state_dict']."
+            f"The checkpoint's names begin with {prefix!r} and the model's do not. Without it: "
+            f"model.load_state_dict({{name.removeprefix({prefix!r}): tensor for name, tensor in "
+            f"load_tensors(path, {prefix + '*'!r}{weight_set}).items()}})"
         )
     return ""
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from smartcash_format import preflight
+from smartcash_format import load_tensors, preflight
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
 from tests.torch_io import handmade
@@ -77,10 +78,42 @@ def test_a_prefix_of_a_plain_dict_is_proposed_and_not_taken_off(
     path = saved(tmp_path, model := Yolo(), prefix)
     report = preflight(path, model)
     assert f"The checkpoint's names begin with {prefix!r}" in report.hint
-    assert f"removeprefix({prefix!r})" in str(report)
-    # and what it proposes works
-    state = load_checkpoint(path)["model_state_dict"]
-    model.load_state_dict({name.removeprefix(prefix): t for name, t in state.items()})
+    before = snapshot(model)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    assert obey(report.hint, model, path) == "<All keys matched successfully>"
+    assert_same(snapshot(model), before)
+
+
+def obey(hint: str, model: nn.Module, path: Path) -> str:
+    """What the line of code in a hint gives."""
+    code = hint[hint.index("model.load_state_dict") :]
+    return str(eval(code, {"model": model, "path": path, "load_tensors": load_tensors}))
+
+
+def test_the_hint_takes_the_weight_set_that_does_not_fit(tmp_path: Path) -> None:
+    model, averaged = Yolo(), AveragedModel(Yolo())
+    path = handmade.write(
+        tmp_path / "c", weights={"model": model.state_dict(), "ema": averaged.state_dict()}
+    )
+    fresh_model = Yolo()
+    hint = preflight(path, extra={"ema": fresh_model}).hint
+    assert obey(hint, fresh_model, path) == "<All keys matched successfully>"
+    assert_same(snapshot(fresh_model), snapshot(averaged.module))
+
+
+def test_a_part_of_the_stored_model_is_proposed_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path, Yolo())
+    backbone = Yolo().backbone
+    hint = preflight(path, backbone).hint
+    assert obey(hint, backbone, path) == "<All keys matched successfully>"
+
+
+def test_a_part_of_the_live_model_is_proposed(tmp_path: Path) -> None:
+    model = Yolo()
+    path = saved(tmp_path, model.backbone)
+    assert "into that part, model.get_submodule('backbone')" in preflight(path, model).hint
+    assert preflight(path, model.get_submodule("backbone")).fits
 
 
 def test_a_head_for_another_number_of_classes_is_the_likely_cause(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def refused() -> list[tuple[str, dict[str, Any], str]]:
         ("name", {"model": {"a\nb": torch.zeros(1)}}, "control characters"),
         ("module state", {"model": {**good, "x": object()}}, r"model: x is a .*object"),
         ("optimizer", {"model": good, "optimizer": 3}, "without a state_dict"),
+        ("optimizer", {"model": good, "optimizer": [3, 4]}, "a name of its own in extra="),
         ("optimizer class", {"model": good, "optimizer": torch.optim.SGD}, "state_dict"),
         (
             "optimizer state",
