@@ -83,7 +83,7 @@ def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]], root: int | Non
     """
     try:
         for name, size in sizes:
-            facts = os.stat(f"{directory}/{name}", dir_fd=root, follow_symlinks=False)
+            facts = os.lstat(f"{directory}/{name}", dir_fd=root)
             if facts.st_size != size or not stat.S_ISREG(facts.st_mode):
                 return False
     except OSError:
