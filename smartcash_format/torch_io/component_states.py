@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -18,6 +18,11 @@ from smartcash_format.torch_io.fit_scheduler import SchedulerFit, arranged, fit_
 from smartcash_format.torch_io.hints import optimizer_cause
 from smartcash_format.torch_io.optimizer_form import Names, StoredOptimizer, read_stored
 from smartcash_format.torch_io.optimizer_state import Shape
+from smartcash_format.torch_io.replaced import (
+    replaced_hyperparameters,
+    replaced_settings,
+    sentence,
+)
 from smartcash_format.torch_io.report import FitReport
 from smartcash_format.torch_io.stored_weights import Source
 
@@ -64,10 +69,21 @@ class OptimizerState:
         self._fit = fit_optimizer(stored, self._form, strict=strict, not_loaded=left)
         return FitReport(
             restored=(self.name,) if self._fit.takes_anything else (),
-            notes=self._fit.notes,
+            notes=(*self._fit.notes, *sentence(self.name, self._replaced(stored))),
             problems=self._fit.problems,
             hint=optimizer_cause(self._loose(stored, left)) if self._fit.problems else "",
         )
+
+    def _replaced(self, stored: StoredOptimizer) -> Iterator[str]:
+        scheduled = self._source.parts.meta.scheduler is not None
+        for live, source, left in zip(
+            self._form.groups, self._fit.groups, self._fit.left, strict=False
+        ):
+            if source is not None:
+                theirs = stored.groups[source].hyperparameters
+                yield from replaced_hyperparameters(
+                    theirs, live.hyperparameters, left=left, scheduled=scheduled
+                )
 
     def _loose(self, stored: StoredOptimizer, left: frozenset[str]) -> OptimizerFit:
         return fit_optimizer(stored, self._form, strict=False, not_loaded=left)
@@ -116,8 +132,14 @@ class SchedulerState:
         self._state: Any = None
 
     def compare(self, *, strict: bool) -> FitReport:
-        self._fit = fit_scheduler(self._source.data(), self._live, where=self.name)
-        return FitReport(restored=(self.name,), notes=self._fit.notes, problems=self._fit.problems)
+        stored = self._source.data()
+        self._fit = fit_scheduler(stored, self._live, where=self.name)
+        replaced = () if self._fit.problems else replaced_settings(stored, self._live)
+        return FitReport(
+            restored=(self.name,),
+            notes=(*self._fit.notes, *sentence(self.name, replaced)),
+            problems=self._fit.problems,
+        )
 
     def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
         self._state = self._source.value()
