@@ -18,7 +18,7 @@ from tests.spec.opcode_writer import STORAGES, Writer, get
 from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, STOP, text
 
 # Fewer than there may be, so that a test is quick.
-FEWER = 2 << 20
+FEWER = 1 << 20
 # The elements of a storage that has many views.
 ELEMENTS = 20_000
 MANY = b"J" + struct.pack("<l", ELEMENTS)
