@@ -63,11 +63,14 @@ def display(
     console.print(table, crop=False)
     if listing.broken:
         console.print(reasons(listing))
-    console.print(Text(summary(listing, best=best)))
+    console.print(Text(summary(listing, best=best, table=table)))
 
 
-def summary(listing: Listing, *, best: Entry | None) -> str:
-    """One line under the table: how many, how much, which is best."""
+def summary(listing: Listing, *, best: Entry | None, table: Grid | None = None) -> str:
+    """One line under the table: how many, how much, which is best, how many metrics it leaves out.
+
+    `table` is the one that it stands under.
+    """
     total = sum(entry.size_bytes for entry in listing)
     line = f"{words.several(len(listing), 'checkpoint')}, {words.size(total)}"
     if listing.broken:
@@ -77,9 +80,18 @@ def summary(listing: Listing, *, best: Entry | None) -> str:
         line += f", {old} (smartcash-format convert)"
     if best is not None:
         line += f"; best: {words.harmless(_told(best, roots_of(listing)), None)}"
+    if table is not None and (left := _left_out(listing, table)):
+        line += f"; {words.several(left, 'more metric')}: smartcash-format show"
     if len(listing):
         line += "; parts: " + ", ".join(f"{letter} {role}" for role, letter in _PARTS)
     return line
+
+
+def _left_out(listing: Listing, table: Grid) -> int:
+    """How many metrics have no column."""
+    others = 1 + _has_step(listing) + _AFTER
+    shown = sum(column.is_right for column in table.columns) - others
+    return len({name for entry in listing for name in entry.metrics}) - shown
 
 
 def roots_of(listing: Listing) -> dict[str, str]:

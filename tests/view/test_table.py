@@ -108,6 +108,20 @@ def test_the_summary_explains_the_letters_of_the_parts(root: Path) -> None:
     assert line.endswith("parts: W weights, O optimizer, S scheduler, X extra")
 
 
+@pytest.mark.parametrize(("width", "left"), [(60, 5), (70, 4), (200, 1), (PIPED_WIDTH, 0)])
+def test_the_summary_counts_the_metrics_that_have_no_column(
+    root: Path, width: int, left: int
+) -> None:
+    write_checkpoint(root, 3, metrics={**METRICS, "recall@0.5": 1.0}, step=7)
+    listing = scan(root)
+    table = listing_table(listing, best=None, now=NOW, width=width)
+    headings = {column.heading for column in table.columns}
+    assert len({*METRICS, "recall@0.5"} - headings) == left
+    line = summary(listing, best=None, table=table)
+    told = f"; {left} more metric{'s' if left > 1 else ''}: smartcash-format show; parts"
+    assert (told in line) if left else ("more metric" not in line)
+
+
 def coloured(root: Path, **options: Any) -> list[str]:
     """The rows of a table with the sequences that colour them."""
     console = Console(width=100, color_system="standard", force_terminal=True)

@@ -71,7 +71,7 @@ def ls(
                 width=terminal.console().width,
             )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
-            output.show(*parts, Text(summary(listing, best=chosen)))
+            output.show(*parts, Text(summary(listing, best=chosen, table=table)))
     if form in (output.Format.CSV, output.Format.PATHS):
         for broken in listing.broken:  # the other forms have them in the answer
             exits.complain(f"{broken}: {broken.reason}")
