@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from smartcash_format.errors import (
     CheckpointNotFoundError,
@@ -24,6 +24,9 @@ from smartcash_format.spec.version import SUPPORTED
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.entry import Entry
+
+if TYPE_CHECKING:
+    from smartcash_format.torch_io.report import Cast
 
 PathLike = str | os.PathLike[str]
 
@@ -249,6 +252,13 @@ def nothing_to_load(
         root=root,
         query=asked or "best or newest",
     )
+
+
+def casts(cast: Sequence[Cast]) -> str:
+    """How many tensors a load cast, and from what to what; nothing when it cast none."""
+    kinds = dict.fromkeys(f"{one.stored} to {one.live}" for one in cast)
+    count = f"{len(cast)} tensor{'' if len(cast) == 1 else 's'}"
+    return f"{count} cast {', '.join(kinds)}, " if kinds else ""
 
 
 def remarks(

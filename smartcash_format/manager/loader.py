@@ -123,7 +123,7 @@ class CheckpointLoader(CheckpointReader):
             hint = f'; a newer one is {newer.name}: load_checkpoint("latest") loads it'
         self._log.info(
             f"loaded {path} (epoch {meta.epoch}, {size(meta.size_bytes)}, "
-            f"{time.perf_counter() - started:.2f} s){hint}"
+            f"{choosing.casts(result.cast)}{time.perf_counter() - started:.2f} s){hint}"
         )
         if "optimizer" in result.restored:
             self._note_resume(path, meta)
@@ -215,10 +215,11 @@ class CheckpointLoader(CheckpointReader):
     ) -> Path | None:
         choosing.refuse_newer_versions(self._root, listing)
         chosen = None if asked == "latest" else self._best_of(listing)
+        if chosen is None and asked != "latest":
+            self._say_unknown(listing, self._monitor)
         if chosen is None and asked != "best":
             chosen = query.latest(listing)
             if chosen is not None and asked is None:
-                self._say_unknown(listing, self._monitor)
                 self._log.info("no checkpoint is marked or ranked best; taking the newest")
         if chosen is not None:
             return chosen.path

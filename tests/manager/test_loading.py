@@ -50,6 +50,16 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert same(other.state(), end)
 
 
+def test_a_load_into_another_dtype_says_so_in_its_line(tmp_path: Path) -> None:
+    live = three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    made.load_checkpoint("latest", model=live.model)
+    assert "cast" not in said(log, "info")
+    made.load_checkpoint("latest", model=live.model.bfloat16())
+    count = sum(value.is_floating_point() for value in live.model.state_dict().values())
+    assert f", {count} tensors cast F32 to BF16, " in said(log, "info")
+
+
 def test_none_is_the_best_and_says_which_is_newer(tmp_path: Path) -> None:
     three_epochs(tmp_path)
     made, log = manager(tmp_path)

@@ -241,6 +241,10 @@ def test_a_monitor_or_a_filter_of_an_unknown_metric_is_said(tmp_path: Path) -> N
     other, log = manager(tmp_path, monitor="val_mpa", mode="max")
     assert other.load_checkpoint(**live)["epoch"] == 1
     assert said_of in said(log, "warning")
+    other, log = manager(tmp_path, monitor="val_mpa", mode="max")
+    with pytest.raises(CheckpointNotFoundError, match="none is marked or ranked best"):
+        other.load_checkpoint("best", **live)
+    assert said_of in said(log, "warning")
     other, log = manager(tmp_path)
     assert len(other.filter_checkpoints(metrics={"val_mpa": ">=0.1"})) == 0
     assert said_of in said(log, "warning")
