@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def names(epochs: int) -> dict[str, Any]:
 
     return {
         **live.live(),
+        "batches": range(3),
+        "train_step": lambda batch: live.step(),
         "config": {"lr": 0.01},
         "epochs": epochs,
         "train_one_epoch": train_one_epoch,
@@ -53,6 +56,33 @@ def test_the_ten_lines_run_first_and_again_and_go_on_where_they_were(
     assert again["best_val_loss"] == min(
         entry.metrics["val_loss"] for entry in again["manager"].list_checkpoints()
     )
+
+
+def test_a_run_that_is_ended_within_an_epoch_trains_every_batch_of_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, guarded = _FENCE.findall(README.read_text("utf-8"))[:2]
+    done = []
+
+    def train_step(batch: int) -> None:
+        done.append((found["epoch"], batch))
+        if done[-1] == (2, 1):
+            signal.raise_signal(signal.SIGINT)
+
+    found = {**names(epochs=0), "train_step": train_step}
+    exec(first, found)
+    found["epochs"] = 4
+    with pytest.raises(KeyboardInterrupt):
+        exec(guarded, found)
+    assert done[-1] == (2, 1)
+    found = {**names(epochs=0), "train_step": train_step}
+    exec(first, found)
+    assert found["start"] == 1
+    found["epochs"] = 4
+    found["train_step"] = lambda batch: done.append((found["epoch"], batch))
+    exec(guarded, found)
+    assert set(done) == {(epoch, batch) for epoch in (1, 2, 3, 4) for batch in range(3)}
 
 
 def test_the_example_is_about_ten_lines() -> None:

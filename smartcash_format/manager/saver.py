@@ -276,20 +276,22 @@ class CheckpointSaver(CheckpointLoader):
     def guard(self, state: State, grace_s: float = GRACE_S) -> Guard:
         """SIGTERM and SIGINT wait for the next `guard.step()`, which saves and lets them go on.
 
-            with manager.guard(lambda: {"model": model, "optimizer": optimizer, "epoch": epoch}) \
-                    as guard:
+            state = lambda: {"model": model, "optimizer": optimizer, "epoch": epoch - 1}
+            with manager.guard(state) as guard:
                 for batch in batches:
                     ...
                     guard.step()
 
         `state` is called there and gives the arguments of `save_checkpoint`; the save has type
-        "emergency". No step within `grace_s` seconds, or an exception inside an iteration: nothing
-        is saved, the last checkpoint stands, and the log says so.
+        "emergency". `epoch` is the number of those that are done: a resume that took the one under
+        way for done would leave the rest of it out. No step within `grace_s` seconds, or an
+        exception inside an iteration: nothing is saved, the last checkpoint stands, and the log
+        says so.
         """
         if not callable(state):
             raise TypeError(
                 f"state is {type(state).__name__}; it is a function that gives the arguments of "
-                'save_checkpoint when a signal has come: lambda: {"model": model, "epoch": epoch}'
+                'save_checkpoint when a signal comes: lambda: {"model": model, "epoch": epoch - 1}'
             )
         return Guard(
             self._save_in_emergency,
