@@ -69,8 +69,12 @@ class CheckpointLoader(CheckpointReader):
 
         `checkpoint_path`: a path, an epoch (int), "best", "latest"; None is the best, or the newest
         when nothing ranks. With an optimizer the load is a resume: random number state comes back
-        too. Nothing live changes unless everything fits. `signed_by`, a PEM file of a public key or
-        of trusted certificates, or a SigstoreIdentity, says whose signature must hold first.
+        too. Nothing live changes unless everything fits; with `strict=False` what fits is loaded
+        and the rest is listed. `components` names what is restored, of model, optimizer, scheduler,
+        extra and rng, else what is passed is; `extra` maps the names of the save to live objects.
+        Live tensors stay where they are: `device` is for the state dicts of the result.
+        `signed_by`, a PEM file of a public key or of trusted certificates, or a SigstoreIdentity,
+        says whose signature must hold first.
 
         Raises CheckpointNotFoundError when nothing is there (`missing_ok=True` gives an empty
         result instead, but never where a broken checkpoint lies), StateMismatchError when it does

@@ -117,9 +117,14 @@ class CheckpointSaver(CheckpointLoader):
     ) -> SaveResult:
         """A new checkpoint of these live objects, published whole.
 
-        `epoch` is stored as given; count from 1, so that 0 means nothing done. `is_best=None` asks
-        the monitor: better than every finite value so far in this root. Metadata never costs a
-        checkpoint: what has no JSON form is kept as its repr, with a warning.
+        `epoch` is stored as given; count from 1, so that 0 means nothing done. `metrics` maps names
+        to numbers, `is_best=None` asks the monitor: better than every finite value so far in this
+        root. `save_optimizer=False` leaves out optimizer and scheduler, `rng=False` the state of
+        random numbers. `extra` maps names to whatever else has a state: a GradScaler, an EMA, a
+        second optimizer, a data loader, a dict. `config`, `notes` and `tags` are the user's own
+        words; `backbone` and `dataset` are looked up in `config` where they are not given.
+        Metadata never costs a checkpoint: what has no JSON form is kept as its repr, with a
+        warning.
 
         `blocking=False` returns when the state is copied: the optimizer may step at once, the rest
         goes on in the background, and the next save, load, cleanup or copy, `wait()`, `close()` and
