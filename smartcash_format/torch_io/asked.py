@@ -9,7 +9,7 @@ from typing import Any, Final
 from smartcash_format.errors import CheckpointError
 from smartcash_format.spec import layout
 from smartcash_format.torch_io.fill_weights import is_loadable
-from smartcash_format.torch_io.places import misplaced
+from smartcash_format.torch_io.places import bare, misplaced
 from smartcash_format.torch_io.rng import generator_state
 
 MODEL: Final = layout.MODEL
@@ -65,6 +65,8 @@ def live_objects(
     and for live objects in each other's places.
     """
     check_extra(extra)
+    optimizer, scheduler = bare(optimizer), bare(scheduler)
+    extra = None if extra is None else {name: bare(live) for name, live in extra.items()}
     if sentence := misplaced(model, optimizer, scheduler):
         raise CheckpointError(sentence)
     given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}

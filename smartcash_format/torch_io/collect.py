@@ -26,7 +26,7 @@ from smartcash_format.torch_io.hyperparameters import number
 from smartcash_format.torch_io.optimizer_form import read_stored
 from smartcash_format.torch_io.optimizer_state import DECISIVE
 from smartcash_format.torch_io.optimizers import GroupNames, describe_optimizer, names_among
-from smartcash_format.torch_io.places import misplaced
+from smartcash_format.torch_io.places import bare, misplaced
 from smartcash_format.torch_io.plain_tensor import plain_tensor
 from smartcash_format.torch_io.program import Program
 from smartcash_format.torch_io.proof import is_proved
@@ -85,7 +85,8 @@ def collect(
     begin. With `recall` what has not changed is laid out as last time. Raises UnsavableStateError,
     naming the place, for what could not be loaded again.
     """
-    given = _checked_names(extra)
+    optimizer, scheduler = bare(optimizer), bare(scheduler)
+    given = {name: bare(value) for name, value in _checked_names(extra).items()}
     modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
     others = {name: value for name, value in given.items() if name not in modules}
     _check_places(model, optimizer, scheduler)

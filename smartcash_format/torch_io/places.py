@@ -1,11 +1,12 @@
-"""Whether live objects stand in each other's places.
+"""Which object is meant, and whether live objects stand in each other's places.
 
 All of them have a state dict, so a save of such would be whole, and of no use to any load.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import Any, Final
 
 from torch import nn
 from torch.optim import Optimizer
@@ -16,6 +17,29 @@ _KINDS: Final = (
     (Optimizer, "optimizer", "an optimizer"),
     (LRScheduler, "scheduler", "a scheduler"),
 )
+
+
+# What accelerate's prepare() gives in an object's place, and where that is in it. Their state dict
+# is that of what they wrap, whose class is the one that a checkpoint is about.
+_WRAPPERS: Final = (
+    ("accelerate.optimizer", "AcceleratedOptimizer", "optimizer", Optimizer),
+    ("accelerate.scheduler", "AcceleratedScheduler", "scheduler", LRScheduler),
+)
+
+
+def bare(live: Any) -> Any:
+    """An optimizer or a scheduler without the wrapper of another library; else the object."""
+    for module, name, attribute, kind in _WRAPPERS:
+        wrapper = getattr(sys.modules.get(module), name, None)
+        if isinstance(wrapper, type) and isinstance(live, wrapper):
+            inner = getattr(live, attribute, None)
+            return inner if isinstance(inner, kind) else live
+    return live
+
+
+def bare_class(class_name: str | None) -> str | None:
+    """The class that a checkpoint says it was saved from; None where that is only a wrapper's."""
+    return None if class_name in {name for _, name, *_ in _WRAPPERS} else class_name
 
 
 def misplaced(model: object, optimizer: object, scheduler: object) -> str:

@@ -26,6 +26,7 @@ from smartcash_format.torch_io.components import Component, Weights
 from smartcash_format.torch_io.fill_weights import is_loadable, target_of
 from smartcash_format.torch_io.optimizers import parameter_names
 from smartcash_format.torch_io.parts import Parts, files_of
+from smartcash_format.torch_io.places import bare_class
 from smartcash_format.torch_io.report import FitReport
 from smartcash_format.torch_io.stored_weights import (
     Source,
@@ -111,7 +112,7 @@ def _components(parts: Parts, live: Live) -> list[Component]:
     modules = _modules(live)
     if OPTIMIZER in live.wanted and meta.optimizer is not None:
         source = Source(parts=parts, file=layout.OPTIMIZER)
-        class_name = meta.optimizer.class_name
+        class_name = bare_class(meta.optimizer.class_name)
         found.append(_optimizer(source, live.optimizer, OPTIMIZER, class_name, weights, modules))
     if SCHEDULER in live.wanted and meta.scheduler is not None:
         found.append(_scheduler(Source(parts=parts, file=layout.SCHEDULER), live.scheduler))

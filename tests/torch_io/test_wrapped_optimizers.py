@@ -1,0 +1,125 @@
+"""What accelerate's prepare() gives is saved and loaded as what it wraps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from smartcash_format import load_checkpoint, read_meta, save_checkpoint
+from tests.torch_io.same import assert_same, snapshot
+from tests.torch_io.zoo import fresh, scheduler, stepped
+
+
+class AcceleratedOptimizer(torch.optim.Optimizer):
+    """As accelerate 1.x has it: an Optimizer that hands everything on."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    @property
+    def state(self) -> Any:
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def param_groups(self) -> Any:
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        self.optimizer.param_groups = groups
+
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+
+
+class AcceleratedScheduler:
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    def state_dict(self) -> Any:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.scheduler.load_state_dict(state)
+
+
+@pytest.fixture(autouse=True)
+def accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, kind in (("optimizer", AcceleratedOptimizer), ("scheduler", AcceleratedScheduler)):
+        module = ModuleType(f"accelerate.{place}")
+        setattr(module, kind.__name__, kind)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def prepared(optimizer: Any, live: Any, *, wrapped: bool) -> dict[str, Any]:
+    if not wrapped:
+        return {"optimizer": optimizer, "scheduler": live}
+    return {"optimizer": AcceleratedOptimizer(optimizer), "scheduler": AcceleratedScheduler(live)}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["saved wrapped", "saved bare"])
+@pytest.mark.parametrize("here", [True, False], ids=["loaded wrapped", "loaded bare"])
+def test_a_prepared_optimizer_and_a_bare_one_take_each_others_state(
+    tmp_path: Path, there: bool, here: bool
+) -> None:
+    one = stepped("AdamW")
+    live = scheduler("StepLR", one.optimizer)
+    path = tmp_path / "c"
+    objects = prepared(one.optimizer, live, wrapped=there)
+    save_checkpoint(path, one.model, **objects, extra={"second": objects["optimizer"]})
+    meta = read_meta(path)
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AdamW"
+    assert meta.scheduler is not None
+    assert meta.scheduler.class_name == "StepLR"
+    two = fresh("AdamW")
+    other = scheduler("StepLR", two.optimizer)
+    objects = prepared(two.optimizer, other, wrapped=here)
+    result = load_checkpoint(
+        path, model=two.model, **objects, extra={"second": objects["optimizer"]}
+    )
+    assert result.notes == ()
+    assert_same(snapshot(two.model, two.optimizer, other), snapshot(one.model, one.optimizer, live))
+
+
+def test_a_checkpoint_that_has_the_name_of_the_wrapper_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stepped("AdamW")
+    with monkeypatch.context() as patched:
+        patched.delitem(sys.modules, "accelerate.optimizer")
+        save_checkpoint(tmp_path / "c", one.model, AcceleratedOptimizer(one.optimizer))
+    meta = read_meta(tmp_path / "c")
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AcceleratedOptimizer"
+    two = fresh("AdamW")
+    load_checkpoint(tmp_path / "c", model=two.model, optimizer=AcceleratedOptimizer(two.optimizer))
+    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
+
+
+def test_a_wrapper_whose_inside_is_no_optimizer_stays(tmp_path: Path) -> None:
+    class Elsewhere:
+        """An engine that has the optimizer's state on other machines."""
+
+        param_groups: tuple[Any, ...] = ()
+
+        def state_dict(self) -> Any:
+            return {"state": {}, "param_groups": []}
+
+    one = fresh("AdamW")
+    save_checkpoint(tmp_path / "c", one.model, AcceleratedOptimizer(Elsewhere()))
+    meta = read_meta(tmp_path / "c")
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AcceleratedOptimizer"
