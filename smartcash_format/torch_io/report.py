@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smartcash_format.errors import PROBLEMS_SHOWN
 from smartcash_format.spec.problems import Problem
 
 # A report that is printed should fit on a screen; the attributes always hold everything.
@@ -72,7 +73,11 @@ class FitReport:
             )
             if values
         ]
-        lines += [f"problem: {p.where}: {p.message} [{p.code}]" for p in self.problems]
+        shown = self.problems[:PROBLEMS_SHOWN]
+        lines += [f"problem: {p.where}: {p.message} [{p.code}]" for p in shown]
+        if len(self.problems) > len(shown):
+            more = len(self.problems) - len(shown)
+            lines.append(f"... and {more} more in the attribute `problems`")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, self.hint] if self.hint else lines)
 

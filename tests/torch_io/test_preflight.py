@@ -116,6 +116,16 @@ def test_a_part_of_the_live_model_is_proposed(tmp_path: Path) -> None:
     assert preflight(path, model.get_submodule("backbone")).fits
 
 
+def test_a_report_of_a_thousand_problems_fits_on_a_screen(tmp_path: Path) -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(250)))
+    report = preflight(saved(tmp_path, model, "x."), model)
+    assert len(report.problems) == 1000
+    lines = str(report).splitlines()
+    assert len(lines) < 30
+    assert "... and 980 more in the attribute `problems`" in lines
+    assert report.hint in lines
+
+
 def test_a_head_for_another_number_of_classes_is_the_likely_cause(tmp_path: Path) -> None:
     path = saved(tmp_path, Yolo(classes=80))
     report = preflight(path, Yolo(classes=7))
