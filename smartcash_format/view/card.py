@@ -43,7 +43,7 @@ def card(name: str, meta: Meta) -> str:
         rows = [(_code(metric), words.number(value)) for metric, value in meta.metrics.items()]
         parts += ["## Metrics", _table(("metric", "value"), rows)]
     parts += ["## Use", _USE]
-    if meta.config is not None:
+    if meta.config is not None and meta.config != {}:
         parts += ["## Configuration", _config(meta)]
     return "\n\n".join(parts) + "\n"
 

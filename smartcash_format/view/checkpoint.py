@@ -94,7 +94,7 @@ def _weights(weights: WeightSet) -> str:
 
 
 def _config(tree: Tree, config: Any, room: Room) -> None:
-    if config is None:
+    if config is None or config == {}:
         return
     lines = list(_flat(config))
     branch = tree.add(Text("config"))

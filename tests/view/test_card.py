@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 from markdown_it import MarkdownIt
+from rich.console import Console
 
 from smartcash_format.view.card import CONFIG_CHARACTERS, card
+from smartcash_format.view.checkpoint import checkpoint_tree
 from tests.store.checkpoints import build_meta
 
 _HOSTILE = "`</code><script>x()</script> | [a](https://evil.example) ``` \n# head\x1b[2J\u202e"
@@ -35,6 +38,16 @@ def test_the_card_says_what_the_checkpoint_is_and_leaves_room() -> None:
     assert "This page is a draft" in page
     assert "&quot;lr&quot;: 0.01" in page
     assert meta.weights["model"].weights_digest in page
+
+
+def test_an_empty_config_has_no_place() -> None:
+    meta = build_meta(7, config={})
+    assert "Configuration" not in card("epoch-0007-00000007", meta)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(checkpoint_tree(Path("c"), meta, now=meta.saved_at))
+    assert "epoch  7" in captured.get()
+    assert "config" not in captured.get()
 
 
 def test_foreign_text_is_never_markup() -> None:
