@@ -41,6 +41,8 @@ SMALL_BYTES: Final = 4 << 20
 # How many digits of the meta_digest tell two checkpoints of one name apart.
 _APART_DIGITS: Final = 8
 
+_PathLike = str | os.PathLike[str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -65,8 +67,8 @@ class Transferred:
 
 
 def transfer(
-    sources: Sequence[Path],
-    target_root: Path,
+    sources: _PathLike | Iterable[_PathLike],
+    target_root: _PathLike,
     *,
     progress: Progress | None = None,
     inspect: Callable[[Path], None] | None = None,
@@ -74,6 +76,8 @@ def transfer(
 ) -> Transferred:
     """Copies checkpoints into another root, each verified; what was copied and what was not.
 
+    `sources` are paths of checkpoints, or one path: of a root, `CheckpointStore(root).list()` has
+    them.
     A source that is broken or vanishes is skipped with its reason, the others go on. With `verify`
     every byte of what is there already is read, before it is called identical; what has rotted
     there is left, and the copy goes beside it. `progress` is
@@ -82,8 +86,10 @@ def transfer(
     InsufficientSpaceError before the first byte, CheckpointWriteError when the target fails:
     what was copied until then is whole and is skipped the next time.
     """
+    given = [sources] if isinstance(sources, str | os.PathLike) else sources
+    target_root = Path(target_root)
     target = _Target(target_root, verify=verify)
-    plan, skipped = _plan(sources, target)
+    plan, skipped = _plan([Path(source) for source in given], target)
     total = sum(size for _, size in plan)
     if plan:
         require_space(target_root, total)

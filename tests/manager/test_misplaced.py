@@ -261,3 +261,11 @@ def test_a_checkpoint_is_not_converted_into_one_without_its_metadata(tmp_path: P
     ):
         convert(path, tmp_path / "root")
     assert os.listdir(tmp_path) == ["ours"]
+
+
+def test_one_path_and_paths_as_text_are_copied(tmp_path: Path) -> None:
+    first, second = (write_sample(tmp_path / "runs", epoch=epoch) for epoch in (1, 2))
+    copies = tmp_path / "copies"
+    assert transfer(str(first), str(copies)).copied == (copies / first.name,)
+    assert transfer(second, copies).copied == (copies / second.name,)
+    assert len(transfer(map(str, (first, second)), copies).skipped) == 2
