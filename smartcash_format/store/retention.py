@@ -63,6 +63,12 @@ class Plan:
             entry.resume_bytes for entry in self.stripped
         )
 
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{one.action:6}  {_harmless(one.entry.name)}  {_harmless(', '.join(one.reasons))}"
+            for one in self.decisions
+        )
+
     def _with(self, action: Action) -> tuple[Entry, ...]:
         return tuple(one.entry for one in self.decisions if one.action == action)
 
@@ -333,6 +339,11 @@ def plan_cleanup(
         f"max_checkpoints={max_checkpoints}; keep_best=False keeps the last of them only"
     )
     return Plan(decisions=plan.decisions, warnings=(*plan.warnings, warning))
+
+
+def _harmless(text: str) -> str:
+    """A name or a reason of somebody's, without what a terminal would obey."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _of(count: int, which: str) -> str:

@@ -100,6 +100,15 @@ def test_a_plan_names_every_checkpoint_oldest_first_with_its_reasons() -> None:
     assert plan.freed_bytes == 2 * SIZE
 
 
+def test_a_printed_plan_is_a_line_each_that_no_terminal_obeys() -> None:
+    safe = {RISING[0].checkpoint_id: "paper\x1b[2J\nremove  all"}
+    plan = KeepLast(1).plan(RISING[:3], now=NOW, protected=safe)
+    first, second, third = str(plan).splitlines()
+    assert first == rf"keep    {RISING[0].name}  paper\x1b[2J\nremove  all"
+    assert second == f"remove  {RISING[1].name}  nothing keeps it"
+    assert third == f"keep    {RISING[2].name}  the newest"
+
+
 @pytest.mark.parametrize(
     ("policy", "reasons"),
     [
