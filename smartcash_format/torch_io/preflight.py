@@ -39,10 +39,10 @@ from smartcash_format.torch_io.stored_weights import (
 # What to do about a component that the checkpoint was saved without.
 _ABSENT: Final[Mapping[str, str]] = {
     MODEL: "saved with model=None; pass model=None to load the rest",
-    OPTIMIZER: "saved with save_optimizer=False or without an optimizer; pass optimizer=None to "
-    "load the weights alone",
-    SCHEDULER: "saved with save_optimizer=False or without a scheduler; pass scheduler=None to "
-    "load the rest",
+    OPTIMIZER: "saved with save_optimizer=False or without an optimizer, shared without it, or "
+    "stripped; pass optimizer=None to load the weights alone",
+    SCHEDULER: "saved with save_optimizer=False or without a scheduler, shared without it, or "
+    "stripped; pass scheduler=None to load the rest",
     layout.RNG: "saved with rng=False; leave rng out of components",
 }
 
