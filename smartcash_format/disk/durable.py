@@ -34,12 +34,24 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def home_problem(path: Path) -> str:
+    """Why nothing is made under a name that begins with `~`; nothing of any other.
+
+    A directory of that name is one that somebody removes, and his home with it.
+    """
+    if path.parts[:1] != ("~",):
+        return ""
+    return f"{path} begins with ~, which only a shell expands: pass Path(...).expanduser()"
+
+
 def make_root(root: Path) -> None:
     """Makes the root and what it stands in, each new name fsynced in its parent.
 
     One that is there and has nothing visible yet is fsynced too: whoever made it may have been
     killed before, and is perhaps just about to.
     """
+    if problem := home_problem(root):
+        raise FileNotFoundError(errno.ENOENT, problem, str(root))
     missing = []
     while not root.is_dir():
         missing.append(root)

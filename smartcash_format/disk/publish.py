@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from smartcash_format.disk.drive import drive_problem
-from smartcash_format.disk.durable import make_root, sync_directory
+from smartcash_format.disk.durable import home_problem, make_root, sync_directory
 from smartcash_format.disk.leftovers import RENAME_REFUSED, discard, mount_time
 from smartcash_format.disk.owner import this_process
 from smartcash_format.disk.read import is_checkpoint
@@ -201,7 +201,8 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
 def require_root(final: Path, verb: str = "saved") -> None:
     """Raises CheckpointWriteError where what is written would be lost with something else."""
     root = final.parent
-    if problem := drive_problem(root):  # the disk of a machine that goes when the session ends
+    # Where Drive is not mounted lies the disk of a machine that goes when the session ends.
+    if problem := home_problem(root) or drive_problem(root):
         number = errno.ENODEV
     elif is_checkpoint(root):  # what lies in a checkpoint goes with it when that is pruned
         problem = f"{root} is a checkpoint, its root is {Path(os.path.abspath(root)).parent}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from smartcash_format.disk.durable import make_root, sync_directory
+from smartcash_format.disk.durable import home_problem, make_root, sync_directory
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.notes import place_of, set_aside
 from smartcash_format.disk.owner import this_process
@@ -27,6 +28,8 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     require_free(path, overwrite=overwrite)
     try:
+        if problem := home_problem(path):
+            raise FileNotFoundError(errno.ENOENT, problem, str(path))
         path = place_of(path)
     except OSError as error:
         raise write_error(error, path, "was not written") from error

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
+from smartcash_format.disk.durable import home_problem
 from smartcash_format.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -184,11 +185,8 @@ def directory_of(given: object, what: str) -> Path:
     Raises ValueError for one that begins with `~`: it would be made under this name.
     """
     path = path_of(given, what)
-    if path.parts[:1] == ("~",):
-        raise ValueError(
-            f"{what} is {str(path)!r}, which only a shell expands: pass "
-            f"Path({str(path)!r}).expanduser()"
-        )
+    if problem := home_problem(path):
+        raise ValueError(f"{what}: {problem}")
     return path
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from smartcash_format import CheckpointManager, KeepLast, convert, receive, transfer, validate
+from smartcash_format import (
+    CheckpointManager,
+    KeepLast,
+    convert,
+    export,
+    receive,
+    save_checkpoint,
+    share,
+    transfer,
+    validate,
+)
 from smartcash_format.disk import drive
 from smartcash_format.errors import (
     CheckpointError,
@@ -165,6 +175,18 @@ def test_a_home_that_only_a_shell_expands_is_refused(
     made.save_checkpoint(**training().live(), epoch=1)
     with pytest.raises(ValueError, match="only a shell expands"):
         made.copy_to_drive("~/copies")
+    entry = made.list_checkpoints()[0]
+    for write in (
+        lambda: save_checkpoint("~/c", training().model),
+        lambda: convert(entry / "model.safetensors", "~/root"),
+        lambda: receive(entry, "~/root"),
+        lambda: transfer(entry, "~/root"),
+        lambda: share(entry, "~/public"),
+        lambda: export(entry, "~/weights.safetensors"),
+    ):
+        with pytest.raises(OSError, match="only a shell expands") as caught:
+            write()
+        assert isinstance(caught.value, CheckpointError)
     assert os.listdir(tmp_path) == ["a~b"]
     with pytest.raises(TypeError, match="output_dir is NoneType, not a path"):
         CheckpointManager(None)  # type: ignore[arg-type]
