@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Final, Literal, get_args
 
 import torch
 from torch.serialization import load as torch_load
@@ -24,6 +24,8 @@ from smartcash_format.torch_io.read_state import model_state
 from smartcash_format.torch_io.stored_weights import WeightSetInFile
 
 Form = Literal["safetensors", "torch"]
+# A file of this name goes to torch.load, which cannot read safetensors.
+TORCH_ENDINGS: Final = frozenset({".pt", ".pth", ".bin"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,23 +42,25 @@ def export(
     checkpoint: str | os.PathLike[str],
     file: str | os.PathLike[str],
     *,
-    to: Form = "safetensors",
+    to: Form | None = None,
     weight_set: str = layout.MODEL,
     overwrite: bool = False,
 ) -> Exported:
     """The weights of a checkpoint as one file, verified first and there only when it is whole.
 
-    `safetensors` has every name, those of tied tensors each with its own bytes, and the metadata
-    `{"format": "pt"}`. `torch` is the module's state dict: it loads with `weights_only=True`,
-    tied tensors are one, and what of the state is no tensor comes along.
+    Without `to` the ending of the file decides: `.pt`, `.pth` and `.bin` are torch's, any other is
+    of safetensors. `safetensors` has every name, those of tied tensors each with its own bytes, and
+    the metadata `{"format": "pt"}`. `torch` is the module's state dict: it loads with
+    `weights_only=True`, tied tensors are one, and what of the state is no tensor comes along.
 
     Raises CheckpointNotFoundError where there is no such weight set, CheckpointExistsError where
     there is a file and `overwrite` was not asked for, InvalidCheckpointError for bytes that are
     not those that were saved, UnsavableStateError, CheckpointWriteError.
     """
+    target = Path(file)
+    to = to or ("torch" if target.suffix.lower() in TORCH_ENDINGS else "safetensors")
     if to not in get_args(Form):
         raise ValueError(f"{to!r} is no form; it is one of {', '.join(get_args(Form))}")
-    target = Path(file)
     require_free(target, overwrite=overwrite)  # before gigabytes are verified for nothing
     with open_checkpoint(checkpoint) as opened:
         if weight_set not in opened.meta.weights:

@@ -35,3 +35,6 @@ def test_torch_is_a_form_too(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
     assert run("export", checkpoint, "-o", file, "--to", "torch").code == 0
     assert torch.load(file, weights_only=True)
+    named = tmp_path / "named.pt"
+    assert run("export", checkpoint, "-o", named).code == 0
+    assert torch.load(named, weights_only=True)

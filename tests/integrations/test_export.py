@@ -87,6 +87,16 @@ def test_torch_has_the_state_dict_as_the_module_gave_it(
     assert done.notes == ()
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.PTH", "pytorch_model.bin"])
+def test_a_file_with_the_name_of_a_torch_file_is_one(
+    tmp_path: Path, checkpoint: Path, name: str
+) -> None:
+    file = export(checkpoint, tmp_path / name).path
+    assert "first.weight" in torch.load(file, weights_only=True)
+    export(checkpoint, file, to="safetensors", overwrite=True)
+    assert "first.weight" in load_file(file)
+
+
 @pytest.mark.parametrize("to", ["safetensors", "torch"])
 def test_what_is_exported_converts_back_to_the_same_weights(
     tmp_path: Path, checkpoint: Path, to: Form

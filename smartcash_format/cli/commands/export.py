@@ -15,7 +15,7 @@ EXAMPLES = """Examples:
 
   smartcash-format export CHECKPOINT -o model.safetensors
 
-  smartcash-format export CHECKPOINT -o ema.pt --to torch --set ema
+  smartcash-format export CHECKPOINT -o ema.pt --set ema
 
 It needs torch. Every byte is verified first; the file is there only when it is whole."""
 
@@ -35,9 +35,10 @@ def register(app: typer.Typer) -> None:
 def export(
     checkpoint: asking.Checkpoint,
     file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
-    to: Annotated[Form, typer.Option("--to", help="A state dict, in either form.")] = (
-        Form.SAFETENSORS
-    ),
+    to: Annotated[
+        Form | None,
+        typer.Option("--to", help="The form, if the ending of FILE is not to decide it."),
+    ] = None,
     weight_set: Annotated[
         str, typer.Option("--set", metavar="NAME", help="The weight set, such as ema.")
     ] = "model",
@@ -49,7 +50,9 @@ def export(
     import smartcash_format as package
 
     with exits.force_replaces():
-        done = package.export(checkpoint, file, to=to.value, weight_set=weight_set, overwrite=force)
+        done = package.export(
+            checkpoint, file, to=to and to.value, weight_set=weight_set, overwrite=force
+        )
     row = {"path": str(done.path), "size_bytes": done.size_bytes, "tensors": done.tensors}
     match form:
         case output.Format.JSON:
