@@ -51,7 +51,11 @@ def export(
 
     with exits.force_replaces():
         done = package.export(
-            checkpoint, file, to=to and to.value, weight_set=weight_set, overwrite=force
+            checkpoint,
+            file,
+            to=None if to is None else to.value,
+            weight_set=weight_set,
+            overwrite=force,
         )
     row = {"path": str(done.path), "size_bytes": done.size_bytes, "tensors": done.tensors}
     match form:
