@@ -117,6 +117,19 @@ def whole_step(step: object) -> int | None:
     return None if step is None else _whole("step", step)
 
 
+def flag(is_best: object) -> bool:
+    """Whether a save is flagged best: True, False, or what numpy and torch compare to.
+
+    Raises TypeError for a text or a container, each of which would count as True.
+    """
+    if isinstance(is_best, str | Mapping | list | tuple):
+        raise TypeError(
+            f"is_best is {type(is_best).__name__}, not True or False; the order is ..., epoch, "
+            "metrics, is_best"
+        )
+    return bool(is_best)
+
+
 def _whole(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{what} is a whole number, not {type(value).__name__}")

@@ -56,7 +56,7 @@ def save_checkpoint(
         saved_at=_next_moment(Path(path).parent),
         epoch=choosing.whole_epoch(epoch),
         step=choosing.whole_step(step),
-        is_best=bool(is_best),
+        is_best=choosing.flag(is_best),
         metrics=described.metrics,
         backbone=described.backbone,
         dataset=described.dataset,

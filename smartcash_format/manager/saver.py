@@ -154,7 +154,11 @@ class CheckpointSaver(CheckpointLoader):
                 config, metrics, notes, backbone=backbone, dataset=dataset, tags=tags
             )
             listing = self._list_to_write()
-            best = self._is_best(listing, described.metrics) if is_best is None else bool(is_best)
+            best = (
+                self._is_best(listing, described.metrics)
+                if is_best is None
+                else choosing.flag(is_best)
+            )
             facts = Facts(
                 checkpoint_id=str(uuid.uuid4()),
                 run_id=self._run_id,

@@ -6,7 +6,9 @@ import copy
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from smartcash_format import (
     CheckpointManager,
@@ -154,6 +156,21 @@ def test_an_epoch_that_is_no_whole_number_is_not_just_absent(tmp_path: Path, epo
     with pytest.raises(TypeError, match="epoch is a whole number, not"):
         made.find_checkpoint_by_epoch(epoch)  # type: ignore[arg-type]
     assert made.find_checkpoint_by_epoch(-1) is None
+
+
+@pytest.mark.parametrize("is_best", [{"loss": 0.1}, "False", [], ()])
+def test_a_flag_that_is_none_is_not_taken_for_true(tmp_path: Path, is_best: object) -> None:
+    made, _ = manager(tmp_path)
+    live = training().live()
+    with pytest.raises(
+        TypeError, match=r"is_best is .*; the order is \.\.\., epoch, metrics, is_b"
+    ):
+        made.save_checkpoint(**live, epoch=1, is_best=is_best)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is_best is"):
+        save_checkpoint(tmp_path / "c", live["model"], is_best=is_best)  # type: ignore[arg-type]
+    for flagged in (torch.tensor(0.1) < 0.2, np.float32(0.1) < 0.2):
+        saved = made.save_checkpoint(**live, epoch=1, is_best=flagged)  # type: ignore[arg-type]
+        assert saved["type"] == "best"
 
 
 @pytest.mark.parametrize("keep", [3, "last", KeepLast, True])
