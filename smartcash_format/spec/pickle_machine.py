@@ -45,6 +45,8 @@ _COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _IN
 # Bytes of integers looked at together: for each a regular expression notes a hundred bytes, and a
 # program of integers alone would take gigabytes before they are counted.
 _TOGETHER: Final = 1 << 12
+# Fewer in a row cost less as opcodes, and a program may have half a million such rows.
+_ROW: Final = re.compile(rb"(?:%b){8}" % _INTEGER, re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Machine:
         self.storages = storages
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
+        # Places below the last mark: a program may mark at every other opcode.
+        self._below = 0
         self.memo: list[Any] = []
         self.names: set[Name] = set()
         # Of every tensor made: empty then, and once more looked at when all is done.
@@ -99,15 +103,18 @@ class Machine:
         if len(self.marked) >= _MARKS:
             raise Refused("pickle-bounds", f"nests deeper than {limits.PROGRAM_DEPTH} levels")
         self.marked.append(self.stack)
+        self._below += len(self.stack)
         self.stack = []
 
     def pop_mark(self) -> list[Any]:
         """What was pushed since the last mark, which now comes into a container."""
         items = self.stack
-        self.memory.taken += PLACE * len(items)
-        # With their places on the stack, where they still stand.
-        self.look_at_memory()
+        if items:
+            self.memory.taken += PLACE * len(items)
+            # With their places on the stack, where they still stand.
+            self.look_at_memory()
         self.stack = self.marked.pop()
+        self._below -= len(self.stack)
         return items
 
     def extend(self, items: Iterable[Any]) -> None:
@@ -122,6 +129,8 @@ class Machine:
         target, keys = self.stack[-1], items[::2]
         if type(target) is not dict or len(items) % 2:
             raise Refused("pickle-structure", f"sets items of {shown(target)}, or a key alone")
+        if not items:
+            return  # nobody writes that, and a program could a million times
         self.keys.check(keys)
         due = len(target) + len(keys)
         more = of_entries(due) - of_entries(len(target))
@@ -179,15 +188,17 @@ class Machine:
 
     def look_at_memory(self) -> None:
         """Sees that what was made fits beside the memo and what stands on the stack."""
-        places = len(self.memo) + len(self.stack) + sum(map(len, self.marked))
+        places = len(self.memo) + len(self.stack) + self._below
         self.memory.take(0, meanwhile=PLACE * places)
 
     def read_integers(self, at: int) -> int:
         """Pushes the integers whose opcodes stand here in a row, and gives where they end.
 
-        0 where there are none. An optimizer counts its parameters, a thousand integers of one byte,
-        then of two; the state of a random generator is as many of up to 33 bits.
+        0 where there are fewer than eight. An optimizer counts its parameters, a thousand integers
+        of one byte, then of two; the state of a random generator is as many of up to 33 bits.
         """
+        if _ROW.match(self.data, at) is None:
+            return 0
         end = at
         while (row := _COUNTED.match(self.data, end, end + _TOGETHER)) and row.end() > end:
             small, large, others = row.groups()

@@ -10,7 +10,7 @@ from smartcash_format.spec import limits
 from smartcash_format.spec.keys import MAPPINGS, SETS
 from tests.costs import SOON, measured
 from tests.spec.programs import program, read, refused
-from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, code_of, file_of
+from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, STOP, code_of, file_of
 
 
 def test_shared_containers_are_counted_each_time_they_are_reached() -> None:
@@ -141,6 +141,16 @@ def test_what_keys_can_cost_is_bounded() -> None:
     assert cost.readings < SOON
     many = program([dict.fromkeys(range(50_000)) for _ in range(5)])
     assert refused(many).code == "pickle-bounds"
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("row", [b"(e", b"(K\1e", b"(M\1\1K\1e", b"(NNNe"])
+def test_what_marks_cost_does_not_depend_on_those_before_them(row: bytes) -> None:
+    others = limits.PROGRAM_DEPTH - 4
+    marks = PROTO + b"(" * others + b"]" + row * 350_000 + b"t" * others + STOP
+    with measured() as cost:
+        assert read(marks)[1] == ()
+    assert cost.readings < SOON
 
 
 @pytest.mark.no_cover
