@@ -14,11 +14,15 @@ def drive_problem(
 ) -> str | None:
     """Why nothing may be written to `path`, with the lines that help; None when it may.
 
-    Under the mount point of Google Drive a directory is on Drive only while Drive is mounted there:
-    else it is on the machine's own disk and goes with it. `mounts` is the text of /proc/mounts.
+    Under the mount point of Google Drive a directory is on Drive only while Drive is mounted there,
+    or below it as other programs do: else it is on the machine's own disk and goes with it.
+    `mounts` is the text of /proc/mounts.
     """
     mount_point = mount_point or DRIVE
-    if not _is_under(path, mount_point) or str(mount_point) in _mount_points(mounts):
+    if not _is_under(path, mount_point):
+        return None
+    mounted = [point for point in _mount_points(mounts) if point.is_relative_to(mount_point)]
+    if any(_is_under(path, point) for point in mounted):
         return None
     return (
         f"{path} is not on Google Drive: nothing is mounted at {mount_point}. In Colab run\n"
@@ -41,11 +45,11 @@ def _is_under(path: Path, directory: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(directory)
 
 
-def _mount_points(mounts: str | None) -> set[str]:
+def _mount_points(mounts: str | None) -> set[Path]:
     if mounts is None:
         try:
             mounts = Path("/proc/mounts").read_text("utf-8", "surrogateescape")
         except OSError:
-            return {str(DRIVE)} if os.path.ismount(DRIVE) else set()
+            return {DRIVE} if os.path.ismount(DRIVE) else set()
     fields = (line.split(" ") for line in mounts.splitlines())
-    return {part[1].replace("\\040", " ") for part in fields if len(part) > 1}
+    return {Path(part[1].replace("\\040", " ")) for part in fields if len(part) > 1}

@@ -33,6 +33,13 @@ def test_a_mounted_drive_is_no_problem(drive: Path) -> None:
     assert drive_problem(drive / "MyDrive" / "x", mounts=mounts, mount_point=drive) is None
 
 
+def test_a_drive_that_is_mounted_below_is_no_problem_there_and_nowhere_else(drive: Path) -> None:
+    mounts = MOUNTS.format(f"rclone {drive / 'MyDrive'}")
+    assert drive_problem(drive / "MyDrive" / "x", mounts=mounts, mount_point=drive) is None
+    for other in (drive, drive / "x", drive / "MyDriveToo"):
+        assert drive_problem(other, mounts=mounts, mount_point=drive) is not None
+
+
 def test_another_directory_is_no_problem_without_any_drive(drive: Path, tmp_path: Path) -> None:
     assert drive_problem(tmp_path / "backup", mounts="", mount_point=drive) is None
     assert drive_problem(Path(f"{drive}-not"), mounts="", mount_point=drive) is None
