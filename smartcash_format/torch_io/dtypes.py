@@ -66,7 +66,7 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 class Region:
-    """Region of this process: a call gives a view of it, which keeps its owner alive."""
+    """Memory of this process: a call gives a view of it, which keeps its owner alive."""
 
     # A save makes thousands: a partial of a function takes four times the room.
     __slots__ = ("address", "owner", "size_bytes")
@@ -89,7 +89,7 @@ def region_of(tensor: torch.Tensor) -> Region:
 
 
 def bytes_at(address: int, size_bytes: int, owner: object = None) -> memoryview:
-    """Region of this process, not copied; the view keeps its owner alive."""
+    """Memory of this process, not copied; the view keeps its owner alive."""
     if not size_bytes:
         return memoryview(b"")
     # numpy may be absent, and has no bfloat16.

@@ -60,7 +60,7 @@ class Buffers:
         self._copied: dict[str, _Copied] = {}
 
     def room_for(self, plan: Plan) -> _Copied:
-        """Region for what a file has of sources; what was taken for this file before is no longer
+        """Memory for what a file has of sources; what was taken for this file before is no longer
         anyone's.
         """
         known = self._copied.get(plan.name)

@@ -4,7 +4,7 @@ Names are those of the bare module: torch.compile, DataParallel and DistributedD
 segment into every name, wherever in the module they stand, and come off by type, never by string.
 A tensor of several names is stored once, under the first of them in the order of the state dict.
 Two tensors are one only if storage, offset, shape, strides and dtype are the same; views that
-overlap otherwise are each stored in full. Region formats (channels_last) are the live module's
+overlap otherwise are each stored in full. Memory formats (channels_last) are the live module's
 affair: values are stored in the order of the axes.
 """
 
