@@ -204,12 +204,22 @@ def require_root(final: Path, verb: str = "saved") -> None:
     # Where Drive is not mounted lies the disk of a machine that goes when the session ends.
     if problem := home_problem(root) or drive_problem(root):
         number = errno.ENODEV
-    elif is_checkpoint(root):  # what lies in a checkpoint goes with it when that is pruned
-        problem = f"{root} is a checkpoint, its root is {Path(os.path.abspath(root)).parent}"
+    elif around := _checkpoint_around(root):  # what lies in one goes with it when that is pruned
+        said = "is a checkpoint" if around == _real(root) else f"is in the checkpoint {around}"
+        problem = f"{root} {said}, its root is {around.parent}"
         number = errno.ENOTDIR
     else:
         return
     raise CheckpointWriteError(f"{final.name} was not {verb}: {problem}", path=final, errno=number)
+
+
+def _checkpoint_around(root: Path) -> Path | None:
+    real = _real(root)
+    return next((path for path in (real, *real.parents) if is_checkpoint(path)), None)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _tidy(root: Path, *, now: float | None) -> None:

@@ -48,6 +48,18 @@ def test_nothing_is_saved_into_a_checkpoint(checkpoint: Path) -> None:
     assert sorted(os.listdir(checkpoint)) == before
 
 
+def test_nothing_is_saved_below_a_checkpoint_or_a_link_to_one(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(checkpoint)
+    before = sorted(os.listdir(checkpoint))
+    for root in (checkpoint / "more", checkpoint / "a" / "b", tmp_path / "link"):
+        made, _ = manager(root)
+        with pytest.raises(CheckpointWriteError, match=r"checkpoint.*its root is .*weights$"):
+            made.save_checkpoint(**training().live(), epoch=4)
+    assert sorted(os.listdir(checkpoint)) == before
+
+
 def test_nothing_is_copied_converted_or_received_into_a_checkpoint(
     checkpoint: Path, tmp_path: Path
 ) -> None:
