@@ -24,7 +24,7 @@ from smartcash_format.spec.plain import to_json
 from smartcash_format.spec.version import SUPPORTED
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
-from smartcash_format.store.entry import Entry
+from smartcash_format.store.entry import Broken, Entry
 
 if TYPE_CHECKING:
     from smartcash_format.torch_io.report import Cast
@@ -180,6 +180,16 @@ def refuse_newer_versions(root: Path, listing: Listing) -> None:
                 found=broken.problems[0].found or "",
                 supported=SUPPORTED,
             )
+
+
+def newest_is_broken(broken: Broken, newest: Entry) -> InvalidCheckpointError:
+    """The error for the one saved last where it cannot be read: to go on from another is asked."""
+    return InvalidCheckpointError(
+        f"{broken.path.name}, the last one saved, cannot be read as a checkpoint; with "
+        f"fallback=True the newest that passes is loaded (after it comes {newest.name})",
+        path=broken.path,
+        problems=broken.problems,
+    )
 
 
 def path_of(given: object, what: str) -> Path:

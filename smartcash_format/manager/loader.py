@@ -81,6 +81,7 @@ class CheckpointLoader(CheckpointReader):
         not fit, SignatureError, InvalidCheckpointError, UnsafeCheckpointError or
         UnsupportedVersionError, OSError where the system does not let it be read; for the last four
         `fallback=True` goes on to the newest that passes, and says which it skipped and why.
+        Without it "latest" is the last one saved, also where that can no longer be read.
         """
         from smartcash_format.torch_io.load import load_checkpoint
         from smartcash_format.torch_io.result import LoadResult
@@ -223,6 +224,8 @@ class CheckpointLoader(CheckpointReader):
             self._say_unknown(listing, self._monitor)
         if chosen is None and asked != "best":
             chosen = query.latest(listing)
+            if chosen is not None and (broken := self._store.newest_broken(listing)) is not None:
+                raise choosing.newest_is_broken(broken, chosen)
             if chosen is not None and asked is None:
                 self._log.info("no checkpoint is marked or ranked best; taking the newest")
         if chosen is not None:

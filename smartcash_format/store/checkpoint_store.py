@@ -28,7 +28,7 @@ from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine, printable
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.pin import pin_for
-from smartcash_format.store import pruning, retention
+from smartcash_format.store import pruning, query, retention
 from smartcash_format.store.catalog import Listing, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history
@@ -36,6 +36,7 @@ from smartcash_format.store.lineage import Branch, lineage
 from smartcash_format.store.pruning import Applied, Named
 from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
+from smartcash_format.store.unreadable import last_after
 
 PathLike = str | os.PathLike[str]
 
@@ -227,6 +228,14 @@ class CheckpointStore:
             if pin is not None:
                 pins.lift_pin(home, new_id if stays == old_id else old_id)
         return stripped
+
+    def newest_broken(self, listing: Listing) -> Broken | None:
+        """One that cannot be read and is known to be saved after all that can, the last of them."""
+        newest = query.latest(listing)
+        if newest is None or not listing.broken:
+            return None
+        lines = read_history(self._root, listing).lines
+        return last_after(newest.saved_at, listing.broken, lines)
 
     # -- history --------------------------------------------------------------------------------
 

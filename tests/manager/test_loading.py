@@ -131,17 +131,48 @@ def test_broken_ones_never_become_a_fresh_start(tmp_path: Path) -> None:
     assert "3 in" in said(log, "warning")
 
 
-def test_a_load_that_passes_over_a_broken_one_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["meta.json", "model.safetensors", "optimizer.pt"])
+def test_the_last_one_saved_is_the_latest_also_when_it_cannot_be_read(
+    tmp_path: Path, part: str
+) -> None:
     three_epochs(tmp_path)
     made, log = manager(tmp_path)
-    newest = made.list_checkpoints()[0]
-    (newest / "meta.json").write_bytes(b"{")
-    for asked in ("latest", None):
-        log.lines.clear()
-        assert made.load_checkpoint(asked)["epoch"] == 2
-        assert len(said(log, "warning").splitlines()) == 1
-        assert f"1 in {tmp_path} cannot be read as a checkpoint" in said(log, "warning")
-        assert newest.name in said(log, "warning")
+    newest, before, _ = made.list_checkpoints()
+    (newest / part).write_bytes(b"{")
+    with pytest.raises(InvalidCheckpointError, match="fallback=True") as caught:
+        made.load_checkpoint("latest")
+    assert caught.value.path == newest.path
+    assert before.name in str(caught.value)
+    assert caught.value.problems
+    assert made.load_checkpoint(before.path)["epoch"] == made.load_checkpoint("best")["epoch"] == 2
+    log.lines.clear()
+    assert made.load_checkpoint("latest", fallback=True)["epoch"] == 2
+    assert f"skipped {newest.name}" in said(log, "warning")
+
+
+def test_without_a_history_the_time_of_what_is_incomplete_is_its_own(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    (tmp_path / "training_history.yaml").unlink()
+    made, _ = manager(tmp_path)
+    newest, *_ = made.list_checkpoints()
+    (newest / "model.safetensors").unlink()
+    with pytest.raises(InvalidCheckpointError, match="the last one saved"):
+        made.load_checkpoint("latest")
+
+
+@pytest.mark.parametrize("which", ["older", "of an unknown time"])
+def test_a_load_that_passes_over_a_broken_one_says_so(tmp_path: Path, which: str) -> None:
+    three_epochs(tmp_path)
+    made, log = manager(tmp_path)
+    chosen = made.list_checkpoints()[0 if which == "of an unknown time" else 1]
+    (chosen / "meta.json").write_bytes(b"{")
+    if which == "of an unknown time":
+        (tmp_path / "training_history.yaml").unlink()
+    log.lines.clear()
+    assert made.load_checkpoint("latest")["epoch"] == (3 if which == "older" else 2)
+    assert len(said(log, "warning").splitlines()) == 1
+    assert f"1 in {tmp_path} cannot be read as a checkpoint" in said(log, "warning")
+    assert chosen.name in said(log, "warning")
 
 
 def test_a_root_of_foreign_files_is_empty_and_counts_old_pickles(tmp_path: Path) -> None:
