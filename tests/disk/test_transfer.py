@@ -62,8 +62,9 @@ def test_copies_are_equal_byte_for_byte_and_share_nothing(
 def test_hard_linked_sources_become_full_files(
     sources: list[Path], target: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "linked").mkdir()
     for path in sources[0].iterdir():
-        os.link(path, tmp_path / path.name)
+        os.link(path, tmp_path / "linked" / path.name)
     copied = transfer(sources[:1], target).copied[0]
     assert {path.stat().st_nlink for path in sources[0].iterdir()} == {2}
     assert {path.stat().st_nlink for path in copied.iterdir()} == {1}
