@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,8 @@ _REBUILD: Final = "torch._utils\n_rebuild_tensor_v2"
 _ORDERED_DICT: Final = "collections\nOrderedDict"
 # What one APPENDS or SETITEMS takes, as in every other pickler.
 _BATCH: Final = 1_000
+# Values in a row that are worth a look at all of them.
+_MANY: Final = 16
 # The words of every tensor: one of a user's that is the same object is written with them.
 STORAGE, CPU = WORDS = "storage", "cpu"
 _SINGLES: Final = {None: b"N", True: b"\x88", False: b"\x89"}
@@ -124,14 +126,14 @@ class _Writer:
             self._tuple(value)
         elif kind is list:
             self._out.append(b"]" + self._put(value))
-            self._batches([[item] for item in value], b"a", b"e")
+            self._list(value)
         elif kind is dict:
             self._out.append(b"}" + self._put(value))
-            self._batches(value.items(), b"s", b"u")
+            self._items(value)
         elif kind is OrderedDict:
             self._name(_ORDERED_DICT)
             self._out.append(b")R" + self._put(value))
-            self._batches(value.items(), b"s", b"u")
+            self._items(value)
         else:
             raise TypeError(f"{kind.__name__} has no opcodes")
 
@@ -149,20 +151,36 @@ class _Writer:
         end = _TUPLES.get(len(value))
         if end is None:
             self._out.append(b"(")
-        for item in value:
-            self.write(item)
+        self._each(value)
         self._out.append((end or b"t") + self._put(value))
 
-    def _batches(self, groups: Collection[Iterable[Any]], one: bytes, many: bytes) -> None:
-        """Groups of one item, or of key and value, put into the container on top of the stack."""
-        left = iter(groups)
-        for size in _batch_sizes(len(groups)):
+    def _list(self, values: Sequence[Any]) -> None:
+        for begin in range(0, len(values), _BATCH):
+            batch = values[begin : begin + _BATCH]
+            if len(batch) > 1:
+                self._out.append(b"(")
+            self._each(batch)
+            self._out.append(b"e" if len(batch) > 1 else b"a")
+
+    def _each(self, values: Sequence[Any]) -> None:
+        # The state of a random generator is six hundred integers.
+        if len(values) >= _MANY and {*map(type, values)} == {int}:
+            self._out += map(_integer, values)
+        else:
+            for value in values:
+                self.write(value)
+
+    def _items(self, value: Mapping[Any, Any]) -> None:
+        """Keys and values, put into the dict on top of the stack."""
+        left = iter(value.items())
+        for begin in range(0, len(value), _BATCH):
+            size = min(_BATCH, len(value) - begin)
             if size > 1:
                 self._out.append(b"(")
-            for group in islice(left, size):
-                for item in group:
-                    self.write(item)
-            self._out.append(many if size > 1 else one)
+            for key, item in islice(left, size):
+                self.write(key)
+                self.write(item)
+            self._out.append(b"u" if size > 1 else b"s")
 
     def _tensor(self, value: Any) -> None:
         placed = self._place(value)
@@ -262,12 +280,6 @@ def _sizes(sizes: tuple[int, ...]) -> bytes:
 
 def _fetch(number: int) -> bytes:
     return b"h" + _BYTE.pack(number) if number < 256 else b"j" + _LONG.pack(number)
-
-
-def _batch_sizes(count: int) -> Iterator[int]:
-    while count > 0:
-        yield min(count, _BATCH)
-        count -= _BATCH
 
 
 def _integer(value: int) -> bytes:

@@ -104,6 +104,14 @@ def test_the_state_of_an_optimizer_has_the_bytes_of_the_pickler() -> None:
     assert ours(state) == reference(state)
 
 
+@pytest.mark.parametrize("make", [list, tuple])
+@pytest.mark.parametrize("last", [True, 1.5, "text", -1])
+def test_many_integers_have_the_bytes_of_the_pickler(make: Any, last: object) -> None:
+    numbers = [n * n * n - 70_000 for n in range(625)]
+    for value in (make(numbers), make([*numbers, last])):
+        assert ours([value, value]) == reference([value, value])
+
+
 def test_what_is_shared_is_written_once() -> None:
     inner, tensor = [1, "text"], torch.arange(3)
     value = {"a": inner, "b": inner, "t": [tensor, tensor, tensor[:], (inner,)]}
