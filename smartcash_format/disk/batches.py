@@ -99,7 +99,9 @@ _EMPTY: Final = memoryview(b"")
 
 def read_piece(piece: Piece) -> memoryview:
     """The bytes of a piece; raises UnsavableStateError where there are not as many as planned."""
-    data = memoryview(piece.source.read()).cast("B")
+    data = piece.source.read()
+    if type(data) is not memoryview or data.format != "B":
+        data = memoryview(data).cast("B")
     if len(data) != piece.size_bytes:
         where = piece.source.name if isinstance(piece.source, TensorSource) else "a tensor"
         raise UnsavableStateError(
