@@ -42,9 +42,10 @@ from smartcash_format.spec.values import (
 from smartcash_format.spec.version import FORMAT_VERSION, TENSORS_FORMAT, gate
 
 WHERE = layout.TENSORS
-# Where none of these stands in ASCII, no name of a sound length can be wrong: escapes, DEL, and
-# what leads out of a directory.
-_MARKS: Final = (b"\\", b"\x7f", b"/", b'".."')
+# Where none of these stands in ASCII, no name of a sound length can be wrong but the one that leads
+# out of a directory: escapes, DEL, and what parts a path.
+_MARKS: Final = (b"\\", b"\x7f", b"/")
+_PARENT: Final = ".."
 
 
 class TensorRecord(Frozen):
@@ -134,7 +135,7 @@ def parse_tensors(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
         tensors, problems = _parse_strictly(data)
         if tensors is None:
             return None, problems
-    if data.isascii() and not any(mark in data for mark in _MARKS):
+    if data.isascii() and not any(mark in data for mark in _MARKS) and not _names_parent(tensors):
         return tensors, ()
     problems = tuple(islice(_name_problems(tensors), PROBLEMS))
     return (None, problems) if problems else (tensors, ())
@@ -149,6 +150,15 @@ def _parse_strictly(data: bytes) -> tuple[Tensors | None, tuple[Problem, ...]]:
         assert refused is not None
         return None, (refused,)
     return validate_document(Tensors, document, version, where=WHERE)
+
+
+def _names_parent(tensors: Tensors) -> bool:
+    # Three looks into tables of names; in the bytes it would be looked for at each dot.
+    return any(
+        _PARENT in names
+        for weights in tensors.weights.values()
+        for names in (weights.tensors, weights.aliases, weights.modules)
+    )
 
 
 def _name_problems(tensors: Tensors) -> Iterator[Problem]:
