@@ -178,6 +178,7 @@ def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
         "metrics": {"val_map": 0.5},
     }
     torch.save(state, pth)
+    os.sync()  # or what is still being written is measured with what reads
     yield paths, pth
 
 
