@@ -1,6 +1,7 @@
 """What the whole suite shares: the half that needs torch, and how hypothesis draws."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 
@@ -44,6 +45,12 @@ settings.register_profile(
     "explore", parent=settings.get_profile("suite"), derandomize=False, max_examples=2_000
 )
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    # A shell that starts something in the background has it ignore Ctrl-C; some tests press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
