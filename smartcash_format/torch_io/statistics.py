@@ -73,6 +73,10 @@ def _groups(counts: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
 def _of_segments(
     flat: torch.Tensor, counts: Sequence[int]
 ) -> tuple[Sequence[float], Sequence[float]]:
+    if min(counts) == max(counts):  # rows of a table take a fifth of what segments do
+        rows = flat.view(len(counts), -1)
+        norms = torch.linalg.vector_norm(rows.to(torch.float64), dim=1)
+        return norms.tolist(), rows.abs().amax(dim=1).tolist()
     doubles = flat.to(torch.float64, copy=True)
     lengths = torch.tensor(counts, device="cpu")
     largest = torch.segment_reduce(doubles.abs(), "max", lengths=lengths, unsafe=True)

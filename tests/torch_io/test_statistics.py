@@ -101,3 +101,18 @@ def test_norms_of_values_without_squares_are_exact(dtype: torch.dtype, count: in
     denormal = torch.full((count,), 5e-324, dtype=torch.float64)
     (found,) = measure(torch.float64, bytes_of(denormal), [denormal.nbytes])
     assert found["l2"] >= found["absmax"] == 5e-324
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [[4] * 50, [4] * 49 + [5], [1, 1], [7]])
+def test_tensors_measured_together_are_as_each_alone(dtype: torch.dtype, sizes: list[int]) -> None:
+    torch.manual_seed(3)
+    flat = torch.randn(sum(sizes)).to(dtype)
+    flat[-1] = -9.0
+    if len(sizes) > 40:
+        flat[0], flat[5], flat[8:12], flat[13] = math.nan, math.inf, 0.0, -math.inf
+    found = measure(dtype, bytes_of(flat), [size * flat.itemsize for size in sizes])
+    for each, tensor in zip(found, torch.split(flat, sizes), strict=True):
+        alone = statistics(tensor)
+        assert each.keys() == alone.keys()
+        assert each == pytest.approx(alone, rel=1e-12, nan_ok=True)
