@@ -207,8 +207,8 @@ def publish(
                 remember = partial(
                     prepared.increment.memory.note, facts.checkpoint_id, tensors, shared.before
                 )
-            # A megabyte of objects, and torch is about to make as many.
-            del tensors
+            # A megabyte of objects and their text, and torch is about to make as many.
+            del tensors, listed
             load_back(staged.path, meta, collected.programs, heads)
             data = encode_meta(meta)
         write_parts(staged, [BlobPart(name=layout.META, data=data)])
