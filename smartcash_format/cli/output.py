@@ -131,15 +131,16 @@ def _cell(value: Any) -> str:
 def write_paths(paths: Iterable[os.PathLike[str]]) -> None:
     """A path a line: byte for byte for a program, its control characters shown to a person.
 
-    Raises ValueError for a name with a line break, which would be two paths.
+    Raises ValueError for a name with a line break, which would be two paths, once all others are
+    written: what was done is done.
     """
-    lines = [str(path) for path in paths]
-    for text in lines:
+    texts = [str(path) for path in paths]
+    lines = [text for text in texts if "\n" not in text]
+    shown = map(harmless, lines) if terminal.is_terminal() else lines
+    write(b"".join(os.fsencode(text) + b"\n" for text in shown))
+    for text in texts:
         if "\n" in text:
             raise ValueError(f"{text!r} has a line break in its name: --format json can say it")
-    if terminal.is_terminal():
-        lines = [harmless(text) for text in lines]
-    write(b"".join(os.fsencode(text) + b"\n" for text in lines))
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:

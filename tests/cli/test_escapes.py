@@ -155,9 +155,10 @@ def test_a_path_is_bytes_for_a_program_and_shown_to_a_person(
 
 
 def test_a_name_with_a_line_break_is_no_two_paths(run: Run, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "root", 1, name="x\n")
+    write_checkpoint(tmp_path / "root", 2, name="x\n")
+    plain = write_checkpoint(tmp_path / "root", 1)
     ran = run("ls", tmp_path / "root", "--format", "paths")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (2, f"{plain}\n")
     assert "--format json" in ran.err
 
 
