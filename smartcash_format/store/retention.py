@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, SupportsIndex
 
+from smartcash_format.spec.harmless import harmless
 from smartcash_format.store import query
 from smartcash_format.store.entry import Entry
 from smartcash_format.store.query import Mode, ranked
@@ -65,7 +66,7 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{one.action:6}  {_harmless(one.entry.name)}  {_harmless(', '.join(one.reasons))}"
+            f"{one.action:6}  {harmless(one.entry.name)}  {harmless(', '.join(one.reasons))}"
             for one in self.decisions
         )
 
@@ -339,11 +340,6 @@ def plan_cleanup(
         f"max_checkpoints={max_checkpoints}; keep_best=False keeps the last of them only"
     )
     return Plan(decisions=plan.decisions, warnings=(*plan.warnings, warning))
-
-
-def _harmless(text: str) -> str:
-    """A name or a reason of somebody's, without what a terminal would obey."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _of(count: int, which: str) -> str:

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import unicodedata
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
 
-# Directions, joiners and line separators change how the text beside them reads.
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+from smartcash_format.spec.harmless import harmless as harmless
+
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 # How many of the next smaller unit make one.
 _AGES: Final = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
 # From here a number of elements is no longer a model's, and may be too large for a float.
 _COUNTLESS: Final = 10**18
-
-
-def harmless(text: str, limit: int | None = 1_000) -> str:
-    """Foreign text with every control, direction and unassigned character shown as its escape.
-
-    What is longer than `limit` characters ends in "…"; None cuts nothing.
-    """
-    cut = text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
-    if cut.isascii() and cut.isprintable():
-        return cut
-    return "".join(_escaped(character) for character in cut)
-
-
-def _escaped(character: str) -> str:
-    if unicodedata.category(character) in _HIDDEN_CATEGORIES:
-        return character.encode("unicode_escape").decode("ascii")
-    return character
 
 
 def short_roots(roots: Collection[str]) -> dict[str, str]:
