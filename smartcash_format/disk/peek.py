@@ -103,7 +103,7 @@ def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[st
         for name in names:
             path = f"{directory}/{name}" if descriptor is None else name
             try:
-                facts = os.stat(path, dir_fd=descriptor, follow_symlinks=False)
+                facts = os.lstat(path, dir_fd=descriptor)
             except FileNotFoundError:
                 continue
             if stat.S_ISREG(facts.st_mode):

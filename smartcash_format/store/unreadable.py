@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from smartcash_format.disk import peek
-from smartcash_format.errors import CheckpointError
 from smartcash_format.spec.history import HistoryLine, printable
 from smartcash_format.spec.meta import parse_meta
 from smartcash_format.spec.refusal import Refused
@@ -29,6 +28,6 @@ def last_after(
 def _saved_at(broken: Broken) -> datetime | None:
     try:
         meta, _ = parse_meta(peek.meta_bytes(str(broken.path)))
-    except (OSError, Refused, CheckpointError):
+    except (OSError, Refused):
         return None
     return None if meta is None else meta.saved_at
