@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,22 +63,15 @@ def test_a_quantized_tensor_is_refused_by_name() -> None:
         weight_set("model", {"block.w": quantized()})
 
 
-def test_a_distributed_tensor_is_refused_with_how_to_gather_it(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("torch.distributed")
-    if not distributed.is_available() or not distributed.is_gloo_available():
-        pytest.skip("this torch has no gloo")
+@pytest.mark.usefixtures("process_group")
+def test_a_distributed_tensor_is_refused_with_how_to_gather_it() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
 
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        spread = distribute_tensor(torch.zeros(4), mesh, [Shard(0)])
-        with pytest.raises(UnsavableStateError, match=r"spread over several .* full_tensor"):
-            weight_set("model", {"w": spread})
-    finally:
-        distributed.destroy_process_group()
+    mesh = init_device_mesh("cpu", (1,))
+    spread = distribute_tensor(torch.zeros(4), mesh, [Shard(0)])
+    with pytest.raises(UnsavableStateError, match=r"spread over several .* full_tensor"):
+        weight_set("model", {"w": spread})
 
 
 @pytest.mark.parametrize(

@@ -238,19 +238,12 @@ def test_a_checkpoint_of_a_model_in_any_wrapper_loads_into_any_other(
         assert same_bits(one, other)
 
 
+@pytest.mark.usefixtures("process_group")
 def test_distributed_data_parallel_takes_and_gives_bare_checkpoints(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("torch.distributed")
-    if not distributed.is_available() or not distributed.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        model, live = small(), small()
-        bare = saved(tmp_path, model).path
-        load_checkpoint(bare, model=nn.parallel.DistributedDataParallel(live))
-        wrapped = saved(tmp_path, nn.parallel.DistributedDataParallel(model), name="two").path
-    finally:
-        distributed.destroy_process_group()
+    model, live = small(), small()
+    bare = saved(tmp_path, model).path
+    load_checkpoint(bare, model=nn.parallel.DistributedDataParallel(live))
+    wrapped = saved(tmp_path, nn.parallel.DistributedDataParallel(model), name="two").path
     again = small()
     load_checkpoint(wrapped, model=again)
     for name, tensor in model.state_dict().items():

@@ -229,17 +229,10 @@ def test_wrappers_are_no_part_of_a_name(wrap: Any) -> None:
     assert all(raw[live.raw[n]].data_ptr() == t.data_ptr() for n, t in live.entries.items())
 
 
-def test_distributed_data_parallel_is_no_part_of_a_name(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("torch.distributed")
-    if not distributed.is_available() or not distributed.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        wrapped = nn.parallel.DistributedDataParallel(small())
-        assert [t.name for t in weight_set("model", wrapped).tensors] == list(small().state_dict())
-    finally:
-        distributed.destroy_process_group()
+@pytest.mark.usefixtures("process_group")
+def test_distributed_data_parallel_is_no_part_of_a_name() -> None:
+    wrapped = nn.parallel.DistributedDataParallel(small())
+    assert [t.name for t in weight_set("model", wrapped).tensors] == list(small().state_dict())
 
 
 def test_a_module_of_the_users_that_is_called_module_keeps_its_name() -> None:
