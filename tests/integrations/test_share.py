@@ -146,7 +146,7 @@ def _with_metadata(path: Path, metadata: dict[str, str]) -> None:
 
 def test_what_another_program_wrote_into_a_header_is_listed_and_stays(tmp_path: Path) -> None:
     source = _checkpoint(tmp_path, config={})
-    _with_metadata(source, {"format": "pt", "trained_by": "Someone", "argv": "/home/me/train.py"})
+    _with_metadata(source, {"format": "pt", "trained_by": "Someone", "argv": "/srv/me/train.py"})
     done = share(source, tmp_path / "out", clean=True, names=["someone"])
     assert {(found.where, found.kind) for found in done.kept} == {
         ("model.safetensors: __metadata__.trained_by", "name"),

@@ -23,11 +23,11 @@ def _meta(**said: Any) -> Meta:
 @pytest.mark.parametrize(
     ("value", "kind", "left"),
     [
-        ("/home/someone/data.yaml", "path", "<path>"),
+        ("/srv/someone/data.yaml", "path", "<path>"),
         ("/content/drive/My Drive/SmartCash/data", "path", "<path>"),
         ("~/runs/one", "path", "<path>"),
         ("~someone/runs", "path", "<path>"),
-        ("file:///home/someone/x.pt", "path", "<path>"),
+        ("file:///srv/someone/x.pt", "path", "<path>"),
         ("C:\\Users\\someone\\x.pt", "path", "<path>"),
         ("D:/data/x", "path", "<path>"),
         ("\\\\server\\share\\x", "path", "<path>"),
@@ -90,11 +90,11 @@ def test_a_key_says_what_its_value_is(key: str, value: object, kind: str | None)
 
 def test_keys_tags_and_names_are_searched_like_texts() -> None:
     meta = _meta(
-        config={"/home/a": 1, "/home/b": 2},
+        config={"/srv/a": 1, "/srv/b": 2},
         notes={"by": ["someone@example.org"]},
-        metrics={"/home/c": 0.5},
-        tags=["/home/d", "/home/e", "kept"],
-        dataset="/home/f",
+        metrics={"/srv/c": 0.5},
+        tags=["/srv/d", "/srv/e", "kept"],
+        dataset="/srv/f",
         backbone="resnet18",
     )
     cleaned, findings = curate(meta)
