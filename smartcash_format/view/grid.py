@@ -31,12 +31,14 @@ class Column:
     """A heading, the side that its cells stand at, and how narrow it may become.
 
     None: it stays as it is. What then is too long ends in "…", or goes on below where it `folds`.
+    `metric` is the one whose values stand there, if it is one's.
     """
 
     heading: str
     is_right: bool = False
     least: int | None = None
     folds: bool = False
+    metric: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,9 +89,8 @@ def summary(listing: Listing, *, best: Entry | None, table: Grid | None = None) 
 
 def _left_out(listing: Listing, table: Grid) -> int:
     """How many metrics have no column."""
-    others = 1 + _has_step(listing) + _AFTER
-    shown = sum(column.is_right for column in table.columns) - others
-    return len({name for entry in listing for name in entry.metrics}) - shown
+    shown = {column.metric for column in table.columns}
+    return len({name for entry in listing for name in entry.metrics} - shown)
 
 
 def roots_of(listing: Listing) -> dict[str, str]:
@@ -206,14 +205,9 @@ def _grid(
             # What gives way: a name is cut, a root folds.
             Column(heading="checkpoint", least=12),
             *([Column(heading="root", least=8, folds=True)] if roots else []),
-            *(
-                Column(heading=heading, is_right=True)
-                for heading in (
-                    *(("epoch", "step") if step else ("epoch",)),
-                    *(column.heading for column in columns),
-                    *("size", "parts", "age"),
-                )
-            ),
+            *(_numbers("epoch", "step") if step else _numbers("epoch")),
+            *(Column(heading=each.heading, is_right=True, metric=each.name) for each in columns),
+            *_numbers("size", "parts", "age"),
         ],
         rows=[
             _row(item, columns, roots, best=best, now=now, step=step)
@@ -226,6 +220,10 @@ def _grid(
             for item in in_place(listing)
         ],
     )
+
+
+def _numbers(*headings: str) -> list[Column]:
+    return [Column(heading=heading, is_right=True) for heading in headings]
 
 
 def reasons(listing: Listing) -> Text:
