@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
@@ -106,9 +107,23 @@ def scan(root: str | os.PathLike[str]) -> Listing:
         try:
             directories, legacy = _names(parent)
             with peek.opened_directory(parent) as root_descriptor:
-                seen = _look_at_all(parent, directories, root_descriptor, tell)
+                look = functools.partial(_look, parent, root=root_descriptor)
+                began = time.perf_counter()
+                first = look(directories[:SMALL_BATCH])
+                is_slow = time.perf_counter() - began > SLOW_LOOK_S * SMALL_BATCH
+                # Each entry is a handful of containers, and all are kept: until they are sorted,
+                # each run of the collector would look at all of them. Not for the minutes that a
+                # network takes: what other threads throw away would wait for its end.
+                with nullcontext() if is_slow else collector_paused():
+                    seen = _look_at_all(look, directories, first, is_slow, tell)
+                    return _listed(parent, directories, seen, legacy)
         except FileNotFoundError:
             return Listing()  # not there, or it vanished since its names were read
+
+
+def _listed(
+    parent: str, directories: Sequence[str], seen: list[_Seen], legacy: Sequence[str]
+) -> Listing:
     foreign = []
     for number, name in enumerate(directories):
         if seen[number] is None:
@@ -188,9 +203,12 @@ def _names(root: str) -> tuple[list[str], list[str]]:
 
 
 def _look_at_all(
-    parent: str, names: Sequence[str], root: int | None, tell: Progress | None
+    look: Callable[[Sequence[str]], list[_Seen]],
+    names: Sequence[str],
+    first: list[_Seen],
+    is_slow: bool,
+    tell: Progress | None,
 ) -> list[_Seen]:
-    look = functools.partial(_look, parent, root=root)
     seen: list[_Seen] = []
 
     def take(found: Iterable[list[_Seen]]) -> None:
@@ -199,10 +217,8 @@ def _look_at_all(
             if tell is not None:
                 tell(len(seen), len(names))
 
-    began = time.perf_counter()
-    take([look(names[:SMALL_BATCH])])
-    is_slow = time.perf_counter() - began > SLOW_LOOK_S * SMALL_BATCH
-    rest = names[SMALL_BATCH:]
+    take([first])
+    rest = names[len(first) :]
     size = SMALL_BATCH if is_slow else BATCH
     batches = [rest[start : start + size] for start in range(0, len(rest), size)]
     if is_slow and batches:
@@ -211,8 +227,7 @@ def _look_at_all(
         with ThreadPoolExecutor(THREADS) as threads:
             take(threads.map(look, batches))
     else:
-        with collector_paused():  # each entry is a handful of containers, and all are kept
-            take(map(look, batches))
+        take(map(look, batches))
     return seen
 
 
