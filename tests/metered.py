@@ -41,8 +41,9 @@ class Meter:
             if name.endswith(HEAVY):
                 self.opened.append(name)
         elif event == "mmap.__new__":
-            # Whoever maps a file may read all of it.
-            self._note(arguments[0], 0, os.fstat(arguments[0]).st_size)
+            # Whoever maps a part of a file may read all of it.
+            descriptor, count, _, begin = arguments
+            self._note(descriptor, begin, count or os.fstat(descriptor).st_size)
 
     def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(descriptor: int, *arguments: Any) -> Any:

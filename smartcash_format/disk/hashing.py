@@ -1,7 +1,7 @@
 """Digests of what is read: of a whole file and of the tensors in it, each byte read once.
 
-Nothing is hashed from a mapping: a bad sector, or a file that becomes shorter, is an OSError of the
-reading thread, and not the end of the process.
+A bad sector, or a file that becomes shorter, is an OSError of the reading thread, and not the end
+of the process: what is hashed was read, or is lent by the page cache (`lending`).
 """
 
 from __future__ import annotations

@@ -30,9 +30,14 @@ def read_into(descriptor: int, target: memoryview, position: int) -> None:
 
 
 def read_chunks(
-    descriptor: int, size_bytes: int, *, into: memoryview | None = None, threads: int = 1
+    descriptor: int,
+    size_bytes: int,
+    *,
+    first: int = 0,
+    into: memoryview | None = None,
+    threads: int = 1,
 ) -> Iterator[memoryview]:
-    """All bytes in order, in pieces of at most `threads` times CHUNK_BYTES.
+    """All bytes from `first` on in order, in pieces of at most `threads` times CHUNK_BYTES.
 
     The pieces are those of `into`, which has `size_bytes`; without it each takes the place of the
     one before. Raises OSError for what cannot be read.
@@ -41,7 +46,7 @@ def read_chunks(
     scratch = memoryview(bytearray(min(step, size_bytes))) if into is None else into
     pool = ThreadPoolExecutor(threads) if threads > 1 else None
     with pool or nullcontext():
-        for begin in range(0, size_bytes, step):
+        for begin in range(first, size_bytes, step):
             count = min(step, size_bytes - begin)
             piece = scratch[:count] if into is None else into[begin : begin + count]
             if pool is None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, cast
 
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
+from smartcash_format.disk.lending import lent_pieces
 from smartcash_format.disk.mounts import file_system, is_mapped
 from smartcash_format.disk.positioned import (
     DescriptorStream,
@@ -135,7 +136,7 @@ class Opened:
     def chunks(self, name: str, *, threads: int = 1) -> Iterator[memoryview]:
         """All bytes of a file in order; a piece is valid until the next one.
 
-        They are read and not mapped, so that a bad sector is an OSError: in a mapping it would end
+        They are read or lent, so that a bad sector is an OSError: in a bare mapping it would end
         the process. Where files are not mapped, `buffer` and `held` give these very bytes then.
         """
         if (held := self.held(name)) is not None:
@@ -151,12 +152,18 @@ class Opened:
         self._buffers[name] = into
 
     def pieces(self, name: str, *, threads: int = 1) -> Iterator[memoryview]:
-        """The same, for who only looks: nothing is mapped, nothing held afterwards."""
+        """The same, for who only looks: nothing is held afterwards."""
         if (held := self.held(name)) is not None:
             yield held
             return
         descriptor = self._descriptor(name)
-        yield from read_chunks(descriptor, os.fstat(descriptor).st_size, threads=threads)
+        facts = os.fstat(descriptor)
+        done = 0
+        if self._is_mapped(facts.st_dev):
+            for piece in lent_pieces(descriptor, facts.st_size):
+                yield piece
+                done += len(piece)
+        yield from read_chunks(descriptor, facts.st_size, first=done, threads=threads)
 
     def scattered(
         self, name: str, places: Iterable[tuple[int, memoryview]]

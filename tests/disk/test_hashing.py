@@ -99,7 +99,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system gives no lease: everything is read."""
+    monkeypatch.setattr(read, "lent_pieces", lambda descriptor, size_bytes: iter(()))
+
+
+@pytest.fixture
+def cut(path: Path, nothing_lent: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody cuts the weights when some of them were read: on a mapping that is SIGBUS."""
     monkeypatch.setattr(positioned, "CHUNK_BYTES", 100)
     real = os.preadv
@@ -231,6 +237,7 @@ def test_what_is_held_is_what_is_looked_at(path: Path, monkeypatch: pytest.Monke
         assert b"".join(opened.pieces(WEIGHTS)) == data
 
 
+@pytest.mark.usefixtures("nothing_lent")
 def test_a_bad_sector_is_a_finding_and_all_other_files_are_hashed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

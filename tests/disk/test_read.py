@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.disk import read
+from smartcash_format.disk import lending, read
 from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.disk.read import open_checkpoint, read_meta, try_open
 from smartcash_format.errors import (
@@ -166,6 +166,7 @@ def test_a_bad_sector_is_an_error_of_chunks_and_not_the_end_of_the_process(
     with open_checkpoint(path) as opened:
         opened.size(WEIGHTS)
         monkeypatch.setattr(os, "preadv", rotten)
+        monkeypatch.setattr(lending, "_madvise", lambda: rotten)
         with pytest.raises(OSError, match="Input/output error"):
             list(opened.chunks(WEIGHTS))
 
