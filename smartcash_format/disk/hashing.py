@@ -21,8 +21,7 @@ from smartcash_format.spec.watching import Progress
 HASHING_THREADS: Final = 8
 # For less than this more threads cost more than they gain.
 LARGE_BYTES: Final = 64 << 20
-# What is smaller is hashed before another thread would begin.
-SMALL_BYTES: Final = 64 << 10
+_Update = tuple[digest.Hasher, memoryview]
 
 
 class Span(NamedTuple):
@@ -84,30 +83,32 @@ def digests_of(
     tensors = _Tensors(spans, each)
     both = tensors.any_left()
     running = digest.hasher(algorithm, threads=each if both else threads)
-    pool = ThreadPoolExecutor(threads) if both and threads > 1 else None
-    with pool or nullcontext():
+    with ThreadPoolExecutor(threads) if both and threads > 1 else nullcontext() as pool:
         for piece in pieces:
-            updates = [(running, piece), *tensors.updates(piece)]
+            updates = tensors.updates(piece)
             if pool is None:
-                for hasher, data in updates:
-                    hasher.update(data)
+                _update([(running, piece), *updates])
             else:
-                others = pool.map(_update, filter(_is_large, updates))
-                for update in updates:
-                    if not _is_large(update):
-                        _update(update)
-                list(others)
+                list(pool.map(_update, [[(running, piece)], *_shares(updates, each)]))
             meter.add(len(piece))
     return Digests(digest.named(running, algorithm), tensors.digests())
 
 
-def _is_large(update: tuple[digest.Hasher, memoryview]) -> bool:
-    return len(update[1]) >= SMALL_BYTES
+def _shares(updates: list[_Update], count: int) -> list[list[_Update]]:
+    """The updates in order, in so many lists of about as many bytes each."""
+    shares: list[list[_Update]] = [[] for _ in range(count)]
+    total = sum(len(data) for _, data in updates)
+    done = 0
+    for update in updates:
+        # What is empty may stand behind the last byte.
+        shares[count * done // (total + 1)].append(update)
+        done += len(update[1])
+    return shares
 
 
-def _update(update: tuple[digest.Hasher, memoryview]) -> None:
-    hasher, data = update
-    hasher.update(data)
+def _update(updates: Iterable[_Update]) -> None:
+    for hasher, data in updates:
+        hasher.update(data)
 
 
 class _Tensors:
@@ -123,7 +124,7 @@ class _Tensors:
     def any_left(self) -> bool:
         return bool(self._next)
 
-    def updates(self, piece: memoryview) -> list[tuple[digest.Hasher, memoryview]]:
+    def updates(self, piece: memoryview) -> list[_Update]:
         """What of the next bytes goes to which tensor's digest."""
         begin, end = self._at, self._at + len(piece)
         while self._next and self._next[0].begin < end:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from smartcash_format.disk import hashing, observe, positioned, read
+from smartcash_format.disk import observe, positioned, read
 from smartcash_format.disk.hashing import LARGE_BYTES, Meter, Span, digests_of, threads_for
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.publish import stage
@@ -62,11 +62,7 @@ def pieces_of(data: bytes, step: int) -> Iterator[memoryview]:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("step", [1, 7, 64, 4096])
-def test_every_tensor_has_its_digest_wherever_the_pieces_end(
-    monkeypatch: pytest.MonkeyPatch, step: int, threads: int
-) -> None:
-    # What is smaller is hashed by the reading thread, the rest by others.
-    monkeypatch.setattr(hashing, "SMALL_BYTES", 32)
+def test_every_tensor_has_its_digest_wherever_the_pieces_end(step: int, threads: int) -> None:
     data = random.Random(step).randbytes(1_000)
     edges = [8, 8, 15, 16, 80, 80, 500, 1_000, 1_000]
     spans = [
