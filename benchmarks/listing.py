@@ -19,9 +19,8 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from smartcash_format.store.compare import diff
 TURNS = 7
 # More than any part of the package remembers.
 CHECKPOINTS = 4
+LARGE_FLOATS = 12 * FLOATS
 LISTING_TARGETS = {
     "list": "5 x, 1 s",
     "list and filter": "as list",
@@ -147,14 +147,13 @@ def measure_cold_start(directory: Path, large: Path, count: int) -> None:
         table.row(name, milliseconds(values), f"{statistics.median(ratios):.2f} x", target)
 
 
-@contextmanager
-def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
-    """A few checkpoints of a training of 704 tensors with AdamW, the last also as a `.pth`."""
+def save_some(directory: Path, floats: int, count: int) -> tuple[list[Path], dict[str, Any]]:
+    """So many checkpoints of a training of 704 tensors with AdamW, and what a `.pth` has of it."""
     import torch
 
     from smartcash_format import save_checkpoint
 
-    sizes = [FLOATS // TENSORS] * TENSORS
+    sizes = [floats // TENSORS] * TENSORS
     model = torch.nn.ParameterDict(
         {
             f"blocks_{n}_weight": torch.nn.Parameter(torch.randn(size))
@@ -164,22 +163,19 @@ def saved_with_torch(directory: Path) -> Iterator[tuple[list[Path], Path]]:
     optimizer = torch.optim.AdamW(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    paths = [directory / "some" / f"checkpoint-{number}" for number in range(CHECKPOINTS)]
+    paths = [directory / f"checkpoint-{number}" for number in range(count)]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
     for number, path in enumerate(paths):
         optimizer.step()
         schedule.step()
         save_checkpoint(path, model, optimizer, schedule, epoch=number)
-    pth = directory / "last.pth"
-    state = {
+    os.sync()  # or what is still being written is measured with what reads
+    return paths, {
         "model_state_dict": model.state_dict(),
         "optimizer_state_dict": optimizer.state_dict(),
         "epoch": 1,
         "metrics": {"val_map": 0.5},
     }
-    torch.save(state, pth)
-    os.sync()  # or what is still being written is measured with what reads
-    yield paths, pth
 
 
 def measure_validation(paths: list[Path]) -> None:
@@ -201,7 +197,10 @@ def measure_validation(paths: list[Path]) -> None:
             for path in paths
         ]
         table.row(name, milliseconds(times), VALIDATION_TARGETS.get(name, ""))
-    path = paths[0]
+
+
+def measure_content(path: Path) -> None:
+    """Every byte of a checkpoint hashed, beside the hashing alone."""
     size = validate(path, Depth.CONTENT).bytes_hashed
     weights = (path / "model.safetensors").stat().st_size
     ways: dict[str, Callable[[], object]] = {
@@ -243,11 +242,13 @@ def hash_read(path: Path) -> None:
         list(pool.map(hash_file, sorted(path.iterdir(), key=lambda file: -file.stat().st_size)))
 
 
-def measure_torch_load(pth: Path, count: int) -> None:
+def measure_torch_load(directory: Path, state: dict[str, Any], count: int) -> None:
     """Listing as it is done without a format: each file loaded whole for its epoch and metrics."""
     import torch
 
-    small = _shortened(torch.load(pth, map_location="cpu", weights_only=True))
+    pth = directory / "last.pth"
+    torch.save(state, pth)
+    small = _shortened(state)
     paths = [pth.with_name(f"epoch_{number}.pth") for number in range(PTH_FILES)]
     for path in paths:
         torch.save(small, path)
@@ -297,9 +298,13 @@ def main() -> None:
         if importlib.util.find_spec("torch") is None:
             print("\ntorch is not installed: validation and .pth files are left out")
             return
-        with saved_with_torch(directory) as (paths, pth):
-            measure_validation(paths)
-            measure_torch_load(pth, options.checkpoints)
+        paths, state = save_some(directory / "some", FLOATS, CHECKPOINTS)
+        measure_validation(paths)
+        measure_content(paths[0])
+        measure_torch_load(directory, state, options.checkpoints)
+        del state
+        (large,), _ = save_some(directory / "large", LARGE_FLOATS, 1)
+        measure_content(large)
 
 
 if __name__ == "__main__":
