@@ -31,7 +31,7 @@ STEM, TOP, CLASSES = 48, 1_792, 7
 SMALL_TENSORS, SMALL_FLOATS = 2_000, 256
 LARGE_TENSOR_BYTES = 16 << 20
 # For growth: megabytes by workload.
-GROWTH = {"100 MB": 100, "1 GB": 1_000, "8 GB": 8_000}
+GROWTH = {"100 MB": 100, "300 MB": 300, "1 GB": 1_000, "3 GB": 3_000, "8 GB": 8_000}
 WORKLOADS = {
     "b4": "EfficientNet-B4 and its AdamW",
     "small": f"{SMALL_TENSORS:,} tensors of {SMALL_FLOATS * 4:,} bytes",
