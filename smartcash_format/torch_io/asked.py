@@ -65,7 +65,7 @@ def live_objects(
     and for live objects in each other's places.
     """
     check_extra(extra)
-    optimizer, scheduler = bare(optimizer), bare(scheduler)
+    model, optimizer, scheduler = bare(model), bare(optimizer), bare(scheduler)
     extra = None if extra is None else {name: bare(live) for name, live in extra.items()}
     if sentence := misplaced(model, optimizer, scheduler):
         raise CheckpointError(sentence)

@@ -85,7 +85,7 @@ def collect(
     begin. With `recall` what has not changed is laid out as last time. Raises UnsavableStateError,
     naming the place, for what could not be loaded again.
     """
-    optimizer, scheduler = bare(optimizer), bare(scheduler)
+    model, optimizer, scheduler = bare(model), bare(optimizer), bare(scheduler)
     given = {name: bare(value) for name, value in _checked_names(extra).items()}
     modules = {name: value for name, value in given.items() if isinstance(value, torch.nn.Module)}
     others = {name: value for name, value in given.items() if name not in modules}

@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from smartcash_format.torch_io.weights import unwrap
+
 _KINDS: Final = (
     (nn.Module, "model", "a module"),
     (Optimizer, "optimizer", "an optimizer"),
@@ -19,22 +21,35 @@ _KINDS: Final = (
 )
 
 
-# What accelerate's prepare() gives in an object's place, and where that is in it. Their state dict
-# is that of what they wrap, whose class is the one that a checkpoint is about.
+# What accelerate's prepare(), Fabric's setup() and a LightningModule's optimizers() give in an
+# object's place, and where that is in it. What a checkpoint is about is the class, the names and the
+# state of what they wrap.
 _WRAPPERS: Final = (
     ("accelerate.optimizer", "AcceleratedOptimizer", "optimizer", Optimizer),
     ("accelerate.scheduler", "AcceleratedScheduler", "scheduler", LRScheduler),
+    ("lightning_fabric.wrappers", "_FabricOptimizer", "optimizer", Optimizer),
+    ("lightning_fabric.wrappers", "_FabricModule", "module", nn.Module),
+    ("lightning.fabric.wrappers", "_FabricOptimizer", "optimizer", Optimizer),
+    ("lightning.fabric.wrappers", "_FabricModule", "module", nn.Module),
+    ("lightning.pytorch.core.optimizer", "LightningOptimizer", "optimizer", Optimizer),
+    ("pytorch_lightning.core.optimizer", "LightningOptimizer", "optimizer", Optimizer),
 )
 
 
 def bare(live: Any) -> Any:
-    """An optimizer or a scheduler without the wrapper of another library; else the object."""
+    """A live object without the wrapper of accelerate or Lightning; else the object."""
     for module, name, attribute, kind in _WRAPPERS:
         wrapper = getattr(sys.modules.get(module), name, None)
         if isinstance(wrapper, type) and isinstance(live, wrapper):
             inner = getattr(live, attribute, None)
-            return inner if isinstance(inner, kind) else live
+            return inner if isinstance(inner, kind) and _is_whole(live, inner) else live
     return live
+
+
+def _is_whole(wrapper: object, inner: object) -> bool:
+    """Whether a module in a wrapper has all of the weights: that of FSDP has a part of them."""
+    forward = getattr(wrapper, "_forward_module", inner)
+    return unwrap(forward) is unwrap(inner)
 
 
 def bare_class(class_name: str | None) -> str | None:

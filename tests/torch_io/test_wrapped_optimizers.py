@@ -1,4 +1,4 @@
-"""What accelerate's prepare() gives is saved and loaded as what it wraps."""
+"""What accelerate and Lightning give in an object's place is saved and loaded as what it wraps."""
 
 from __future__ import annotations
 
@@ -123,3 +123,105 @@ def test_a_wrapper_whose_inside_is_no_optimizer_stays(tmp_path: Path) -> None:
     meta = read_meta(tmp_path / "c")
     assert meta.optimizer is not None
     assert meta.optimizer.class_name == "AcceleratedOptimizer"
+
+
+class _FabricModule(torch.nn.Module):
+    """As Fabric 2.x has it: the state of what it wraps, and other names for its parameters."""
+
+    def __init__(self, forward_module: torch.nn.Module, module: torch.nn.Module) -> None:
+        super().__init__()
+        self._forward_module = forward_module
+        self._original_module = module
+
+    @property
+    def module(self) -> torch.nn.Module:
+        return self._original_module
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self._original_module.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._original_module.load_state_dict(state_dict, *args, **kwargs)
+
+
+class _FabricOptimizer:
+    """As Fabric 2.x has it: of a class made up of itself and of what it wraps."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        kind = type(optimizer)
+        self.__class__ = type("Fabric" + kind.__name__, (_FabricOptimizer, kind), {})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+
+
+@pytest.fixture(params=["lightning_fabric.wrappers", "lightning.fabric.wrappers"])
+def fabric(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(request.param)
+    for kind in (_FabricModule, _FabricOptimizer):
+        setattr(module, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, request.param, module)
+
+
+@pytest.mark.usefixtures("fabric")
+@pytest.mark.parametrize("there", [True, False], ids=["saved wrapped", "saved bare"])
+@pytest.mark.parametrize("here", [True, False], ids=["loaded wrapped", "loaded bare"])
+def test_what_fabric_has_set_up_and_what_is_bare_take_each_others_state(
+    tmp_path: Path, there: bool, here: bool
+) -> None:
+    def set_up(model: torch.nn.Module, optimizer: Any, wrapped: bool) -> tuple[Any, Any]:
+        if not wrapped:
+            return model, optimizer
+        parallel = torch.nn.DataParallel(model)
+        return _FabricModule(parallel, model), _FabricOptimizer(optimizer)
+
+    one = stepped("AdamW")
+    save_checkpoint(tmp_path / "c", *set_up(one.model, one.optimizer, there))
+    meta = read_meta(tmp_path / "c")
+    assert meta.weights["model"].class_name == type(one.model).__name__
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AdamW"
+    two = fresh("AdamW")
+    model, optimizer = set_up(two.model, two.optimizer, here)
+    assert load_checkpoint(tmp_path / "c", model=model, optimizer=optimizer).notes == ()
+    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
+
+
+@pytest.mark.usefixtures("fabric")
+def test_a_module_that_runs_as_another_stays_what_it_is(tmp_path: Path) -> None:
+    """FSDP in Fabric: what it wraps has a part of the weights, and FSDP itself is refused."""
+    one = fresh("AdamW")
+    save_checkpoint(tmp_path / "c", _FabricModule(torch.nn.Sequential(one.model), one.model))
+    assert read_meta(tmp_path / "c").weights["model"].class_name == "_FabricModule"
+
+
+@pytest.mark.parametrize(
+    "place", ["lightning.pytorch.core.optimizer", "pytorch_lightning.core.optimizer"]
+)
+def test_the_optimizer_that_a_lightning_module_sees_is_the_one_it_wraps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    class LightningOptimizer(_FabricOptimizer):
+        """As Lightning 2.x has it: its state is that of an optimizer without parameters."""
+
+        def state_dict(self) -> Any:
+            raise AttributeError("state")
+
+    module = ModuleType(place)
+    monkeypatch.setattr(module, "LightningOptimizer", LightningOptimizer, raising=False)
+    monkeypatch.setitem(sys.modules, place, module)
+    one = stepped("AdamW")
+    save_checkpoint(tmp_path / "c", one.model, LightningOptimizer(one.optimizer))
+    meta = read_meta(tmp_path / "c")
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AdamW"
+    two = fresh("AdamW")
+    load_checkpoint(tmp_path / "c", model=two.model, optimizer=LightningOptimizer(two.optimizer))
+    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
