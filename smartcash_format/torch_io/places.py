@@ -22,8 +22,8 @@ _KINDS: Final = (
 
 
 # What accelerate's prepare(), Fabric's setup() and a LightningModule's optimizers() give in an
-# object's place, and where that is in it. What a checkpoint is about is the class, the names and the
-# state of what they wrap.
+# object's place, and where that is in it. What a checkpoint is about is the class, the names and
+# the state of what they wrap.
 _WRAPPERS: Final = (
     ("accelerate.optimizer", "AcceleratedOptimizer", "optimizer", Optimizer),
     ("accelerate.scheduler", "AcceleratedScheduler", "scheduler", LRScheduler),

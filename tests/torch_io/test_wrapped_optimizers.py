@@ -150,7 +150,7 @@ class _FabricOptimizer:
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
         kind = type(optimizer)
-        self.__class__ = type("Fabric" + kind.__name__, (_FabricOptimizer, kind), {})
+        self.__class__ = type("Fabric" + kind.__name__, (type(self), kind), {})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.optimizer, name)
