@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from smartcash_format.manager.log import Log
@@ -26,7 +27,7 @@ class Background:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._process = os.getpid()
-        self._thread: threading.Thread | None = None
+        self._begun: _Begun | None = None
         self._result: deque[SaveResult] = deque(maxlen=1)
         self._errors: deque[BaseException] = deque()
 
@@ -34,22 +35,24 @@ class Background:
         """Begins the work once what was begun before has ended; for one thread at a time."""
         self.finish()
         self._result.clear()
-        thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
-        _in_flight.add(thread)
+        begun = _Begun()
+        run = partial(self._run, work, begun)
+        thread = threading.Thread(target=run, name="checkpoint", daemon=True)
+        _in_flight.add(begun)
+        self._begun = begun
         try:
             thread.start()
-        except BaseException:
-            _in_flight.discard(thread)
+        except RuntimeError:  # the system has no thread left; after an interrupt there is one
+            begun.end()
             raise
-        self._thread = thread
 
     def finish(self) -> None:
         """Waits until nothing is under way; what it came to stays to be asked for."""
         self._forget_the_parent()
-        thread = self._thread
+        begun = self._begun
         # A logger or a policy of the user's, called by the work itself, may ask for something.
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if begun is not None and begun.thread is not threading.current_thread():
+            begun.wait()
 
     def result(self) -> SaveResult | None:
         """What the last work came to, once; None when it failed or there was none."""
@@ -75,19 +78,20 @@ class Background:
                 error.add_note(note)
             raise error
 
-    def _run(self, work: Callable[[], SaveResult]) -> None:
+    def _run(self, work: Callable[[], SaveResult], begun: _Begun) -> None:
+        begun.thread = threading.current_thread()
         try:
             self._result.append(work())
         except BaseException as error:  # noqa: BLE001 - kept for the next call
             self._errors.append(error)
             self._log.error(f"a save in the background failed: {_text(error)}")
         finally:
-            _in_flight.discard(threading.current_thread())
+            begun.end()
 
     def _forget_the_parent(self) -> None:
         if self._process != os.getpid():
             self._process = os.getpid()
-            self._thread = None
+            self._begun = None
             self._result.clear()
             self._errors.clear()
 
@@ -96,13 +100,35 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-_in_flight: Final[set[threading.Thread]] = set()
+class _Begun:
+    """Work that was begun, until it has ended.
+
+    No thread is joined: up to Python 3.12 a join that an interrupt ends takes its thread for ended,
+    and the next save would write into the memory that this one is still reading.
+    """
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        _in_flight.discard(self)
+        self._ended.set()
+
+    def wait(self) -> None:
+        """Returns when it has ended; at once in a forked child, where nothing goes on with it."""
+        if self._process == os.getpid():
+            self._ended.wait()
+
+
+_in_flight: Final[set[_Begun]] = set()
 
 
 def _settle_all() -> None:
     # An interrupt here is somebody who will not wait: what is in flight is lost, as in a crash.
-    for thread in tuple(_in_flight):
-        thread.join()
+    for begun in tuple(_in_flight):
+        begun.wait()
 
 
 def _at_exit(call: Callable[[], None]) -> None:

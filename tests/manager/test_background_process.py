@@ -101,6 +101,43 @@ def test_a_process_that_is_killed_leaves_what_was_saved_before(
     assert not list(tmp_path.glob(".staging-*"))
 
 
+# Ctrl-C while somebody waits, as when a notebook's cell is stopped; nothing is written before.
+INTERRUPTED = """
+import threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+free = threading.Event()
+def held(*args, **kwargs):
+    free.wait()
+    return real(*args, **kwargs)
+manager.wait()
+saving.write_parts = held
+manager.save_checkpoint(model, epoch=3, blocking=False)
+try:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    manager.wait()
+except KeyboardInterrupt:
+    threading.Timer(0.5, free.set).start()
+"""
+
+
+SAVED_AGAIN = """
+    manager.save_checkpoint(model, epoch=4, blocking=False)
+    assert manager.find_checkpoint_by_epoch(3) is not None
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "saved"),
+    [("", [1, 2, 3]), ("    assert manager.wait()", [1, 2, 3]), (SAVED_AGAIN, [1, 2, 3, 4])],
+    ids=["end of the process", "wait", "save"],
+)
+def test_who_waits_after_an_interrupted_wait_waits(
+    tmp_path: Path, ended: Ended, then: str, saved: list[int]
+) -> None:
+    assert ended(tmp_path, INTERRUPTED + then) == 0
+    assert epochs(tmp_path) == saved
+
+
 FORK = """
 import warnings
 warnings.simplefilter("ignore")
