@@ -10,10 +10,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Final, NamedTuple
 
+from smartcash_format.disk.pool import Pool
 from smartcash_format.spec import digest
 from smartcash_format.spec.watching import Progress
 
@@ -83,7 +83,7 @@ def digests_of(
     tensors = _Tensors(spans, each)
     both = tensors.any_left()
     running = digest.hasher(algorithm, threads=each if both else threads)
-    with ThreadPoolExecutor(threads) if both and threads > 1 else nullcontext() as pool:
+    with Pool(threads) if both and threads > 1 else nullcontext() as pool:
         for piece in pieces:
             updates = tensors.updates(piece)
             if pool is None:

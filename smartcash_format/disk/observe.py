@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from smartcash_format.disk.hashing import (
     threads_for,
 )
 from smartcash_format.disk.kinds import NotPlainFileError
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.read import Opened, try_open
 from smartcash_format.spec import digest, layout, limits
 from smartcash_format.spec.documents import parse_json
@@ -241,7 +241,7 @@ class _Look:
                 self._pieces(name, threads), algorithm, spans, meter=meter, threads=threads
             )
 
-        with ThreadPoolExecutor(cores()) as pool:
+        with Pool(cores()) as pool:
             futures = {}
             largest_first = sorted(known, key=lambda name: work[name], reverse=True)
             # Only what has tensors waits until it is known where they lie.

@@ -6,10 +6,11 @@ import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import repeat
 from typing import Final
+
+from smartcash_format.disk.pool import Pool
 
 # Read where it is said, without moving a position that all readers of a descriptor share.
 _POSITIONED: Final = hasattr(os, "pread")
@@ -44,7 +45,7 @@ def read_chunks(
     """
     step = CHUNK_BYTES * threads
     scratch = memoryview(bytearray(min(step, size_bytes))) if into is None else into
-    pool = ThreadPoolExecutor(threads) if threads > 1 else None
+    pool = Pool(threads) if threads > 1 else None
     with pool or nullcontext():
         for begin in range(first, size_bytes, step):
             count = min(step, size_bytes - begin)

@@ -28,7 +28,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,7 @@ from smartcash_format.disk.drive import drive_problem
 from smartcash_format.disk.durable import home_problem, make_root, sync_directory
 from smartcash_format.disk.leftovers import RENAME_REFUSED, discard, mount_time
 from smartcash_format.disk.owner import this_process
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.disk.sweeping import sweep
 from smartcash_format.errors import (
@@ -57,7 +58,7 @@ class Stage:
         self.path = path
         self.final = final
         self.published = False
-        self._syncing: ThreadPoolExecutor | None = None
+        self._syncing: Pool | None = None
         self._syncs: list[Future[None]] = []
 
     def create(self, name: str) -> int:
@@ -85,7 +86,7 @@ class Stage:
     def make_durable(self, descriptor: int) -> None:
         """Takes over a descriptor of a complete file: fsyncs and closes it on another thread."""
         if self._syncing is None:
-            self._syncing = ThreadPoolExecutor(SYNCS_AT_ONCE, thread_name_prefix="fsync")
+            self._syncing = Pool(SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._syncs.append(self._syncing.submit(_sync_and_close, descriptor))
 
     def settle(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from smartcash_format.disk.hashing import Meter, cores, digests_of, threads_for
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.positioned import Parsed
 from smartcash_format.spec import digest
 from smartcash_format.spec.problems import Problem
@@ -65,7 +65,7 @@ def compare(stated: Iterable[Stated], *, progress: Progress | None = None) -> tu
     def problem(each: Stated) -> Problem | None:
         return each.problem(meter, threads_for(each.size_bytes, total, cores()))
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with Pool(cores()) as pool:
         found = list(pool.map(problem, asked))
     return tuple(each for each in found if each is not None)
 

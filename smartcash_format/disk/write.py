@@ -12,7 +12,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -21,6 +21,7 @@ from smartcash_format.disk.batches import COPIED_BYTES, Allowance, Batch, Worker
 from smartcash_format.disk.hints import reserve, start_writing
 from smartcash_format.disk.parts import Measure, Part, Piece, Plan, Statistics, TensorSource
 from smartcash_format.disk.placing import write_at
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.publish import Stage
 from smartcash_format.spec import digest
 from smartcash_format.spec.watching import Progress, watched
@@ -85,7 +86,7 @@ def _write(stage: Stage, plans: Sequence[Plan], meter: _Meter) -> list[WrittenFi
             raise meter.failure from None
     # The largest first: the longest file decides when all are done.
     order = sorted(range(len(plans)), key=lambda i: -plans[i].size_bytes)
-    with ThreadPoolExecutor(min(FILES_AT_ONCE, max(1, len(plans)))) as pool:
+    with Pool(min(FILES_AT_ONCE, max(1, len(plans)))) as pool:
         futures = {i: pool.submit(_write_file, stage, plans[i], meter) for i in order}
         try:
             wait(futures.values())

@@ -36,10 +36,15 @@ class Background:
         self.finish()
         self._result.clear()
         begun = _Begun()
-        run = partial(self._run, work, begun)
-        thread = threading.Thread(target=run, name="checkpoint", daemon=True)
         _in_flight.add(begun)
         self._begun = begun
+        ending = _ending.is_set()
+        if ending and threading.current_thread() is threading.main_thread():
+            self._run(work, begun)  # atexit: nobody waits for a thread any more
+            return
+        # Python waits for no daemons; nor do we, once the main thread has ended and others go on.
+        run = partial(self._run, work, begun)
+        thread = threading.Thread(target=run, name="checkpoint", daemon=not ending)
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left; after an interrupt there is one
@@ -123,18 +128,20 @@ class _Begun:
 
 
 _in_flight: Final[set[_Begun]] = set()
+_ending: Final = threading.Event()
 
 
 def _settle_all() -> None:
+    _ending.set()
     # An interrupt here is somebody who will not wait: what is in flight is lost, as in a crash.
     for begun in tuple(_in_flight):
         begun.wait()
 
 
 def _at_exit(call: Callable[[], None]) -> None:
-    # atexit comes too late: by then no thread can be started, and a save starts some. The threads'
-    # own hook has no public name; it is what concurrent.futures uses. Where it is missing, a save
-    # in flight at exit is lost, as in a crash.
+    # atexit comes too late: Python 3.12 starts no thread by then, and a save starts some. The
+    # threads' own hook has no public name; it is what concurrent.futures uses. Where it is missing,
+    # a save in flight at exit is lost, as in a crash.
     register: Any = getattr(threading, "_register_atexit", atexit.register)
     register(call)
 

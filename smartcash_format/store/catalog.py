@@ -222,9 +222,9 @@ def _look_at_all(
     size = SMALL_BATCH if is_slow else BATCH
     batches = [rest[start : start + size] for start in range(0, len(rest), size)]
     if is_slow and batches:
-        from concurrent.futures import ThreadPoolExecutor  # 10 ms that a local listing saves
+        from smartcash_format.disk.pool import Pool  # 10 ms that a local listing saves
 
-        with ThreadPoolExecutor(THREADS) as threads:
+        with Pool(THREADS) as threads:
             take(threads.map(look, batches))
     else:
         take(map(look, batches))

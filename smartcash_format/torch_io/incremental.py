@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from smartcash_format.disk.observe import observe
 from smartcash_format.disk.parts import Part, TensorSource
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.publish import Stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.sharing import SoundFiles
@@ -200,7 +200,7 @@ class _Sharing:
         copied = [pair for pair in asked if pair[0].copies]
         others = [pair for pair in asked if not pair[0].copies]
         # Neighbours are of one size: each thread gets some of all.
-        with ThreadPoolExecutor(threads) as pool:
+        with Pool(threads) as pool:
             found = list(pool.map(_same, (others[first::threads] for first in range(threads))))
         return frozenset().union(*found, _same(copied))
 

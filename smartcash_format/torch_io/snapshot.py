@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from smartcash_format.disk.parts import (
     Plan,
     TensorSource,
 )
+from smartcash_format.disk.pool import Pool
 from smartcash_format.torch_io.collect import Collected
 from smartcash_format.torch_io.dtypes import Region, bytes_at
 
@@ -117,7 +118,7 @@ class Copier:
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
         threads = max(1, min(_THREADS, os.cpu_count() or 1) - 1)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="copy")
+        self._pool = Pool(threads, thread_name_prefix="copy")
         self._moves: list[Future[None]] = []
         self._ready: deque[list[_Stretch]] = deque()
         self._waiting: list[_Stretch] = []

@@ -68,6 +68,36 @@ def test_an_end_of_the_process_waits_for_it(
     assert epochs(tmp_path) == [1, 2]
 
 
+# When the main thread has ended, and when all other threads have, too.
+LATE = {
+    "thread": """
+def late():
+    threading.main_thread().join()
+    save()
+    manager.load_checkpoint("latest", model=model)
+threading.Thread(target=late).start()
+""",
+    "atexit": """
+import atexit
+atexit.register(save)
+""",
+}
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("when", LATE)
+def test_a_save_that_begins_after_the_end_of_the_main_thread_is_saved(
+    tmp_path: Path, ended: Ended, when: str, blocking: bool
+) -> None:
+    program = f"""
+import threading
+def save():
+    manager.save_checkpoint(model, epoch=3, blocking={blocking})
+"""
+    assert ended(tmp_path, program + LATE[when]) == 0
+    assert epochs(tmp_path) == [1, 2, 3]
+
+
 GUARDED = """
 guard = manager.guard(lambda: {}, grace_s=0.05)
 guard.__enter__()
