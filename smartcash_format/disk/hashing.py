@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable
+from contextlib import closing, nullcontext
 from typing import Final, NamedTuple
 
 from smartcash_format.disk.pool import Pool
@@ -67,7 +67,7 @@ def threads_for(size_bytes: int, total_bytes: int, cores: int) -> int:
 
 
 def digests_of(
-    pieces: Iterable[memoryview],
+    pieces: Generator[memoryview, None, None],
     algorithm: str,
     spans: Iterable[Span] = (),
     *,
@@ -77,19 +77,22 @@ def digests_of(
     """The digests of a file that comes in pieces, and of the spans of it.
 
     Each piece is hashed for both before the next one is read: it is in the caches once. Spans that
-    the pieces do not reach have no digest. Raises what reading the pieces raises.
+    the pieces do not reach have no digest. Raises what reading the pieces raises; they are closed
+    by then, since who catches an error keeps alive what was at work.
     """
     each = max(1, threads // 2)
     tensors = _Tensors(spans, each)
     both = tensors.any_left()
     running = digest.hasher(algorithm, threads=each if both else threads)
-    with Pool(threads) if both and threads > 1 else nullcontext() as pool:
+    workers = Pool(threads) if both and threads > 1 else nullcontext()
+    with closing(pieces), workers as pool:
         for piece in pieces:
             updates = tensors.updates(piece)
             if pool is None:
                 _update([(running, piece), *updates])
             else:
                 list(pool.map(_update, [[(running, piece)], *_shares(updates, each)]))
+            del updates  # parts of the piece, which goes before the next one comes
             meter.add(len(piece))
     return Digests(digest.named(running, algorithm), tensors.digests())
 

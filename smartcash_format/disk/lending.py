@@ -2,12 +2,13 @@
 
 Copying out of the page cache takes as long as hashing does. A mapping needs no copy, but whoever
 makes the file shorter, or a sector that cannot be read, ends the process that looks at it (SIGBUS).
-Linux rules out both. Under a read lease (fcntl(2), F_SETLEASE) whoever opens the file for writing,
-or truncates it, waits until the lease is given back, and there is none while it is open for
-writing. MADV_POPULATE_READ reads all of a mapping in advance, and what cannot be read is an error.
+Linux rules out both, up to what docs/decisions/0052 names. Under a read lease (fcntl(2),
+F_SETLEASE) whoever opens the file for writing, or truncates it, waits until the lease is given
+back, and there is none while it is open for writing. MADV_POPULATE_READ reads all of a mapping in
+advance, and what cannot be read is an error.
 
 Where any of this is not to be had (another system, an older kernel, a file of another user) nothing
-is lent, and the bytes are read (docs/decisions/0052).
+is lent, and the bytes are read.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import mmap
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 # What is lent at a time, for the milliseconds in which it is hashed: each piece costs eight calls
@@ -28,18 +29,20 @@ LENT_BYTES: Final = 16 << 20
 _POPULATE_READ: Final = 22
 
 
-def lent_pieces(descriptor: int, size_bytes: int) -> Iterator[memoryview]:
+def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None, None]:
     """The file's bytes in order, from its begin on, as far as they are to be had.
 
-    A piece is valid until the next one is asked for. What does not come has to be read.
+    A piece is valid until the next one is asked for. What does not come has to be read. Who stops
+    early closes this: until then the lease is held, even of a descriptor that is closed. One at a
+    time for each descriptor, which has one lease.
     """
     if sys.platform != "linux":
         return
     for begin in range(0, size_bytes, LENT_BYTES):
         count = min(LENT_BYTES, size_bytes - begin)
         try:
-            with _leased(descriptor):
-                yield _mapped(descriptor, begin, count)
+            with _leased(descriptor), _mapped(descriptor, begin, count) as piece:
+                yield piece
         except (OSError, ValueError):  # ValueError: it ends before
             return
 
@@ -59,14 +62,21 @@ def _leased(descriptor: int) -> Iterator[None]:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _mapped(descriptor: int, begin: int, count: int) -> memoryview:
+@contextmanager
+def _mapped(descriptor: int, begin: int, count: int) -> Iterator[memoryview]:
     """A part of the file, all of it in memory. Raises OSError for what cannot be read."""
     # Private, so writable for whoever asks for an address; nothing is ever written.
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     mapped = mmap.mmap(descriptor, count, mmap.MAP_PRIVATE, protection, offset=begin)
     mapped.madvise(mmap.MADV_SEQUENTIAL)
     _populate(mapped)
-    return memoryview(mapped).toreadonly()
+    piece = memoryview(mapped).toreadonly()
+    try:
+        yield piece
+    finally:
+        with suppress(BufferError):  # whoever has a part of it still: unmapped when that goes
+            piece.release()
+            mapped.close()
 
 
 def _populate(mapped: mmap.mmap) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -261,7 +261,7 @@ class _Look:
                 with self._reading(name):
                     self.digests[name], self.tensor_digests[name] = future.result()
 
-    def _pieces(self, name: str, threads: int) -> Iterator[memoryview]:
+    def _pieces(self, name: str, threads: int) -> Generator[memoryview, None, None]:
         if self.opened.size(name) != self.sizes[name]:
             raise OSError(errno.EIO, "the file changed its size while it was looked at")
         return self.opened.pieces(name, threads=threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import repeat
 from typing import Final
@@ -37,7 +37,7 @@ def read_chunks(
     first: int = 0,
     into: memoryview | None = None,
     threads: int = 1,
-) -> Iterator[memoryview]:
+) -> Generator[memoryview, None, None]:
     """All bytes from `first` on in order, in pieces of at most `threads` times CHUNK_BYTES.
 
     The pieces are those of `into`, which has `size_bytes`; without it each takes the place of the

@@ -15,7 +15,7 @@ import os
 import shlex
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
@@ -151,7 +151,7 @@ class Opened:
         yield from read_chunks(descriptor, size_bytes, into=into, threads=threads)
         self._buffers[name] = into
 
-    def pieces(self, name: str, *, threads: int = 1) -> Iterator[memoryview]:
+    def pieces(self, name: str, *, threads: int = 1) -> Generator[memoryview, None, None]:
         """The same, for who only looks: nothing is held afterwards."""
         if (held := self.held(name)) is not None:
             yield held

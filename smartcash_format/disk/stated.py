@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 
 from smartcash_format.disk.hashing import Meter, cores, digests_of, threads_for
@@ -87,7 +87,7 @@ class _Again:
         self._next = deque(sorted(parsed))
         self.same = True
 
-    def passing(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    def passing(self, pieces: Iterable[memoryview]) -> Generator[memoryview, None, None]:
         """The same pieces; `same` is told of those that have passed."""
         open_: Parsed = []
         begin = 0

@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +51,7 @@ def listed_bytes(report: Report) -> dict[str, int]:
     return {name: record.size_bytes for name, record in report.meta.files.items()}
 
 
-def pieces_of(data: bytes, step: int) -> Iterator[memoryview]:
+def pieces_of(data: bytes, step: int) -> Generator[memoryview, None, None]:
     """As a reader gives them: each takes the place of the one before."""
     scratch = bytearray(step)
     for begin in range(0, len(data), step):

@@ -83,8 +83,37 @@ def test_who_cuts_a_file_waits_until_the_piece_is_given_back(lent: int, tmp_path
 def test_who_stops_early_gives_back(lent: int, tmp_path: Path) -> None:
     pieces = lent_pieces(lent, size_of(lent))
     next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
     os.close(os.open(tmp_path / "file", os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_a_piece_is_gone_with_its_lease_and_its_descriptor(lent: int) -> None:
+    before = os.listdir("/proc/self/fd")
+    for piece in lent_pieces(lent, size_of(lent)):
+        last = piece
+    with pytest.raises(ValueError, match="released"):
+        bytes(last)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_part_of_a_piece_that_somebody_keeps_stays_mapped(lent: int) -> None:
+    parts = [piece[:2] for piece in lent_pieces(lent, size_of(lent))]
+    assert [bytes(part) for part in parts] == [b"\0\0", b"\2\2", b"\4\4"]
+
+
+@pytest.mark.usefixtures("lent")  # where the system lends nothing, nothing is shown here
+def test_no_lease_and_no_descriptor_is_left_for_who_keeps_an_error(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    path = write_sample(tmp_path / "root", epoch=1)
+    before = os.listdir("/proc/self/fd")
+    # A notebook keeps the last error, and with it the frames of those who were at work.
+    with pytest.raises(ZeroDivisionError) as kept:
+        validate(path, Depth.CONTENT, progress=stop)
+    os.close(os.open(path / WEIGHTS, os.O_WRONLY | os.O_NONBLOCK))
+    assert os.listdir("/proc/self/fd") == before
+    assert kept.tb is not None
 
 
 def test_what_is_open_for_writing_is_not_lent(lent: int, tmp_path: Path) -> None:
@@ -114,7 +143,9 @@ def test_what_is_not_lent_to_its_end_is_read(lent: int, monkeypatch: pytest.Monk
     real = lending._mapped
     lendings = iter([True, False])
 
-    def once(descriptor: int, begin: int, count: int) -> memoryview:
+    def once(
+        descriptor: int, begin: int, count: int
+    ) -> contextlib.AbstractContextManager[memoryview]:
         if not next(lendings):
             raise OSError("a page cannot be read")
         return real(descriptor, begin, count)
