@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-# What is lent at a time, for the milliseconds in which it is hashed: each piece costs eight calls
+# What is lent at a time, for the milliseconds in which it is hashed: each piece costs ten calls
 # of the system, and a larger one would keep whoever wants to write waiting.
 LENT_BYTES: Final = 16 << 20
 # madvise(2), since Linux 5.14; an older kernel refuses it.
@@ -43,7 +43,8 @@ def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None,
         try:
             with _leased(descriptor), _mapped(descriptor, begin, count) as piece:
                 yield piece
-        except (OSError, ValueError):  # ValueError: it ends before
+        # ValueError: it ends before. ImportError: a Python that was built without ctypes.
+        except (OSError, ValueError, ImportError):
             return
 
 

@@ -169,3 +169,9 @@ def test_without_leases_everything_is_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(lending, "_leased", refused)
     assert validate(path, Depth.CONTENT) == whole
     assert whole.valid
+
+
+def test_without_ctypes_everything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sample(tmp_path / "root", epoch=1)
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    assert validate(path, Depth.CONTENT).valid
