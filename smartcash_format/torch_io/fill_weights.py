@@ -107,9 +107,18 @@ def _unwritable(name: str, tensor: torch.Tensor) -> Problem | None:
         reason = "is a sparse, quantized or nested tensor, which no checkpoint holds"
     elif type(tensor).__name__ == "DTensor":
         reason = "is a DTensor: load into the model before it is sharded"
+    elif any(not stride and size > 1 for size, stride in zip(*_laid_out(tensor), strict=True)):
+        reason = "is expanded: several of its elements are one place in memory; clone() it first"
     else:
         return None
     return Problem(code="tensor-missing", where=name, message=reason)
+
+
+def _laid_out(tensor: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Its shape and strides; none where it has no shape yet, or no element to write to."""
+    if nn.parameter.is_lazy(tensor) or not tensor.numel():
+        return (), ()
+    return tuple(tensor.shape), tensor.stride()
 
 
 class _Tensors:

@@ -54,6 +54,28 @@ def test_not_strict_with_nothing_that_fits_raises(tmp_path: Path) -> None:
         load_checkpoint(path, model={"v": torch.zeros(3)}, strict=False)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("plain", [True, False], ids=["state dict", "module"])
+def test_an_expanded_tensor_cannot_be_written_to_and_nothing_is_changed(
+    tmp_path: Path, plain: bool, strict: bool
+) -> None:
+    def made(value: float) -> Net:
+        live = Net()
+        live.register_buffer("scale", torch.full((1, 3), value).expand(4, 3))
+        return live
+
+    path = saved_model(tmp_path, made(1.0))
+    live = made(2.0)
+    state = live.state_dict()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    with pytest.raises(StateMismatchError, match=r"scale: is expanded.*clone\(\)"):
+        load_checkpoint(path, model=dict(state) if plain else live, strict=strict)
+    assert_same(dict(live.state_dict()), before)
+    live.scale = live.get_buffer("scale").clone()
+    load_checkpoint(path, model=live, strict=strict)
+    assert live.scale.eq(1).all()
+
+
 @pytest.mark.parametrize(
     ("component", "advice"),
     [
