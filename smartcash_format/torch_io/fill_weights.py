@@ -17,6 +17,7 @@ from smartcash_format.errors import CheckpointError, UnsavableStateError
 from smartcash_format.spec.problems import Problem
 from smartcash_format.torch_io.dtypes import DTYPES, TORCH_DTYPES
 from smartcash_format.torch_io.fit_tensors import TensorForm
+from smartcash_format.torch_io.inference import written_to
 from smartcash_format.torch_io.module_loading import handled
 from smartcash_format.torch_io.weights import live_state
 
@@ -200,7 +201,8 @@ class ModuleTarget(_Tensors):
             for bare, raw in self._state.paths.items()
         )
         # Names were compared already; what strict=True would add is the extra state, which follows.
-        self._live.load_state_dict(state, strict=False)
+        with written_to(self._tensors.values()):
+            self._live.load_state_dict(state, strict=False)
 
     def finish(self, states: Mapping[str, Any]) -> None:
         for name, value in states.items():
@@ -229,7 +231,7 @@ class MappingTarget(_Tensors):
         states: Mapping[str, Any],
         versions: Mapping[str, int],
     ) -> None:
-        with torch.no_grad():
+        with written_to(self._tensors.values()), torch.no_grad():
             for name, tensor in tensors.items():
                 self._tensors[name].copy_(tensor)
         self._live.update(states)

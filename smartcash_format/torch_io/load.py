@@ -20,12 +20,14 @@ from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.asked import live_objects
 from smartcash_format.torch_io.components import Component
+from smartcash_format.torch_io.inference import made_to_train_with
 from smartcash_format.torch_io.parts import Parts
 from smartcash_format.torch_io.preflight import compared
 from smartcash_format.torch_io.read_state import Device, StateReader
 from smartcash_format.torch_io.result import LoadResult
 
 
+@made_to_train_with()
 def load_checkpoint(
     checkpoint_path: str | os.PathLike[str],
     device: Device = None,

@@ -13,6 +13,7 @@ import torch
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec import layout
+from smartcash_format.torch_io.inference import made_to_train_with
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.result import MODEL_STATE, OPTIMIZER_STATE, SCHEDULER_STATE
 from smartcash_format.torch_io.stored_weights import WeightSetInFile, leave_out_idle_extra
@@ -36,6 +37,7 @@ class StateReader:
         self._verify = verify
         self._device = torch.device("cpu" if device is None else device)
 
+    @made_to_train_with()
     def __call__(self, key: str) -> Any:
         with open_checkpoint(self._path) as opened:
             if opened.meta.meta_digest != self._meta_digest:
@@ -83,6 +85,7 @@ def model_state(
     return state  # type: ignore[no-any-return]
 
 
+@made_to_train_with()
 def load_tensors(
     path: str | os.PathLike[str],
     pattern: str = "*",
