@@ -167,9 +167,8 @@ class CheckpointStore:
         return applied
 
     def _note_removal(self, root: Path, entries: Sequence[Entry]) -> tuple[str, ...]:
-        return self._note(
-            "cleanup", root=root, checkpoints=[printable(entry.name) for entry in entries]
-        )
+        names = [printable(entry.name) for entry in entries]
+        return self._note("cleanup", root=root, gone=entries, checkpoints=names)
 
     def look(self, path: PathLike) -> Named:
         """What `remove` would remove under this name, and what keeps it from that.
@@ -196,7 +195,9 @@ class CheckpointStore:
                 errno=errno.EBUSY,
             )
         freed_bytes = pruning.remove_named(named, clock=_now)
-        self._note("cleanup", root=named.path.parent, checkpoints=[printable(named.path.name)])
+        gone = () if named.entry is None else (named.entry,)
+        names = [printable(named.path.name)]
+        self._note("cleanup", root=named.path.parent, gone=gone, checkpoints=names)
         return freed_bytes
 
     def strip(self, path: PathLike) -> Stripped:
@@ -280,15 +281,21 @@ class CheckpointStore:
         names = [printable(path.name) for path in paths]
         return self._note("copy", checkpoints=names) if names and target != self._root else ()
 
-    def _note(self, event: str, *, root: Path | None = None, **fields: Any) -> tuple[str, ...]:
+    def _note(
+        self, event: str, *, root: Path | None = None, gone: Sequence[Entry] = (), **fields: Any
+    ) -> tuple[str, ...]:
+        """Appends an event; one that is missing begins with what is there and what is gone."""
         line = HistoryLine.model_validate(
             {"run_id": self._run_id, **fields, "event": event, "at": _now()}
         )
-        return append(root or self._root, [line], self._entries(root or self._root))
+        return append(root or self._root, [line], self._entries(root, gone))
 
-    def _entries(self, root: Path | None = None) -> Iterator[Entry]:
+    def _entries(self, root: Path | None = None, gone: Sequence[Entry] = ()) -> Iterator[Entry]:
         """The entries, listed only if somebody asks: a history that is there needs none."""
-        yield from scan(root or self._root)
+        yield from gone
+        originals = {entry.checkpoint_id for entry in gone}
+        # What one was stripped to is the same save.
+        yield from (each for each in scan(root or self._root) if each.derived_from not in originals)
 
     def _where(self, path: PathLike) -> Path:
         given = Path(path)

@@ -27,7 +27,8 @@ from smartcash_format.store.history import (
     read_history,
     torn_lines,
 )
-from smartcash_format.store.retention import KeepLast
+from smartcash_format.store.retention import DropResumeState, KeepLast
+from smartcash_format.testing.sample import write_sample
 from tests.costs import SOON, measured
 from tests.store.checkpoints import (
     OTHER_RUN,
@@ -94,6 +95,27 @@ def test_a_missing_history_is_made_from_the_checkpoints_and_the_next_append_writ
     append(tmp_path, [line(4)], scan(tmp_path))
     written = read_history(tmp_path, ())
     assert written.lines == (*history.lines, line(4))
+
+
+def test_a_missing_history_is_made_before_a_cleanup_takes_what_it_tells_of(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_sample(tmp_path, epoch=number, saved_at=START + timedelta(minutes=number))
+    store = CheckpointStore(tmp_path)
+    before = store.events().lines
+    store.apply(store.plan(KeepLast(2) | DropResumeState(older_than=1)))
+    assert len(list(tmp_path.glob("epoch-*"))) == 2
+    *saves, cleanup = store.events().lines
+    assert tuple(saves) == before
+    assert cleanup.checkpoints == [each.checkpoint for each in before[:2]]
+
+
+def test_a_missing_history_tells_of_one_that_is_removed_by_its_name(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_checkpoint(tmp_path, number)
+    store = CheckpointStore(tmp_path)
+    before = store.events().lines
+    store.remove(scan(tmp_path)[1].name)
+    assert store.events().lines[:-1] == before
 
 
 def test_a_failed_append_is_a_sentence(tmp_path: Path) -> None:
