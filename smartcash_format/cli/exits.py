@@ -78,6 +78,11 @@ def one_line(error: BaseException) -> str:
     return f"{said} -> {first.fix}" if isinstance(first, Problem) and first.fix else said
 
 
+def fix_of(error: BaseException) -> str:
+    """What to do about what the system said; "" where that is not known."""
+    return _FIXES.get(getattr(error, "errno", None) or 0, "")
+
+
 def usage_line(error: Any) -> str:
     """What is wrong with how the command was called, and where its help is."""
     context = error.ctx
@@ -124,5 +129,5 @@ def _where_to_look(root: Path | None) -> str:
 
 def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename is not None else ""
-    fix = _FIXES.get(error.errno or 0, "")
+    fix = fix_of(error)
     return f"{where}{error.strerror}" + (f"; {fix}" if fix else "")

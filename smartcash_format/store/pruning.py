@@ -7,6 +7,7 @@ being removed. What one entry meets costs no other; what was done is always note
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,13 +34,15 @@ Note = Callable[[Path, Sequence[Entry]], tuple[str, ...]]
 class Applied:
     """What was done of a plan: the paths removed, oldest first, and what could not be done.
 
-    `stripped` are the paths that stand where a checkpoint with its resume state stood.
+    `stripped` are the paths that stand where a checkpoint with its resume state stood; `refused`
+    are the errors that kept one from going, which `warnings` tell too.
     """
 
     paths: tuple[Path, ...] = ()
     stripped: tuple[Path, ...] = ()
     freed_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    refused: tuple[CheckpointError | OSError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,10 @@ def apply(plan: Plan, *, clock: Clock, note: Note) -> Applied:
     removed: list[_Done] = []
     stripped: list[_Done] = []
     warnings: list[str] = []
+    refused: list[CheckpointError | OSError] = []
     try:
-        _each(plan.doomed, _remove, clock, removed, warnings)
-        _each(plan.stripped, _strip, clock, stripped, warnings)
+        _each(plan.doomed, _remove, clock, removed, warnings, refused)
+        _each(plan.stripped, _strip, clock, stripped, warnings, refused)
     finally:
         done = [one.entry for one in (*removed, *stripped)]
         for root in dict.fromkeys(entry.parent for entry in done):
@@ -67,6 +71,7 @@ def apply(plan: Plan, *, clock: Clock, note: Note) -> Applied:
         stripped=tuple(one.path for one in stripped),
         freed_bytes=sum(one.freed_bytes for one in (*removed, *stripped)),
         warnings=tuple(warnings),
+        refused=tuple(refused),
     )
 
 
@@ -76,6 +81,7 @@ def _each(
     clock: Clock,
     done: list[_Done],
     warnings: list[str],
+    refused: list[CheckpointError | OSError],
 ) -> None:
     for entry in entries:
         root = Path(os.path.realpath(entry.parent))
@@ -93,10 +99,18 @@ def _each(
             done.append(act(entry, is_protected))
         except CheckpointNotFoundError:
             continue  # another process was faster
-        except CheckpointError as error:
-            warnings.append(str(error))
-        except OSError as error:
-            warnings.append(f"{entry.name} stays: {error.strerror or error}")
+        except (CheckpointError, OSError) as error:
+            if isinstance(error, CheckpointError):
+                warnings.append(str(error))
+            else:
+                warnings.append(f"{entry.name} stays: {error.strerror or error}")
+            if not was_protected(error):
+                refused.append(error)
+
+
+def was_protected(error: CheckpointError | OSError) -> bool:
+    """Whether one was not removed because it was protected this moment: it stays as it should."""
+    return isinstance(error, OSError) and error.errno == errno.EBUSY
 
 
 def _remove(entry: Entry, is_protected: Callable[[str], bool]) -> _Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -211,3 +212,73 @@ def test_many_flagged_ones_are_warned_of_with_the_options_that_keep_fewer(
     assert f"{said} fewer" in ran.err
     assert "keep_best" not in ran.err
     assert "7 checkpoints" not in run("prune", tmp_path, "--keep-best", "val_map:max").err
+
+
+@pytest.fixture
+def immovable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of directories that the system does not let be renamed."""
+    names: set[str] = set()
+    rename = os.rename
+
+    def refuse(source: str | Path, target: str | Path) -> None:
+        if Path(source).name in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    return names
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_the_system_does_not_let_go_is_told_and_keeps_no_other_from_going(
+    run: Run, tmp_path: Path, immovable: set[str], *, by_name: bool
+) -> None:
+    first, second, third = three(tmp_path)
+    immovable.add(first.name)
+    asked = ["--remove", first.name, "--remove", second.name] if by_name else ["--keep-last", "1"]
+    ran = run("prune", tmp_path, *asked, "--apply", "--format", "json")
+    assert ran.code == 3
+    assert json.loads(ran.out)["applied"]["removed"] == [str(second)]
+    assert f"{first.name} was not removed: Permission denied" in ran.err
+    assert "1 checkpoint could not be removed or stripped; check who may" in ran.err
+    assert sorted(tmp_path.glob("epoch-*")) == sorted([first, third])
+
+
+def test_a_name_with_a_line_break_keeps_nothing_else_from_being_said(
+    run: Run, tmp_path: Path, immovable: set[str]
+) -> None:
+    first, second, _ = three(tmp_path)
+    first.rename(tmp_path / "line\nbreak")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "meta.json").write_text("{")
+    immovable.add(second.name)
+    ran = run("prune", tmp_path, "--keep-last", 1, "--apply", "--format", "paths")
+    assert ran.code == 2
+    assert f"{second.name} was not removed: Permission denied" in ran.err
+    assert "1 removed" in ran.err
+    assert "1 checkpoint cannot be read" in ran.err
+    (tmp_path / "broken\nname").mkdir()
+    (tmp_path / "broken\nname" / "meta.json").write_text("{")
+    ran = run("prune", tmp_path, "--remove", "broken\nname", "--apply", "--format", "paths")
+    assert (ran.code, "1 removed" in ran.err) == (2, True)
+
+
+def test_one_that_is_protected_while_it_goes_stays_and_another_that_is_gone_is_no_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = three(tmp_path)
+    remove = CheckpointStore.remove
+
+    def late(store: CheckpointStore, path: Path) -> int:
+        if path == first:
+            shutil.rmtree(first)
+        else:
+            store.protect(path, "table 2")
+        return remove(store, path)
+
+    monkeypatch.setattr(CheckpointStore, "remove", late)
+    ran = run("prune", tmp_path, "--remove", first.name, "--remove", second.name, "--apply")
+    assert ran.code == 1
+    assert f"{second.name} was not removed: protected: table 2" in ran.err
+    assert "0 removed" in ran.err
+    assert sorted(tmp_path.glob("epoch-*")) == [second, third]

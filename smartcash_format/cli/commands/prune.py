@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from smartcash_format.cli import asking, exits, output
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
-from smartcash_format.store.pruning import Applied
+from smartcash_format.store.pruning import Applied, was_protected
 from smartcash_format.store.retention import (
     Action,
     DropResumeState,
@@ -123,12 +124,15 @@ def prune(
         asking.refuse_checkpoint(root)
     plan = _cleanup(store, listing) if policy is None else store.plan(policy, listing)
     applied = store.apply(plan) if apply else None
-    _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
-    _say(plan, applied, form)
-    if listing.broken:
-        exits.complain(_left_alone(len(listing.broken), root))
-    elif not plan.decisions and not asking.point_below(root):
-        exits.complain(f"{root} has no checkpoint")
+    try:
+        _print(_rows(plan), plan.freed_bytes, plan.warnings, applied, form)
+    finally:  # what was done is said, also where a path could not be
+        _say(plan, applied, form)
+        if listing.broken:
+            exits.complain(_left_alone(len(listing.broken), root))
+        elif not plan.decisions and not asking.point_below(root):
+            exits.complain(f"{root} has no checkpoint")
+    _stop_if_refused(applied)
 
 
 def _left_alone(count: int, root: Path) -> str:
@@ -169,6 +173,14 @@ def _say(plan: Plan, applied: Applied | None, form: output.Format) -> None:
         exits.complain(f"nothing was removed; --apply removes {len(plan.doomed)}{stripped}")
 
 
+def _stop_if_refused(applied: Applied | None) -> None:
+    """Ends the command with what to do where something that was to go is still there."""
+    if applied and applied.refused:
+        stay = words.several(len(applied.refused), "checkpoint")
+        fix = next(filter(None, map(exits.fix_of, applied.refused)), "try it again")
+        exits.stop(f"{stay} could not be removed or stripped; {fix}", exits.UNREADABLE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     action: Action
@@ -197,16 +209,41 @@ def _remove(store: CheckpointStore, names: list[str], form: output.Format, *, ap
     ]
     freed = sum(row.size_bytes for row in rows if row.action == "remove")
     paths = tuple(row.path for row in rows if row.action == "remove")
-    applied = None
-    if apply:
-        applied = Applied(paths=paths, freed_bytes=sum(map(store.remove, paths)))
-    _print(rows, freed, (), applied, form)
-    if applied is not None:
-        exits.complain(f"{len(paths)} removed, {words.size(applied.freed_bytes)} freed")
-    elif paths and form is output.Format.TABLE:
-        exits.complain(f"nothing was removed; --apply removes {len(paths)}")
-    if len(paths) < len(rows):
+    applied = _removed(store, paths) if apply else None
+    try:
+        _print(rows, freed, (), applied, form)
+    finally:
+        if applied is not None:
+            for warning in applied.warnings:
+                exits.complain(warning)
+            freed_text = words.size(applied.freed_bytes)
+            exits.complain(f"{len(applied.paths)} removed, {freed_text} freed")
+        elif paths and form is output.Format.TABLE:
+            exits.complain(f"nothing was removed; --apply removes {len(paths)}")
+    _stop_if_refused(applied)
+    if len(paths) < len(rows) or (applied and applied.warnings):
         raise typer.Exit(exits.FOUND)
+
+
+def _removed(store: CheckpointStore, paths: Sequence[Path]) -> Applied:
+    """What went; one that stays keeps no other from going."""
+    done: list[Path] = []
+    refused: list[CheckpointError] = []
+    freed_bytes = 0
+    for path in paths:
+        try:
+            freed_bytes += store.remove(path)
+            done.append(path)
+        except CheckpointNotFoundError:
+            continue  # another process was faster
+        except CheckpointError as error:
+            refused.append(error)
+    return Applied(
+        paths=tuple(done),
+        freed_bytes=freed_bytes,
+        warnings=tuple(map(exits.one_line, refused)),
+        refused=tuple(error for error in refused if not was_protected(error)),
+    )
 
 
 def _rows(plan: Plan) -> list[_Row]:
