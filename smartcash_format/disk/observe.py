@@ -57,7 +57,8 @@ def validate(
     try:
         opened, problems = try_open(path)
     except OSError as error:
-        where = layout.META if error.filename in (None, layout.META) else "."
+        name = os.path.basename(error.filename or layout.META)
+        where = layout.META if name == layout.META else "."
         return Report(path=Path(path), depth=depth, problems=(_unreadable(where, error),))
     if opened is None:
         return Report(path=Path(path), depth=depth, problems=problems)

@@ -9,6 +9,7 @@ held in memory, and whatever asks for its bytes afterwards gets those.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -245,10 +246,8 @@ class Opened:
 
 
 def _unmap(mapped: mmap.mmap) -> None:
-    try:
+    with contextlib.suppress(BufferError):  # it is unmapped when the last view goes
         mapped.close()
-    except BufferError:
-        pass  # unmapped when the last view goes
 
 
 class _Directory:
@@ -267,6 +266,7 @@ class _Directory:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
                 kind = kind_of(self.stat(name).st_mode)
                 raise NotPlainFileError(error.errno, kind, name) from error
+            error.filename = str(self._path / name)  # of which checkpoint
             raise
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
