@@ -32,3 +32,19 @@ def test_what_may_not_be_read_is_named_with_its_checkpoint(
     ran = run(command, path, *([path] if command == "diff" else []))
     assert ran.code == 3
     assert ran.err.startswith(f"smartcash-format: {path / closed}: Permission denied; check who")
+
+
+def test_a_part_of_a_checkpoint_does_not_pass_with_its_root(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1)
+    half = write_checkpoint(tmp_path, 2)
+    (half / layout.META).unlink()
+    (tmp_path / "plots").mkdir()
+    ran = run("validate", tmp_path, "--depth", "meta", "--format", "paths")
+    assert (ran.code, ran.out) == (1, f"{half}\n")
+
+
+def test_a_tree_of_roots_is_pointed_into(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "runs" / "a", 1)
+    ran = run("validate", tmp_path / "runs")
+    assert ran.code == 1
+    assert f"smartcash-format ls -r {tmp_path / 'runs'} shows those below it" in ran.err

@@ -16,6 +16,7 @@ from rich.text import Text
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.cli.ci import github_lines, junit_xml, step_summary
 from smartcash_format.cli.one_by_one import one_by_one
+from smartcash_format.disk.leftovers import remains
 from smartcash_format.disk.observe import validate as look
 from smartcash_format.disk.signatures import SignedBy, verify_signature
 from smartcash_format.errors import SignatureError
@@ -148,14 +149,21 @@ def _checkpoints(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _below(where: Path) -> list[Path]:
-    """The checkpoints of a root, in the order of their names; none where it is no root."""
+    """The checkpoints of a root, in the order of their names; none where it is no root.
+
+    Also what has only a part of one: a gate that misses a meta.json must not pass.
+    """
     try:
         if (where / layout.META).exists() or not where.is_dir():
             return []
         listing = scan(where)
+        parts = [path for path in listing.foreign if remains(path)]
+        found = sorted([*(each.path for each in (*listing, *listing.broken)), *parts])
+        if not found:
+            asking.point_below(where)
     except OSError:
         return []
-    return sorted([each.path for each in (*listing, *listing.broken)])
+    return found
 
 
 def _judge(
