@@ -48,3 +48,10 @@ def test_a_tree_of_roots_is_pointed_into(run: Run, tmp_path: Path) -> None:
     ran = run("validate", tmp_path / "runs")
     assert ran.code == 1
     assert f"smartcash-format ls -r {tmp_path / 'runs'} shows those below it" in ran.err
+
+
+def test_schemas_are_written_into_a_directory_that_is_made(run: Run, tmp_path: Path) -> None:
+    assert run("schema", "--write", tmp_path / "a" / "b").code == 0
+    assert sorted(os.listdir(tmp_path / "a" / "b")) == sorted(run("schema").out.split())
+    ran = run("schema", "meta-v1.schema.json", "--write", tmp_path)
+    assert (ran.code, os.listdir(tmp_path)) == (2, ["a"])

@@ -33,6 +33,9 @@ def schema(
     """Print a JSON Schema, or the names of all."""
     found = documents()
     if write is not None:
+        if name is not None:
+            raise ValueError(f"--write writes all of them: leave out {name!r} or --write")
+        write.mkdir(parents=True, exist_ok=True)
         for file, data in found.items():
             (write / file).write_bytes(data)
         return
