@@ -247,7 +247,7 @@ def parse_where(text: str) -> Where:
 def _check_where(text: str, field: str, sign: str, value: str) -> None:
     needs_number = field.startswith(METRICS) or field in ("epoch", "step", "size_bytes")
     known = (*fields(), "tags")
-    if not needs_number and field not in known:
+    if field == METRICS or (not needs_number and field not in known):
         near = difflib.get_close_matches(field, known, n=1)
         hint = f"did you mean {near[0]}?" if near else _fields_hint(field, known)
         raise ValueError(f"{text!r}: there is no field {field!r}; {hint}")

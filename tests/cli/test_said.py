@@ -13,6 +13,26 @@ from tests.cli.conftest import Run
 from tests.store.checkpoints import write_checkpoint
 
 
+def write_broken(root: Path, name: str) -> Path:
+    (root / name).mkdir(parents=True)
+    (root / name / layout.META).write_text("{")
+    return root / name
+
+
+@pytest.mark.parametrize("command", ["ls", "best"])
+def test_a_metric_without_a_name_is_no_field(run: Run, tmp_path: Path, command: str) -> None:
+    write_checkpoint(tmp_path, 1, metrics={"val_map": 0.5})
+    ran = run(command, tmp_path, "--where", "metrics.>=0")
+    assert ran.code == 2
+    assert "there is no field 'metrics.'" in ran.err
+
+
+def test_best_tells_conditions_that_none_meets_from_an_empty_root(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, is_best=True)
+    ran = run("best", tmp_path, "--where", "tags=relase")
+    assert (ran.code, ran.err) == (1, "smartcash-format: no checkpoint meets every --where\n")
+
+
 @pytest.mark.parametrize(
     ("command", "closed"),
     [("show", layout.META), ("tensors", layout.TENSORS), ("diff", layout.TENSORS)],

@@ -47,7 +47,7 @@ def best(
         what = words.several(len(listing.broken), "checkpoint")
         exits.complain(f"{what} cannot be read and took no part: smartcash-format doctor ROOT")
     if chosen is None:
-        exits.stop(_why_none(listing, name), exits.FOUND)
+        exits.stop(_why_none(listing, name, where), exits.FOUND)
     match form:
         case output.Format.JSON:
             output.write_json("best", checkpoint=output.entry_document(chosen))
@@ -67,10 +67,10 @@ def best(
             output.write_paths([chosen])
 
 
-def _why_none(listing: Listing, metric: str | None) -> str:
+def _why_none(listing: Listing, metric: str | None, where: list[str] | None) -> str:
     count = len(listing)
     if not count:
-        return "there is no checkpoint"
+        return "no checkpoint meets every --where" if where else "there is no checkpoint"
     if metric is None:
         return f"none of {count} checkpoints is flagged best: name a metric, --metric val_map:max"
     return (
