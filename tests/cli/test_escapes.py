@@ -134,7 +134,7 @@ def test_options_that_show_more_obey_no_more(run: Run, root: Path, more: list[st
 def test_a_history_of_others_names_no_path_outside_its_root(run: Run, root: Path) -> None:
     ran = run("history", root, "--format", "paths")
     assert ran.out == ""
-    assert "8 names are no names of checkpoints" in ran.err
+    assert "8 names that no checkpoint can have: --format csv shows them" in ran.err
 
 
 def test_a_history_gives_the_paths_of_what_was_saved(run: Run, tmp_path: Path) -> None:

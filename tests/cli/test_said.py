@@ -19,6 +19,34 @@ def write_broken(root: Path, name: str) -> Path:
     return root / name
 
 
+def test_a_name_with_a_line_break_hides_no_broken_one(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, name="line\nbreak")
+    torn = write_broken(tmp_path, "torn")
+    ran = run("ls", tmp_path, "--format", "paths")
+    assert ran.code == 2
+    assert f"{torn}: meta.json: is not JSON" in ran.err
+
+
+def test_a_name_with_a_line_break_keeps_doctor_from_nothing(run: Run, tmp_path: Path) -> None:
+    write_broken(tmp_path, "line\nbreak")
+    history = tmp_path / layout.HISTORY
+    history.write_text('- {"event": "save"\n')
+    ran = run("doctor", tmp_path, "--format", "paths", "--fix")
+    assert ran.code == 2
+    assert "there is no checkpoint that can be read" in ran.err
+    assert "1 torn history line mended" in ran.err
+    assert history.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("order", ["metrics.val_mpa", "-metrics.val_mpa"])
+def test_an_order_by_a_metric_that_none_has_is_told(run: Run, tmp_path: Path, order: str) -> None:
+    write_checkpoint(tmp_path, 1, metrics={"val_map": 0.5})
+    ran = run("ls", tmp_path, "--sort", order)
+    assert ran.code == 0
+    assert "no checkpoint has the metric 'val_mpa'; did you mean 'val_map'?" in ran.err
+    assert run("ls", tmp_path, "--sort", "-metrics.val_map").err == ""
+
+
 @pytest.mark.parametrize("command", ["ls", "best"])
 def test_a_metric_without_a_name_is_no_field(run: Run, tmp_path: Path, command: str) -> None:
     write_checkpoint(tmp_path, 1, metrics={"val_map": 0.5})

@@ -82,10 +82,10 @@ def _print(found: list[Conversion | Failed], form: output.Format) -> None:
             output.write_csv([_row(each) for each in found], _COLUMNS)
         case output.Format.PATHS:
             # The same bytes twice are one checkpoint.
-            output.write_paths(dict.fromkeys(each.path for each in done if each.path is not None))
             for each in done:  # the answer has no place for it
                 for line in _remarks(each):
                     exits.complain(f"{each.source}: {line}")
+            output.write_paths(dict.fromkeys(each.path for each in done if each.path is not None))
         case output.Format.TABLE:
             for each in done:
                 _show(each)

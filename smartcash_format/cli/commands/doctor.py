@@ -112,15 +112,17 @@ def doctor(
     named = _named(root, clear_names or ())
     newest = _newest(listing)
     findings = list(_findings(store, listing, newest))
-    _print(newest, findings, form)
-    if not listing and not findings:
-        asking.point_below(root)
-    mended = sum(finding.fixable for finding in findings)
-    if mended and not fix and form is output.Format.TABLE:
-        exits.complain(f"nothing was changed; --fix mends {mended} of these")
-    if fix or named:
-        _mend(root, named, fix=fix)
-        findings = list(_findings(store, store.list(), newest))
+    try:
+        _print(newest, findings, form)
+    finally:  # also where a path could not be written
+        if not listing and not findings:
+            asking.point_below(root)
+        mended = sum(finding.fixable for finding in findings)
+        if mended and not fix and form is output.Format.TABLE:
+            exits.complain(f"nothing was changed; --fix mends {mended} of these")
+        if fix or named:
+            _mend(root, named, fix=fix)
+            findings = list(_findings(store, store.list(), newest))
     if findings or not newest.resumable:
         raise typer.Exit(exits.FOUND)
 
@@ -130,6 +132,8 @@ def _print(newest: Newest, findings: list[Finding], form: output.Format) -> None
         {"kind": f.kind, "path": str(f.path), "message": f.message, "fixable": f.fixable}
         for f in findings
     ]
+    if form in (output.Format.CSV, output.Format.PATHS) and not newest.resumable:
+        exits.complain(newest.message)  # the answer has no place for it
     match form:
         case output.Format.JSON:
             about = {
@@ -147,8 +151,6 @@ def _print(newest: Newest, findings: list[Finding], form: output.Format) -> None
             for finding in findings:
                 line = f"{finding.kind}  {finding.path.name}: {finding.message}"
                 output.show(Hanging(Text(output.harmless(line)), 2))
-    if form in (output.Format.CSV, output.Format.PATHS) and not newest.resumable:
-        exits.complain(newest.message)  # the answer has no place for it
 
 
 def _newest(listing: Listing) -> Newest:

@@ -64,9 +64,9 @@ def export(
         case output.Format.CSV:
             output.write_csv([{**row, "notes": "; ".join(done.notes)}], ())
         case output.Format.PATHS:
-            output.write_paths([done.path])
             for note in done.notes:
                 exits.complain(f"note: {note}")  # the answer has no place for it
+            output.write_paths([done.path])
         case output.Format.TABLE:
             output.line(f"{done.path}: {done.tensors} tensors, {words.size(done.size_bytes)}")
             for note in done.notes:

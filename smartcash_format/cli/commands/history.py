@@ -11,6 +11,7 @@ from smartcash_format.cli import asking, exits, output
 from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.history import History
+from smartcash_format.view import words
 from smartcash_format.view.grid import Cell, Column, Grid
 
 EXAMPLES = """Examples:
@@ -42,6 +43,8 @@ def history(
     summary = found.summary()
     if not summary["runs"]:
         asking.refuse_checkpoint(root)
+    for sentence in found.unread():
+        exits.complain(sentence)
     match form:
         case output.Format.JSON:
             output.write_json("history", **summary)
@@ -52,9 +55,8 @@ def history(
         case output.Format.TABLE:
             output.show(_table(summary["runs"]))
     if form is output.Format.PATHS and (odd := len(found.rows()) - len(_names(found))):
-        exits.complain(f"{odd} names are no names of checkpoints: --format json shows them")
-    for sentence in found.unread():
-        exits.complain(sentence)
+        names = words.several(odd, "name")
+        exits.complain(f"{names} that no checkpoint can have: --format csv shows them")
     if not summary["runs"]:
         if not asking.point_below(root):
             exits.complain(f"{root} tells of no save")

@@ -51,7 +51,14 @@ def ls(
     chosen = query.best(listing, metric, mode)
     if metric is not None and (unknown := query.unknown_metric(listing, metric)):
         exits.complain(f"{unknown}; none bears the star")
+    by = sort.removeprefix("-")
+    is_metric = by.startswith(query.METRICS)
+    if is_metric and (unknown := query.unknown_metric(listing, by.removeprefix(query.METRICS))):
+        exits.complain(f"{unknown}; by saved_at instead")
     listing = listing.only(query.sort_entries(listing, sort))
+    if form in (output.Format.CSV, output.Format.PATHS):
+        for broken in listing.broken:  # the other forms have them in the answer
+            exits.complain(f"{broken}: {broken.reason}")
     match form:
         case output.Format.JSON:
             star = None if chosen is None else str(chosen)
@@ -72,8 +79,5 @@ def ls(
             )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
             output.show(*parts, Text(summary(listing, best=chosen, table=table)))
-    if form in (output.Format.CSV, output.Format.PATHS):
-        for broken in listing.broken:  # the other forms have them in the answer
-            exits.complain(f"{broken}: {broken.reason}")
     if not len(listing):
         raise typer.Exit(exits.FOUND)

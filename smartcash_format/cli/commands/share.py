@@ -94,12 +94,12 @@ def share(
             rows = [{"outcome": outcome, **asdict(finding)} for outcome, finding in found] or [{}]
             output.write_csv([{"path": str(done.path), **row} for row in rows], _SHARE_COLUMNS)
         case output.Format.PATHS:
-            output.write_paths([done.path])
             if left:  # the answer has no place for it
                 exits.complain(
                     f"{done.path}: {words.several(left, 'finding')} still there: "
                     "--format csv shows where, --clean removes what is no part of the state"
                 )
+            output.write_paths([done.path])
         case output.Format.TABLE:
             _show(done, found)
     if left:
