@@ -138,8 +138,8 @@ class Worker:
         self._queue: deque[Batch | None] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, batch: Batch) -> None:
         """Hands a batch over, when not too many wait already."""
@@ -158,7 +158,11 @@ class Worker:
 
     def join(self) -> None:
         """Returns when all that was handed over is done, or the worker has failed."""
-        self._thread.join()
+        try:
+            self._ended.wait()
+        except BaseException:  # an interrupt: what the worker writes to is closed after this
+            self._ended.wait()
+            raise
 
     def check(self) -> None:
         """Raises what the worker failed with."""
@@ -175,6 +179,8 @@ class Worker:
                 self._failure = error
                 self._changed.notify_all()
             self._fail(error)
+        finally:
+            self._ended.set()
 
     def _next(self) -> Batch | None:
         with self._changed:

@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -176,11 +177,11 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
             batch.release()
             meter.add(sum(piece.size_bytes for piece in pieces))
     finally:
-        # All of them first: an interrupt while one is waited for leaves none behind.
-        for worker in workers:
-            worker.end()
-        for worker in workers:
-            worker.join()
+        # All of them, also where an interrupt ends the waiting for one.
+        with ExitStack() as ended:
+            for worker in workers:
+                worker.end()
+                ended.callback(worker.join)
     for worker in workers:
         worker.check()
     written = WrittenFile(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,37 @@ def test_the_failure_of_a_thread_is_raised_when_there_is_one_file_only(
         with pytest.raises(ZeroDivisionError):
             put(directory, WeightsPart(name="model.safetensors", tensors=many))
         os.remove(directory / "model.safetensors")
+
+
+@pytest.mark.parametrize("slow", ["_Hashing", "_Tensors"])
+def test_an_interrupt_waits_for_the_threads_of_a_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    # Else they would go on writing to a descriptor whose number is that of another file by then.
+    size = write.ALONE_BYTES + 1
+    large = TensorSource("w", "U8", (size,), size, partial(bytes, size))
+    used: list[int] = []
+    closed: list[int] = []
+    real, close = getattr(write, slow).take, os.close
+
+    def take(self: Any, batch: Any) -> None:
+        if batch.pieces[-1].source is large:
+            time.sleep(0.2)  # until who writes the file waits for its threads
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            used.append(len(closed))
+        real(self, batch)
+
+    monkeypatch.setattr(getattr(write, slow), "take", take)
+
+    def noted(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", noted)
+    with pytest.raises(KeyboardInterrupt):
+        put(directory, WeightsPart(name="model.safetensors", tensors=[large]))
+    assert (used, len(closed)) == ([0], 1)
 
 
 def test_a_thread_that_cannot_be_started_leaves_none_behind(
