@@ -16,6 +16,7 @@ from smartcash_format.disk import lending
 from smartcash_format.disk.lending import lent_pieces
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import open_checkpoint
+from smartcash_format.disk.stated import Stated, compare
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth
 from smartcash_format.testing.sample import write_sample
@@ -113,6 +114,26 @@ def test_no_lease_and_no_descriptor_is_left_for_who_keeps_an_error(tmp_path: Pat
         validate(path, Depth.CONTENT, progress=stop)
     os.close(os.open(path / WEIGHTS, os.O_WRONLY | os.O_NONBLOCK))
     assert os.listdir("/proc/self/fd") == before
+    assert kept.tb is not None
+
+
+@pytest.mark.usefixtures("lent")
+def test_no_lease_is_left_for_who_keeps_an_error_of_a_load(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    path = write_sample(tmp_path / "root", epoch=1)
+    with open_checkpoint(path) as opened:
+        record = opened.meta.files[WEIGHTS]
+        stated = Stated(
+            where=WEIGHTS,
+            digest=record.digest,
+            size_bytes=record.size_bytes,
+            read=lambda threads: opened.chunks(WEIGHTS, threads=threads),
+        )
+        with pytest.raises(ZeroDivisionError) as kept:
+            compare([stated], progress=stop)
+        os.close(os.open(path / WEIGHTS, os.O_WRONLY | os.O_NONBLOCK))
     assert kept.tb is not None
 
 
