@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from smartcash_format.disk.kinds import NotPlainFileError
 from smartcash_format.errors import (
     CheckpointError,
     CheckpointExistsError,
@@ -49,6 +50,7 @@ _FIXES: Final[Mapping[int, str]] = MappingProxyType(
         errno.ENOENT: "check the path",
         errno.ENOTDIR: "check the path",
         errno.EISDIR: "name a file",
+        errno.ELOOP: "put the file itself there instead of a link",
         errno.EEXIST: "name another one, or remove what is there",
     }
 )
@@ -129,5 +131,7 @@ def _where_to_look(root: Path | None) -> str:
 
 def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename is not None else ""
+    if isinstance(error, NotPlainFileError):
+        return f"{where}is {error.strerror}, not a plain file; put the file itself there"
     fix = fix_of(error)
     return f"{where}{error.strerror}" + (f"; {fix}" if fix else "")

@@ -50,7 +50,8 @@ def _opened(path: Path, mode: int) -> Iterator[BinaryIO]:
     with open(descriptor, how, buffering) as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, f"is {kind_of(facts.st_mode)}, not a plain file", str(path))
+            said = f"is {kind_of(facts.st_mode)}, not a plain file; move it away"
+            raise OSError(errno.EINVAL, said, str(path))
         yield cast(BinaryIO, file)
 
 

@@ -92,7 +92,7 @@ class Opened:
         """The same by a stat, without opening the file."""
         facts = self._directory.stat(name)
         if not stat.S_ISREG(facts.st_mode):
-            raise NotPlainFileError(errno.EINVAL, kind_of(facts.st_mode), name)
+            raise NotPlainFileError(errno.EINVAL, kind_of(facts.st_mode), str(self.path / name))
         return facts.st_size
 
     def names(self) -> list[str]:
@@ -263,15 +263,15 @@ class _Directory:
         try:
             descriptor = os.open(self._name(name), _READ_ONLY, dir_fd=self._descriptor)
         except OSError as error:
+            error.filename = str(self._path / name)  # of which checkpoint
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
                 kind = kind_of(self.stat(name).st_mode)
-                raise NotPlainFileError(error.errno, kind, name) from error
-            error.filename = str(self._path / name)  # of which checkpoint
+                raise NotPlainFileError(error.errno, kind, error.filename) from error
             raise
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             os.close(descriptor)
-            raise NotPlainFileError(errno.EINVAL, kind_of(mode), name)
+            raise NotPlainFileError(errno.EINVAL, kind_of(mode), str(self._path / name))
         return descriptor
 
     def stat(self, name: str) -> os.stat_result:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smartcash_format.spec import layout
+from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 from tests.store.checkpoints import write_checkpoint
 
@@ -103,3 +104,20 @@ def test_schemas_are_written_into_a_directory_that_is_made(run: Run, tmp_path: P
     assert sorted(os.listdir(tmp_path / "a" / "b")) == sorted(run("schema").out.split())
     ran = run("schema", "meta-v1.schema.json", "--write", tmp_path)
     assert (ran.code, os.listdir(tmp_path)) == (2, ["a"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("command", ["tensors", "diff"])
+def test_what_is_no_plain_file_is_named_with_its_checkpoint_and_a_fix(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    pipe = write_sample(tmp_path, epoch=1) / layout.TENSORS
+    link = write_sample(tmp_path, epoch=2) / layout.TENSORS
+    for path in (pipe, link):
+        path.unlink()
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path)
+    for path, kind in ((pipe, "a named pipe"), (link, "a symbolic link")):
+        ran = run(command, path.parent, *([path.parent] if command == "diff" else []))
+        said = f"{path}: is {kind}, not a plain file; put the file itself there"
+        assert (ran.code, ran.err) == (3, f"smartcash-format: {said}\n")
