@@ -98,6 +98,10 @@ def main() -> None:
     """Run the command with the arguments of this process."""
     debug = "--debug" in sys.argv
     _open_streams()
+    if "" in sys.argv[1:]:
+        # As a path it would be the current directory, to prune there.
+        exits.complain("an argument is empty: a variable of the shell may not be set")
+        sys.exit(exits.USAGE)
     try:
         # Named, so that `python -m smartcash_format` completes and helps under the same name.
         code = command_of(sys.argv[1:])(standalone_mode=False, prog_name=NAME)

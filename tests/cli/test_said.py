@@ -121,3 +121,20 @@ def test_what_is_no_plain_file_is_named_with_its_checkpoint_and_a_fix(
         ran = run(command, path.parent, *([path.parent] if command == "diff" else []))
         said = f"{path}: is {kind}, not a plain file; put the file itself there"
         assert (ran.code, ran.err) == (3, f"smartcash-format: {said}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ls", ""], ["prune", "", "--apply"], ["show", ""], ["best", "a", ""], ["validate", ""]],
+    ids=" ".join,
+)
+def test_a_variable_that_is_not_set_is_not_the_current_directory(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    for number in range(1, 9):
+        write_checkpoint(tmp_path, number)
+    monkeypatch.chdir(tmp_path)
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "an argument is empty" in ran.err
+    assert len(os.listdir(tmp_path)) == 8
