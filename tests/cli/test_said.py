@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,27 @@ def test_a_variable_that_is_not_set_is_not_the_current_directory(
     assert (ran.code, ran.out) == (2, "")
     assert "an argument is empty" in ran.err
     assert len(os.listdir(tmp_path)) == 8
+
+
+def test_a_history_that_tells_nothing_is_no_root_without_checkpoints(
+    run: Run, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    (tmp_path / layout.HISTORY).write_text("- {torn\n")
+    ran = run("history", tmp_path)
+    assert ran.code == 1
+    assert f"{tmp_path} has 1 checkpoint, and its training_history.yaml tells of no save" in ran.err
+    (tmp_path / layout.HISTORY).unlink()
+    assert run("history", tmp_path).code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_doctor_finds_a_history_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    write_broken(tmp_path, "torn")
+    os.mkfifo(tmp_path / layout.HISTORY)
+    ran = run("doctor", tmp_path, "--format", "json")
+    assert ran.code == 1
+    findings = json.loads(ran.out)["findings"]
+    assert [each["kind"] for each in findings] == ["broken", "history"]
+    assert "is a named pipe, not a plain file; move it away" in findings[1]["message"]
+    assert not findings[1]["fixable"]

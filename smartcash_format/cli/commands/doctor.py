@@ -15,6 +15,7 @@ from smartcash_format.cli import asking, exits, output
 from smartcash_format.disk.leftovers import Leftover, leftovers, mount_time, remains
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.sweeping import clear, sweep
+from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth, Problem, Report
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -186,12 +187,22 @@ def _findings(store: CheckpointStore, listing: Listing, newest: Newest) -> Itera
         yield Finding(
             kind="leftover", path=leftover.path, message=message, fixable=leftover.is_garbage
         )
-    if torn := len(torn_lines(root)):
-        lines = "1 line is torn" if torn == 1 else f"{torn} lines are torn"
-        yield Finding(kind="history", path=root, message=lines, fixable=True)
+    yield from _of_history(root)
     for path in listing.legacy:
         message = "an old pickle: smartcash-format convert brings it in"
         yield Finding(kind="legacy", path=path, message=message)
+
+
+def _of_history(root: Path) -> Iterator[Finding]:
+    try:
+        torn = len(torn_lines(root))
+    except OSError as error:
+        said = f"{layout.HISTORY} cannot be read: {error.strerror or error}"
+        yield Finding(kind="history", path=root, message=said)
+        return
+    if torn:
+        lines = "1 line is torn" if torn == 1 else f"{torn} lines are torn"
+        yield Finding(kind="history", path=root, message=lines, fixable=True)
 
 
 def _fix(problem: Problem) -> str:

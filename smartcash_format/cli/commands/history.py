@@ -58,7 +58,12 @@ def history(
         names = words.several(odd, "name")
         exits.complain(f"{names} that no checkpoint can have: --format csv shows them")
     if not summary["runs"]:
-        if not asking.point_below(root):
+        if count := len(CheckpointStore(root).list()):
+            has = f"{root} has {words.several(count, 'checkpoint')}"
+            exits.complain(
+                f"{has}, and its {layout.HISTORY} tells of no save; without that file they tell it"
+            )
+        elif not asking.point_below(root):
             exits.complain(f"{root} tells of no save")
         raise typer.Exit(exits.FOUND)
 
