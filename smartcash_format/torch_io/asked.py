@@ -83,7 +83,11 @@ def live_objects(
         )
     if without := wanted - passed - {layout.RNG}:
         names = ", ".join(sorted(without))
-        raise CheckpointError(f"components names {names}, and no live object was passed for it")
+        raise CheckpointError(
+            f"components names {names}, and no live object was passed for it; what a result has "
+            'without one, such as ["model_state_dict"], is read when it is asked for: it takes no '
+            "components"
+        )
     for name in sorted(wanted - {layout.RNG, EXTRA}):
         _require_loadable(name, given[name])
     for name, live in (extra or {}).items() if EXTRA in wanted else ():

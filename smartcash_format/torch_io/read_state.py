@@ -100,6 +100,8 @@ def load_tensors(
     compares each tensor with its own digest in tensors.json. The tensors have memory of their own;
     names of a tied tensor share it. A checkpoint without the weight set gives none.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f'pattern is {pattern!r:.80}; it is one shell pattern, such as "head.*"')
     target = torch.device("cpu" if device is None else device)
     with open_checkpoint(path) as opened:
         parts = Parts(opened, files_of(opened.meta, sets=(weight_set,), torch_files=()))

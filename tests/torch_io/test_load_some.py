@@ -10,6 +10,7 @@ import torch
 
 from smartcash_format.errors import CheckpointError, StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
+from smartcash_format.torch_io.read_state import load_tensors
 from tests.torch_io import handmade
 from tests.torch_io.handmade import saved_model, saved_training
 from tests.torch_io.live import Net
@@ -124,10 +125,19 @@ def test_components_restore_what_they_name_and_read_nothing_else(tmp_path: Path)
     assert not live.optimizer.state
 
 
-@pytest.mark.parametrize("components", [{"weights"}, {"optimizer"}, "model"])
-def test_a_component_that_cannot_be_restored_is_named(components: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("components", "said"),
+    [
+        ({"weights"}, "components has weights; it takes"),
+        ({"optimizer"}, "components names optimizer, and no live object"),
+        ("model", r'components names model, .*\["model_state_dict"\], is read when it is asked'),
+    ],
+)
+def test_a_component_that_cannot_be_restored_is_named(
+    components: Any, said: str, tmp_path: Path
+) -> None:
     path = saved_model(tmp_path, {"w": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="components"):
+    with pytest.raises(CheckpointError, match=said):
         load_checkpoint(path, components=components)
 
 
@@ -135,3 +145,10 @@ def test_a_live_object_without_load_state_dict_is_named(tmp_path: Path) -> None:
     path = saved_model(tmp_path, {"w": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="int, which has no load_state_dict"):
         load_checkpoint(path, model=3)
+
+
+def test_a_list_of_patterns_is_no_pattern(tmp_path: Path) -> None:
+    path = saved_model(tmp_path, {"w": torch.zeros(1)})
+    several: Any = ["w", "b"]
+    with pytest.raises(TypeError, match=r"pattern is \['w', 'b'\]; it is one shell pattern"):
+        load_tensors(path, several)
