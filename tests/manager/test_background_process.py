@@ -194,6 +194,21 @@ def test_a_forked_child_has_no_part_in_the_save_of_its_parent(tmp_path: Path, en
     assert epochs(tmp_path) == [1, 2, 3]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_the_end_of_a_worker_process_waits_for_what_it_saves(tmp_path: Path, ended: Ended) -> None:
+    program = """
+import multiprocessing
+def work():
+    manager.save_checkpoint(model, epoch=3, blocking=False)
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+worker.join()
+sys.exit(worker.exitcode)
+"""
+    assert ended(tmp_path, program) == 0
+    assert epochs(tmp_path) == [1, 2, 3]
+
+
 def test_a_forked_child_does_not_raise_the_error_of_its_parent(
     tmp_path: Path, ended: Ended
 ) -> None:
