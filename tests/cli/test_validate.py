@@ -53,3 +53,11 @@ def test_a_size_that_is_just_reached_passes(run: Run, tmp_path: Path) -> None:
     assert isinstance(entry, Entry)
     assert run("validate", path, "--max-size", f"{entry.size_bytes}B").code == 0
     assert run("validate", path, "--max-size", f"{entry.size_bytes - 1}B").code == 1
+
+
+def test_a_requirement_on_what_is_not_there_says_so(run: Run, tmp_path: Path) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    for required in ("tags==release", "step>=1", "backbone==b4"):
+        ran = run("validate", path, "--require", required, "--format", "json")
+        (report,) = json.loads(ran.out)["reports"]
+        assert report["unmet"] == [f"{required} does not hold: it says nothing there"]

@@ -205,7 +205,7 @@ def _unmet(
 
 
 def _found(entry: Entry, field: str) -> str:
-    value = query.field_value(entry, field) if field != "tags" else " ".join(entry.tags)
+    value = query.field_value(entry, field) if field != "tags" else " ".join(entry.tags) or None
     if value is not None:
         return f"it is {value}"
     name = field.removeprefix("metrics.")
