@@ -25,6 +25,8 @@ from smartcash_format.errors import (
     CheckpointError,
     CheckpointExistsError,
     CheckpointNotFoundError,
+    CheckpointWriteError,
+    InsufficientSpaceError,
     InvalidCheckpointError,
     SignatureError,
 )
@@ -73,11 +75,19 @@ def one_line(error: BaseException) -> str:
         return _of_the_system(error)
     head, *breaches = str(error).splitlines() or [type(error).__name__]
     if not breaches:
-        return head
+        return f"{head}{_where_and_fix(error)}"
     more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
     said = f"{head}: {breaches[0].strip()}{more}"
     first = error.problems[0] if isinstance(error, InvalidCheckpointError) else None
     return f"{said} -> {first.fix}" if isinstance(first, Problem) and first.fix else said
+
+
+def _where_and_fix(error: BaseException) -> str:
+    """What the message of a write that failed leaves out: the directory, and what to do."""
+    tells_all = isinstance(error, InsufficientSpaceError | CheckpointExistsError)
+    if not isinstance(error, CheckpointWriteError) or tells_all or not fix_of(error):
+        return ""
+    return f"; in {error.path.parent}: {fix_of(error)}"
 
 
 def fix_of(error: BaseException) -> str:

@@ -111,7 +111,11 @@ def replace_note(path: Path, data: bytes) -> None:
     What a writer that is killed meanwhile leaves beside it is cleared with the other leftovers.
     """
     aside = path.with_name(layout.STAGING_PREFIX + this_process().name())
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666)
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows of the one aside
+        raise
     try:
         try:
             while data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -163,3 +164,31 @@ def test_doctor_finds_a_history_that_cannot_be_read(run: Run, tmp_path: Path) ->
     assert [each["kind"] for each in findings] == ["broken", "history"]
     assert "is a named pipe, not a plain file; move it away" in findings[1]["message"]
     assert not findings[1]["fixable"]
+
+
+def test_a_report_that_cannot_be_written_is_named_as_it_was_given(run: Run, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "root", 1)
+    file = tmp_path / "nosuch" / "report.html"
+    ran = run("report", tmp_path / "root", "-o", file)
+    said = f"{file}: No such file or directory; check the path"
+    assert (ran.code, ran.err) == (3, f"smartcash-format: {said}\n")
+
+
+def test_a_write_that_fails_says_where_and_what_to_do(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sample(tmp_path / "root", epoch=1)
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if "shared" in str(target):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    ran = run("share", path, "-o", tmp_path / "shared")
+    assert ran.code == 3
+    where = f"in {tmp_path / 'shared'}: free some of your quota and run it again"
+    assert ran.err.endswith(
+        f"Disk quota exceeded; every earlier checkpoint is untouched; {where}\n"
+    )

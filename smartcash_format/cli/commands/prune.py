@@ -241,7 +241,7 @@ def _removed(store: CheckpointStore, paths: Sequence[Path]) -> Applied:
     return Applied(
         paths=tuple(done),
         freed_bytes=freed_bytes,
-        warnings=tuple(map(exits.one_line, refused)),
+        warnings=tuple(map(str, refused)),
         refused=tuple(error for error in refused if not was_protected(error)),
     )
 
