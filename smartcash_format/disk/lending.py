@@ -7,12 +7,14 @@ F_SETLEASE) whoever opens the file for writing, or truncates it, waits until the
 back, and there is none while it is open for writing. MADV_POPULATE_READ reads all of a mapping in
 advance, and what cannot be read is an error.
 
-Where any of this is not to be had (another system, an older kernel, a file of another user) nothing
-is lent, and the bytes are read.
+Where any of this is not to be had (another system, an older kernel, a file of another user), and
+from the first piece on that the page cache does not have, nothing is lent, and the bytes are read:
+while one mebibyte is hashed the disk reads ahead, and a whole piece would be waited for.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 import os
@@ -20,13 +22,15 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 # What is lent at a time, for the milliseconds in which it is hashed: each piece costs ten calls
 # of the system, and a larger one would keep whoever wants to write waiting.
 LENT_BYTES: Final = 16 << 20
 # madvise(2), since Linux 5.14; an older kernel refuses it.
 _POPULATE_READ: Final = 22
+# Of each so many bytes one page is asked for: reading ahead and giving up go by stretches.
+_ASKED_BYTES: Final = 1 << 20
 
 
 def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None, None]:
@@ -65,10 +69,12 @@ def _leased(descriptor: int) -> Iterator[None]:
 
 @contextmanager
 def _mapped(descriptor: int, begin: int, count: int) -> Iterator[memoryview]:
-    """A part of the file, all of it in memory. Raises OSError for what cannot be read."""
+    """A part of the file, all of it in memory. Raises OSError for what is not, or cannot be."""
     # Private, so writable for whoever asks for an address; nothing is ever written.
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     mapped = mmap.mmap(descriptor, count, mmap.MAP_PRIVATE, protection, offset=begin)
+    if not _is_cached(mapped):
+        raise BlockingIOError(errno.EAGAIN, "not in the page cache")
     mapped.madvise(mmap.MADV_SEQUENTIAL)
     _populate(mapped)
     piece = memoryview(mapped).toreadonly()
@@ -80,14 +86,39 @@ def _mapped(descriptor: int, begin: int, count: int) -> Iterator[memoryview]:
             mapped.close()
 
 
-def _populate(mapped: mmap.mmap) -> None:
+def _is_cached(mapped: mmap.mmap) -> bool:
     import ctypes  # what only asks does not wait for it
 
-    # Python's own madvise() keeps all other threads waiting while the disk is read.
-    address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-    if _madvise()(address, len(mapped), _POPULATE_READ) != 0:
+    address, found = _address(mapped), ctypes.c_ubyte()
+    return all(
+        _mincore()(address + at, 1, ctypes.byref(found)) == 0 and found.value & 1
+        for at in range(0, len(mapped), _ASKED_BYTES)
+    )
+
+
+def _populate(mapped: mmap.mmap) -> None:
+    import ctypes
+
+    # Python's own madvise() keeps all other threads waiting meanwhile.
+    if _madvise()(_address(mapped), len(mapped), _POPULATE_READ) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def _address(mapped: mmap.mmap) -> int:
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+
+
+@functools.cache
+def _mincore() -> Callable[[int, int, Any], int]:
+    import ctypes
+
+    # Each call takes a microsecond: longer than that would be the wait for Python's lock.
+    call = ctypes.PyDLL(None).mincore
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    return call
 
 
 @functools.cache

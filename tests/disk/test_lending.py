@@ -179,6 +179,23 @@ def test_what_is_not_lent_to_its_end_is_read(lent: int, monkeypatch: pytest.Monk
     assert list(lendings) == []
 
 
+def test_what_is_not_in_the_page_cache_is_not_lent(lent: int) -> None:
+    os.fsync(lent)
+    os.posix_fadvise(lent, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        os.preadv(lent, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        pass  # and the system may have begun to read it now
+    except OSError as error:
+        pytest.skip(f"this file system does not tell what is in the page cache: {error}")
+    else:
+        pytest.skip("this file system keeps all of it in memory")
+    os.pread(lent, size_of(lent), 0)
+    assert len(list(lent_pieces(lent, size_of(lent)))) == 3
+    os.posix_fadvise(lent, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert list(lent_pieces(lent, size_of(lent))) == []
+
+
 def test_without_leases_everything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
     def refused(descriptor: int) -> Iterator[None]:
