@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +63,13 @@ _LINE: Final = 8_000
 
 def complain(message: str) -> None:
     """One line on standard error; control characters are shown, never sent."""
-    typer.echo(f"smartcash-format: {words.harmless(message, _LINE)}", err=True)
+    try:
+        typer.echo(f"smartcash-format: {words.harmless(message, _LINE)}", err=True)
+    except BrokenPipeError:
+        # Nobody reads it (`2>&1 | head`): no error, and the exit code stays.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 def one_line(error: BaseException) -> str:

@@ -62,6 +62,15 @@ def test_a_reader_that_has_gone_is_no_error_and_changes_no_exit_code(
     assert bash(script) == (f"{code}\n", "")
 
 
+@pytest.mark.parametrize(("arguments", "code"), [("ls nowhere", 3), ("best {}", 1), ("ls", 2)])
+def test_a_reader_of_errors_that_has_gone_changes_no_exit_code(
+    root: Path, arguments: str, code: int
+) -> None:
+    line = arguments.format(shlex.quote(str(root)))
+    script = f"(sleep 0.2; {COMMAND} {line} 2>&1) | true; echo ${{PIPESTATUS[0]}}"
+    assert bash(script) == (f"{code}\n", "")
+
+
 def test_a_reader_that_leaves_in_the_middle_is_no_error_either(root: Path) -> None:
     for number in range(3, 200):
         write_checkpoint(root, number, name=f"{number}-{'x' * 200}")
