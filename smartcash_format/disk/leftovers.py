@@ -31,6 +31,8 @@ RENAME_REFUSED: Final = frozenset(
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+# The names of what this process was deleting when an interrupt came.
+_given_up: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,8 @@ def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
     # mtime decides nothing else anywhere; for a stranger's leftover there is no other clock.
     age = now - entry.stat(follow_symlinks=False).st_mtime
     life: Life = owner.life if owner else "unknown"
+    if entry.name in _given_up:
+        life = "dead"  # as good as: its writer, which runs, wants it no more
     return Leftover(path=Path(entry.path), kind=kind, life=life, age_s=age, size_bytes=size)
 
 
@@ -145,8 +149,16 @@ def discard(directory: Path) -> int:
     The bytes freed. What may be another process's is for `sweeping.clear`.
 
     Links are deleted, never followed. What stays behind is never taken for a checkpoint, and goes
-    with a later sweep.
+    with a later sweep: what an interrupt left, with one of this process too.
     """
+    try:
+        return _discard(directory)
+    except BaseException:
+        _given_up.add(directory.name)
+        raise
+
+
+def _discard(directory: Path) -> int:
     try:
         facts = os.lstat(directory)
         if not stat.S_ISDIR(facts.st_mode):

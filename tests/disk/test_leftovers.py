@@ -12,7 +12,7 @@ from smartcash_format.disk.leftovers import UNKNOWN_OWNER_S, discard, leftovers
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.owner import this_process
 from smartcash_format.disk.pins import write_pin
-from smartcash_format.disk.publish import stage
+from smartcash_format.disk.publish import remove, stage
 from smartcash_format.disk.read import read_meta
 from smartcash_format.disk.sweeping import sweep
 from smartcash_format.spec import layout
@@ -174,6 +174,28 @@ def test_a_leftover_that_cannot_be_deleted_costs_no_save(
     (claimed,) = (each for each in leftovers(root) if each.kind == "trash")
     assert claimed.life == "alive"
     assert claimed.size_bytes > 0
+
+
+def test_what_an_interrupted_removal_left_is_cleared_by_the_next_save_of_this_process(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = write_sample(root, epoch=9)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_delete", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            remove(path)
+        with pytest.raises(KeyboardInterrupt), stage(root / "epoch-0010-aa") as staged:
+            os.close(staged.create("model.safetensors"))
+    assert [each.kind for each in leftovers(root)] == ["stage", "trash"]
+    with stage(root / "epoch-0011-aa") as staged:
+        # What is at work here is left alone.
+        assert [each.path for each in leftovers(root)] == [staged.path]
+        sweep(root)
+        assert staged.path.is_dir()
+    assert leftovers(root) == []
 
 
 def test_discarding_what_is_not_there_frees_nothing(root: Path) -> None:
