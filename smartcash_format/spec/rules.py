@@ -21,6 +21,12 @@ from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors
 
 RESTORE: Final = "restore the file from a copy, or use another checkpoint"
+# Deleted by hand to save space, as often as not.
+_RESUME_STATE: Final = frozenset({layout.OPTIMIZER, layout.SCHEDULER, layout.EXTRA})
+_RESTORE_STATE: Final = (
+    "restore the file from a copy; without it smartcash_format.strip(path) makes a checkpoint of "
+    "the rest, from which nothing resumes"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +175,7 @@ def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
                 message="is listed in meta.json and not there: the copy or upload is incomplete",
                 found="nothing",
                 expected=f"{record.size_bytes:,} bytes",
-                fix=RESTORE,
+                fix=_RESTORE_STATE if name in _RESUME_STATE else RESTORE,
             )
         elif observed.sizes[name] != record.size_bytes:
             found, expected = observed.sizes[name], record.size_bytes

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.store.checkpoint_store import strip
+from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 from tests.store.checkpoints import write_checkpoint
 
@@ -83,3 +85,18 @@ def test_one_is_one_in_the_line_below_a_listing(run: Run, tmp_path: Path) -> Non
     (tmp_path / "old.pth").write_bytes(b"")
     out = run("ls", tmp_path).out
     assert "\n1 checkpoint, 16.0 kB, 1 old .pt or .pth file (smartcash-format convert)" in out
+
+
+def test_optimizer_state_that_was_deleted_by_hand_is_not_the_end_of_its_weights(
+    run: Run, tmp_path: Path
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    (path / "optimizer.pt").unlink()
+    for command in ("validate", "doctor"):
+        said = " ".join(run(command, tmp_path).out.split())
+        assert "[file-missing] -> restore the file from a copy; without it smartcash_" in said
+    strip(path)
+    assert run("validate", tmp_path).code == 0
+    weights = write_sample(tmp_path, epoch=2) / "model.safetensors"
+    weights.unlink()
+    assert "strip" not in run("validate", tmp_path).out
