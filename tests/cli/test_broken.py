@@ -28,3 +28,12 @@ def test_ls_names_each_broken_one_and_why_on_stderr(run: Run, tmp_path: Path, fo
     assert ran.code == 0
     assert whole.name in ran.out
     assert sorted(ran.err.splitlines()) == lines
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_what_the_answer_has_is_not_said_again(run: Run, tmp_path: Path, form: str) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "meta.json").write_text("{")
+    ran = run("ls", tmp_path, "--format", form)
+    assert "is not JSON" in ran.out
+    assert ran.err == ""

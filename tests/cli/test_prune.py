@@ -282,3 +282,23 @@ def test_one_that_is_protected_while_it_goes_stays_and_another_that_is_gone_is_n
     assert f"{second.name} was not removed: protected: table 2" in ran.err
     assert "0 removed" in ran.err
     assert sorted(tmp_path.glob("epoch-*")) == [second, third]
+
+
+def test_nothing_to_remove_is_no_offer_to_apply(run: Run, tmp_path: Path) -> None:
+    three(tmp_path)
+    assert run("prune", tmp_path, "--keep-last", 3).err == ""
+
+
+def test_a_number_of_best_is_one_or_more(run: Run, tmp_path: Path) -> None:
+    three(tmp_path)
+    asked = ["prune", tmp_path, "--keep-best", "val_loss:min", "--best-count"]
+    assert [run(*asked, count).code for count in (0, 1)] == [2, 0]
+
+
+def test_the_epoch_of_what_is_no_checkpoint_is_a_dash(run: Run, tmp_path: Path) -> None:
+    first, *_ = three(tmp_path)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "meta.json").write_text("{")
+    out = run("prune", tmp_path, "--remove", first.name, "--remove", "torn").out
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [row[1:3] for row in rows] == [[first.name, "1"], ["torn", "-"]]
