@@ -24,7 +24,7 @@ from smartcash_format.store.query import (
     sort_entries,
     unknown_metric,
 )
-from tests.store.checkpoints import START, entry
+from tests.store.checkpoints import OTHER_RUN, RUN, START, entry, identifier
 
 NAN = math.nan
 INF = math.inf
@@ -231,8 +231,27 @@ def test_a_metric_whose_name_has_odd_characters_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run_id={run}", [1]),
+        ("run_id={run:.8}", [1]),
+        ("run_id!={run:.8}", [2]),
+        ("run_id={run:.8}0", []),
+        ("run_id=", []),
+        ("parent_id={parent:.8}", [2]),
+        ("parent_id!={parent:.8}", []),
+    ],
+)
+def test_an_id_is_compared_as_far_as_a_table_shows_it(text: str, expected: list[int]) -> None:
+    seen = [entry(1), entry(2, run_id=OTHER_RUN, parent_id=identifier(1))]
+    asked = text.format(run=RUN, parent=identifier(1))
+    assert epochs(filter_entries(seen, where=parse_where(asked))) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("metrics.>=5", "there is no field 'metrics.'"),
         ("epoch", "FIELD OPERATOR VALUE"),
         (">=5", "FIELD OPERATOR VALUE"),
         ("", "FIELD OPERATOR VALUE"),
