@@ -239,7 +239,8 @@ def parse_where(text: str) -> Where:
     if match is None:
         raise ValueError(
             f"{text!r} is no comparison; it is FIELD OPERATOR VALUE, such as epoch>=5, "
-            "backbone=efficientnet_b4 or metrics.val_map>=0.5"
+            "backbone=efficientnet_b4 or metrics.val_map>=0.5; quote it for a shell, which takes > "
+            "and < for itself"
         )
     field, sign, value = match[1], "==" if match[2] == "=" else match[2], match[3]
     _check_where(text, field, sign, value)

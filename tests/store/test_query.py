@@ -253,6 +253,7 @@ def test_an_id_is_compared_as_far_as_a_table_shows_it(text: str, expected: list[
     [
         ("metrics.>=5", "there is no field 'metrics.'"),
         ("epoch", "FIELD OPERATOR VALUE"),
+        ("metrics.val_map", "quote it for a shell, which takes > and < for itself"),
         (">=5", "FIELD OPERATOR VALUE"),
         ("", "FIELD OPERATOR VALUE"),
         ("epocs>=5", "did you mean epoch?"),
