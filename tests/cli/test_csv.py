@@ -39,3 +39,11 @@ def test_a_formula_in_foreign_text_is_text_in_csv(run: Run, tmp_path: Path) -> N
     (row,) = csv.DictReader(io.StringIO(printed))
     assert row["backbone"] == "'=HYPERLINK(1)"
     assert "\x1b" not in printed
+
+
+def test_the_best_in_csv_is_its_row_of_the_listing(run: Run, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_checkpoint(tmp_path, number, metrics={"val_map": 0.1 * (number % 3)})
+    head, *rows = run("ls", tmp_path, "--format", "csv").out.splitlines()
+    ran = run("best", tmp_path, "--metric", "val_map:max", "--format", "csv")
+    assert (ran.code, ran.out.splitlines()) == (0, [head, rows[1]])
