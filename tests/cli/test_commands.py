@@ -20,7 +20,7 @@ from smartcash_format.cli.commands import ls, validate
 from smartcash_format.spec import watching
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
-from tests.store.checkpoints import write_checkpoint, write_weighed
+from tests.store.checkpoints import OTHER_RUN, RUN, identifier, write_checkpoint, write_weighed
 
 
 @pytest.fixture
@@ -375,3 +375,23 @@ def test_storage_test_says_what_a_directory_keeps_and_leaves_nothing(
     ran = run("storage-test", tmp_path)
     assert ran.code == 1
     assert "NO CHECKPOINTS CAN BE KEPT HERE" in ran.out
+
+
+def test_a_history_tells_the_branches_of_a_resume_from_epoch_10_of_20_apart(
+    run: Run, tmp_path: Path
+) -> None:
+    for epoch in range(1, 21):
+        write_checkpoint(tmp_path, epoch, parent_id=identifier(epoch - 1) if epoch > 1 else None)
+    for number in range(21, 31):
+        fields = {"epoch": number - 10, "run_id": OTHER_RUN}
+        parent = identifier(10 if number == 21 else number - 1)
+        write_checkpoint(tmp_path, number, **fields, parent_id=parent)
+    resumed = next(tmp_path.glob("epoch-0010-*")).name
+    _, first, second = (line.split() for line in run("history", tmp_path).out.splitlines())
+    assert (first[0], first[-4:]) == (RUN[:8], ["1-20", "20", "-", "-"])
+    assert (second[0], second[-4:]) == (OTHER_RUN[:8], ["11-20", "10", "-", resumed])
+    runs = json.loads(run("history", tmp_path, "--format", "json").out)["runs"]
+    assert [each["resumed_from"] for each in runs] == [None, resumed]
+    for run_id, count in ((RUN, 20), (OTHER_RUN, 10)):
+        asked = ("ls", tmp_path, "--where", f"run_id={run_id[:8]}", "--format", "paths")
+        assert len(run(*asked).out.splitlines()) == count

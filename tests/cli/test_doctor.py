@@ -139,3 +139,26 @@ def test_a_history_says_what_helps_against_each_line_that_it_cannot_read(
     assert "doctor" not in err
     (tmp_path / "training_history.yaml").write_text(line + "- {torn\n")
     assert "1 line of the history is torn: smartcash-format doctor" in run("history", tmp_path).err
+
+
+def test_doctor_says_why_the_newest_cannot_be_resumed(run: Run, tmp_path: Path) -> None:
+    first = write_sample(tmp_path, epoch=1)
+    newest = strip(write_sample(tmp_path, epoch=2)).path
+    said = f"the newest, {newest.name}, has weights but no optimizer state: it cannot be resumed"
+    assert said in " ".join(run("doctor", tmp_path).out.split())
+    weights = newest / "model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    said = f"the newest, {newest.name}, cannot be loaded: model.safetensors: "
+    assert said in " ".join(run("doctor", tmp_path).out.split())
+    for path in (newest, first):
+        (path / "meta.json").write_text("{")
+    assert "there is no checkpoint that can be read" in run("doctor", tmp_path).out
+
+
+def test_doctor_offers_to_mend_only_what_it_can(run: Run, tmp_path: Path) -> None:
+    write_sample(tmp_path, epoch=1)
+    (tmp_path / "old.pth").write_bytes(b"")
+    assert run("doctor", tmp_path).err == ""
+    (tmp_path / "training_history.yaml").write_text("- {torn\n")
+    assert "nothing was changed; --fix mends 1 of these" in run("doctor", tmp_path).err
+    assert "nothing was changed" not in run("doctor", tmp_path, "--fix").err
