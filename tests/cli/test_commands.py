@@ -383,9 +383,8 @@ def test_a_history_tells_the_branches_of_a_resume_from_epoch_10_of_20_apart(
     for epoch in range(1, 21):
         write_checkpoint(tmp_path, epoch, parent_id=identifier(epoch - 1) if epoch > 1 else None)
     for number in range(21, 31):
-        fields = {"epoch": number - 10, "run_id": OTHER_RUN}
-        parent = identifier(10 if number == 21 else number - 1)
-        write_checkpoint(tmp_path, number, **fields, parent_id=parent)
+        parent, epoch = identifier(10 if number == 21 else number - 1), number - 10
+        write_checkpoint(tmp_path, number, epoch=epoch, run_id=OTHER_RUN, parent_id=parent)
     resumed = next(tmp_path.glob("epoch-0010-*")).name
     _, first, second = (line.split() for line in run("history", tmp_path).out.splitlines())
     assert (first[0], first[-4:]) == (RUN[:8], ["1-20", "20", "-", "-"])
