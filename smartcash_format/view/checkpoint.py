@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from smartcash_format.spec import layout
-from smartcash_format.spec.meta import Meta, WeightSet
+from smartcash_format.spec.meta import Environment, Meta, WeightSet
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.tensors import Tensors
 from smartcash_format.view import words
@@ -42,6 +42,7 @@ def checkpoint_tree(
     age = words.age(meta.saved_at, now)
     leaf(tree, "saved", f"{meta.saved_at:%Y-%m-%d %H:%M:%S} UTC ({age} ago)")
     leaf(tree, "epoch", f"{meta.epoch}{step}{best}")
+    leaf(tree, "run", _run(meta))
     for name, value in (("backbone", meta.backbone), ("dataset", meta.dataset)):
         if value is not None:
             leaf(tree, name, value)
@@ -65,9 +66,33 @@ def checkpoint_tree(
         leaf(tree, "scheduler", meta.scheduler.class_name or "a state dict")
     if meta.extra or meta.rng:
         leaf(tree, "extra", ", ".join([*meta.extra, *(["random state"] if meta.rng else [])]))
+    if made := _made_with(meta.environment):
+        leaf(tree, "made with", made)
+    if meta.environment.git_commit is not None:
+        leaf(tree, "commit", meta.environment.git_commit)
     _files(tree, meta, unlisted, room)
-    _config(tree, meta.config, room)
+    _values(tree, "config", meta.config, room)
+    _values(tree, "notes", meta.notes, room)
     return tree
+
+
+def _run(meta: Meta) -> str:
+    """The run that saved it, and what it was made from, as tables and directories show ids."""
+    parts = [meta.run_id[:8]]
+    if meta.parent_id is not None:
+        parts.append(f"after {meta.parent_id[:8]}")
+    if meta.derived_from is not None:
+        parts.append(f"made from {meta.derived_from[:8]}")
+    return ", ".join(parts)
+
+
+def _made_with(environment: Environment) -> str:
+    versions = {
+        "Python": environment.python,
+        "torch": environment.torch,
+        "smartcash_format": environment.smartcash_format,
+    }
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
 def _files(tree: Tree, meta: Meta, unlisted: Sequence[str], room: Room) -> None:
@@ -93,11 +118,12 @@ def _weights(weights: WeightSet) -> str:
     return ", ".join(parts)
 
 
-def _config(tree: Tree, config: Any, room: Room) -> None:
-    if config is None or config == {}:
+def _values(tree: Tree, name: str, values: Any, room: Room) -> None:
+    """What the user gave, a line a value."""
+    if values is None or values == {}:
         return
-    lines = list(_flat(config))
-    branch = tree.add(Text("config"))
+    lines = list(_flat(values))
+    branch = tree.add(Text(name))
     for path, value in lines[: room.lines]:
         _leaf(branch, path or "value", value, room=room)
     if room.lines is not None and len(lines) > room.lines:

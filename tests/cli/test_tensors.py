@@ -8,6 +8,7 @@ import pytest
 
 from smartcash_format.cli.commands import tensors
 from smartcash_format.store.compare import read_documents
+from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
 from tests.store.checkpoints import write_weighed
 
@@ -27,3 +28,10 @@ def test_tensors_of_several_weight_sets_stand_below_the_name_of_theirs(
         "weights ema",
         "weights model",
     ]
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "paths"])
+def test_a_tree_of_tensors_is_a_table(run: Run, tmp_path: Path, form: str) -> None:
+    ran = run("tensors", write_sample(tmp_path, epoch=1), "--tree", "--format", form)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"--tree draws a table, not {form}" in ran.err

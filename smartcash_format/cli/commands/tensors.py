@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from smartcash_format.cli import asking, output
+from smartcash_format.cli import asking, exits, output
 from smartcash_format.spec.spelling import number_to_json
 from smartcash_format.spec.tensors import TensorRecord
 from smartcash_format.store.compare import read_documents
@@ -37,6 +37,8 @@ def tensors(
     form: Annotated[output.Format, asking.FORM] = output.Format.TABLE,
 ) -> None:
     """List the tensors of a checkpoint."""
+    if tree and form is not output.Format.TABLE:
+        exits.stop(f"--tree draws a table, not {form.value}; leave one of both out", exits.USAGE)
     meta, manifest = read_documents(checkpoint)
     rows = [
         _row(name, tensor, record)
