@@ -56,57 +56,57 @@ class Entry(Displayed):
     @property
     def meta_digest(self) -> str:
         """The digest of meta.json, which names the whole checkpoint."""
-        return self._seen.head["meta_digest"]
+        return self._seen.meta_digest
 
     @property
     def checkpoint_id(self) -> str:
         """The checkpoint's own id."""
-        return self._seen.head["checkpoint_id"]
+        return self._seen.checkpoint_id
 
     @property
     def run_id(self) -> str:
         """The run that saved it."""
-        return self._seen.head["run_id"]
+        return self._seen.run_id
 
     @property
     def parent_id(self) -> str | None:
         """What its run resumed from, or saved before it."""
-        return self._seen.head.get("parent_id")
+        return self._seen.parent_id
 
     @property
     def derived_from(self) -> str | None:
         """The checkpoint that it was stripped or curated from."""
-        return self._seen.head.get("derived_from")
+        return self._seen.derived_from
 
     @property
     def saved_at(self) -> datetime:
         """When it was saved: aware, UTC."""
-        return parse_time(self._seen.head["saved_at"])
+        return parse_time(self._seen.saved_at)
 
     @property
     def saved_at_text(self) -> str:
         """The same as the format writes it; such texts sort as the times do."""
-        return self._seen.head["saved_at"]
+        return self._seen.saved_at
 
     @property
     def order(self) -> tuple[str, str]:
         """What decides the newest: saved_at, then the id; never mtime, name, epoch or step."""
-        return self._seen.head["saved_at"], self._seen.head["checkpoint_id"]
+        return self._seen.saved_at, self._seen.checkpoint_id
 
     @property
     def epoch(self) -> int:
         """The epoch, as the user gave it."""
-        return self._seen.head["epoch"]
+        return self._seen.epoch
 
     @property
     def step(self) -> int | None:
         """The step, if the user gave one."""
-        return self._seen.head.get("step")
+        return self._seen.step
 
     @property
     def is_best(self) -> bool:
         """Whether it was the best when it was saved."""
-        return self._seen.head["is_best"]
+        return self._seen.is_best
 
     @property
     def metrics(self) -> Mapping[str, int | float]:
@@ -116,17 +116,17 @@ class Entry(Displayed):
     @property
     def backbone(self) -> str | None:
         """The model's backbone, where it is known."""
-        return self._seen.head.get("backbone")
+        return self._seen.backbone
 
     @property
     def dataset(self) -> str | None:
         """The dataset, where it is known."""
-        return self._seen.head.get("dataset")
+        return self._seen.dataset
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The user's tags."""
-        return tuple(self._seen.head.get("tags", ()))
+        return self._seen.tags
 
     @property
     def roles(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ is skipped, and parsed when somebody asks for it. Nothing passes that is wrong i
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict, cast
@@ -21,9 +22,11 @@ from smartcash_format.spec.version import FORMAT, FORMAT_VERSION, gate
 _Schema = dict[str, Any]
 
 
-class Head(TypedDict):
-    """The plain fields of a meta.json that queries use."""
+class _File(TypedDict):
+    size_bytes: int
 
+
+class _Document(TypedDict):
     format: str
     format_version: str
     meta_digest: str
@@ -38,13 +41,6 @@ class Head(TypedDict):
     backbone: NotRequired[str | None]
     dataset: NotRequired[str | None]
     tags: NotRequired[list[str]]
-
-
-class _File(TypedDict):
-    size_bytes: int
-
-
-class _Document(Head):
     metrics: NotRequired[dict[str, int | float | str]]
     files: dict[str, _File]
 
@@ -87,7 +83,7 @@ _DOCUMENT: Final = _fields(
     {
         "format": {"type": "str"},
         "format_version": {"type": "str"},
-        "meta_digest": {"type": "str", "pattern": f"^{digest.SHAPE.pattern}$"},
+        "meta_digest": {"type": "str"},  # its form is that of the digest that it must equal
         "checkpoint_id": _ID,
         "run_id": _ID,
         "saved_at": {"type": "str", "pattern": TIME},
@@ -119,12 +115,31 @@ _parse = SchemaValidator(_DOCUMENT).validate_json
 
 
 class Glance(NamedTuple):
-    """What was seen: the plain fields, the metrics, the listed names and their sizes."""
+    """What was seen: the fields that queries use, the listed names and their sizes."""
 
-    head: Head
+    # Not a dict: thousands are kept, and it takes four times the memory.
+
+    meta_digest: str
+    checkpoint_id: str
+    run_id: str
+    parent_id: str | None
+    derived_from: str | None
+    saved_at: str
+    epoch: int
+    step: int | None
+    is_best: bool
+    backbone: str | None
+    dataset: str | None
+    tags: tuple[str, ...]
     metrics: dict[str, int | float]
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+
+
+# Those that stand in a meta.json as they are kept.
+_PLAIN: Final = Glance._fields[: Glance._fields.index("tags")]
+_plain_of: Final = operator.itemgetter(*_PLAIN)
+_ABSENT: Final = dict.fromkeys(_PLAIN)
 
 
 def glance(documents: Sequence[bytes]) -> list[Glance | None]:
@@ -160,18 +175,24 @@ def _is_whole(data: bytes, document: _Document) -> bool:
 
 
 def _seen(document: _Document) -> Glance | None:
-    files = document.pop("files")  # type: ignore[misc]
+    files = document["files"]
     names = _plain_names(tuple(files))
     if names is None:
         return None
-    metrics = _numbers(document.pop("metrics", {}))
-    return Glance(document, metrics, names, tuple([one["size_bytes"] for one in files.values()]))
+    try:
+        plain = _plain_of(document)
+    except KeyError:  # a writer may leave out what is null
+        plain = _plain_of({**_ABSENT, **document})
+    tags = tuple(document.get("tags", ()))
+    metrics = _numbers(document.get("metrics", {}))
+    sizes = tuple([one["size_bytes"] for one in files.values()])
+    return Glance._make((*plain, tags, metrics, names, sizes))
 
 
-def _is_readable(head: Head) -> bool:
-    if head["format_version"] == FORMAT_VERSION and head["format"] == FORMAT:
+def _is_readable(document: _Document) -> bool:
+    if document["format_version"] == FORMAT_VERSION and document["format"] == FORMAT:
         return True
-    return gate(head, where="")[0] is not None
+    return gate(document, where="")[0] is not None
 
 
 def _numbers(found: dict[str, int | float | str]) -> dict[str, int | float]:
