@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import statistics
@@ -40,6 +41,7 @@ from smartcash_format.store.compare import diff
 TURNS = 7
 # More than any part of the package remembers.
 CHECKPOINTS = 4
+PROCESSES = 7
 LARGE_FLOATS = 12 * FLOATS
 LISTING_TARGETS = {
     "list": "5 x, 1 s",
@@ -181,22 +183,38 @@ def save_some(directory: Path, floats: int, count: int) -> tuple[list[Path], dic
 def measure_validation(paths: list[Path]) -> None:
     """One checkpoint of a training after the other; they share what those of a training share.
 
-    Names, shapes and the program but for its learning rates; no digest, no checksum, no value.
+    Names, shapes and the program but for its learning rates; no digest, no checksum, no value. In
+    several processes: on a shared machine one takes up to twice the time of another, all along.
     """
+    command = [sys.executable, __file__, "--validation", *map(str, paths)]
+    each = [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(PROCESSES)
+    ]
+    title = f"One checkpoint of {TENSORS} tensors, AdamW: {PROCESSES} processes"
+    table = Table(title, "what", "time", "from", "to", "target")
+    for name in each[0]:
+        times = [found[name] for found in each]
+        bounds = milliseconds([min(times)]), milliseconds([max(times)])
+        table.row(name, milliseconds(times), *bounds, VALIDATION_TARGETS.get(name, ""))
+
+
+def report_validation(paths: list[Path]) -> None:
+    """The median of each call in this process, in seconds, as JSON."""
     calls: dict[str, Callable[[Path], object]] = {
         "validate, META": lambda path: validate(path, Depth.META),
         "validate, STRUCTURE": lambda path: validate(path, Depth.STRUCTURE),
         "diff with another": lambda path: diff(path, paths[0]),
     }
-    table = Table(f"One checkpoint of {TENSORS} tensors, AdamW", "what", "time", "target")
+    found = {}
     for name, call in calls.items():
         assert all(validate(path, Depth.STRUCTURE).valid for path in paths)
-        times = [
+        found[name] = statistics.median(
             seconds(lambda call=call, path=path: call(path))  # type: ignore[misc]
             for _ in range(TURNS)
             for path in paths
-        ]
-        table.row(name, milliseconds(times), VALIDATION_TARGETS.get(name, ""))
+        )
+    print(json.dumps(found))
 
 
 def measure_content(path: Path) -> None:
@@ -286,7 +304,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--checkpoints", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=None)
+    parser.add_argument("--validation", nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.validation:
+        report_validation(options.validation)
+        return
     print(f"## Ask without loading: Python {platform.python_version()}, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=options.directory) as made:

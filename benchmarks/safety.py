@@ -4,8 +4,8 @@
 
 The state is EfficientNet-B4 with AdamW after one step. Times are medians of several turns with a
 warm cache; "of the bytes" are those that were asked of the system, counted. A conversion runs in a
-process of its own; what it asks for and writes is counted by Linux, and left out elsewhere. Asked for
-is what it reads; what it maps, or is lent by the page cache, is not counted.
+process of its own; what it asks for and writes is counted by Linux, and left out elsewhere. Asked
+for is what it reads; what it maps, or is lent by the page cache, is not counted.
 """
 
 from __future__ import annotations
