@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from smartcash_format.spec.digest import seal
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.watching import Progress
 from smartcash_format.store import catalog
-from smartcash_format.store.catalog import Listing, merge, read_entry, scan
-from smartcash_format.store.entry import Broken
+from smartcash_format.store.catalog import Listing, merge, newest_first, read_entry, scan
+from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.glance import Glance, glance
 from smartcash_format.store.tree import search
 from tests.opened import opened_files
@@ -272,7 +272,7 @@ def test_a_slow_mount_is_read_by_threads_to_the_same_listing(
 
 
 @pytest.mark.parametrize(("slow_look_s", "is_on"), [(1.0, False), (0.0, True)])
-def test_the_collector_is_off_while_a_local_listing_is_made_and_on_while_a_slow_one_is(
+def test_the_collector_is_off_until_a_local_listing_is_sorted_and_on_while_a_slow_one_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_look_s: float, is_on: bool
 ) -> None:
     for number in range(catalog.SMALL_BATCH + 1):
@@ -283,10 +283,15 @@ def test_the_collector_is_off_while_a_local_listing_is_made_and_on_while_a_slow_
         collects.append(gc.isenabled())
         return glance(documents)
 
+    def sorting(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        collects.append(gc.isenabled())
+        return newest_first(entries)
+
     monkeypatch.setattr(catalog, "SLOW_LOOK_S", slow_look_s)
     monkeypatch.setattr(catalog, "glance", noting)
+    monkeypatch.setattr(catalog, "newest_first", sorting)
     assert len(scan(tmp_path)) == catalog.SMALL_BATCH + 1
-    assert collects == [True, is_on]
+    assert collects == [True, is_on, is_on]
     assert gc.isenabled()
 
 
