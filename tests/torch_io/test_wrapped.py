@@ -63,6 +63,24 @@ def accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
+def assert_taken_over(path: Path, saved: tuple[Any, Any], loaded: tuple[Any, Any]) -> None:
+    """What is saved of the first two is of their own classes, and is what the others load."""
+    one, two = stepped("AdamW"), fresh("AdamW")
+    (wrap, around), (wrap_too, around_too) = saved, loaded
+    save_checkpoint(path, wrap(one.model), around(one.optimizer))
+    meta = read_meta(path)
+    assert meta.weights["model"].class_name == type(one.model).__name__
+    assert meta.optimizer is not None
+    assert meta.optimizer.class_name == "AdamW"
+    result = load_checkpoint(path, model=wrap_too(two.model), optimizer=around_too(two.optimizer))
+    assert result.notes == ()
+    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
+
+
+def as_it_is(live: Any) -> Any:
+    return live
+
+
 def prepared(optimizer: Any, live: Any, *, wrapped: bool) -> dict[str, Any]:
     if not wrapped:
         return {"optimizer": optimizer, "scheduler": live}
@@ -176,22 +194,11 @@ def fabric(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_fabric_has_set_up_and_what_is_bare_take_each_others_state(
     tmp_path: Path, there: bool, here: bool
 ) -> None:
-    def set_up(model: torch.nn.Module, optimizer: Any, wrapped: bool) -> tuple[Any, Any]:
-        if not wrapped:
-            return model, optimizer
-        parallel = torch.nn.DataParallel(model)
-        return _FabricModule(parallel, model), _FabricOptimizer(optimizer)
+    def module(model: torch.nn.Module) -> _FabricModule:
+        return _FabricModule(torch.nn.DataParallel(model), model)
 
-    one = stepped("AdamW")
-    save_checkpoint(tmp_path / "c", *set_up(one.model, one.optimizer, there))
-    meta = read_meta(tmp_path / "c")
-    assert meta.weights["model"].class_name == type(one.model).__name__
-    assert meta.optimizer is not None
-    assert meta.optimizer.class_name == "AdamW"
-    two = fresh("AdamW")
-    model, optimizer = set_up(two.model, two.optimizer, here)
-    assert load_checkpoint(tmp_path / "c", model=model, optimizer=optimizer).notes == ()
-    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
+    ways = {True: (module, _FabricOptimizer), False: (as_it_is, as_it_is)}
+    assert_taken_over(tmp_path / "c", ways[there], ways[here])
 
 
 @pytest.mark.usefixtures("fabric")
@@ -217,11 +224,5 @@ def test_the_optimizer_that_a_lightning_module_sees_is_the_one_it_wraps(
     module = ModuleType(place)
     monkeypatch.setattr(module, "LightningOptimizer", LightningOptimizer, raising=False)
     monkeypatch.setitem(sys.modules, place, module)
-    one = stepped("AdamW")
-    save_checkpoint(tmp_path / "c", one.model, LightningOptimizer(one.optimizer))
-    meta = read_meta(tmp_path / "c")
-    assert meta.optimizer is not None
-    assert meta.optimizer.class_name == "AdamW"
-    two = fresh("AdamW")
-    load_checkpoint(tmp_path / "c", model=two.model, optimizer=LightningOptimizer(two.optimizer))
-    assert_same(snapshot(two.model, two.optimizer), snapshot(one.model, one.optimizer))
+    way = as_it_is, LightningOptimizer
+    assert_taken_over(tmp_path / "c", way, way)
