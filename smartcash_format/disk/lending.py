@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 # What is lent at a time, for the milliseconds in which it is hashed: each piece costs ten calls
-# of the system, and a larger one would keep whoever wants to write waiting.
+# that give up Python's lock, and a larger one would keep whoever wants to write waiting.
 LENT_BYTES: Final = 16 << 20
 # madvise(2), since Linux 5.14; an older kernel refuses it.
 _POPULATE_READ: Final = 22
