@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from blake3 import blake3
 
-from smartcash_format.spec.documents import dump_json
+from smartcash_format.spec.documents import dump_json, dump_lines
 
 ALGORITHM: Final = "blake3"
 PATTERN: Final = r"^(blake3|sha256):[0-9a-f]{64}$"
@@ -74,7 +74,7 @@ def seal(document: Mapping[str, Any]) -> bytes:
     name too, so the place is found by a value that only this document has.
     """
     mark = digest_of(dump_json({**document, SEAL_KEY: ""}))
-    data = dump_json({**document, SEAL_KEY: mark}, indent=1)
+    data = dump_lines({**document, SEAL_KEY: mark})
     start = data.index(mark.encode()) + len(ALGORITHM) + 1
     end = start + len(ZEROS)
     zeroed = data[:start] + ZEROS.encode() + data[end:]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from itertools import chain, compress, repeat
 from operator import is_
 from typing import Any, Final, NoReturn, TypeVar
@@ -58,6 +59,16 @@ def dump_json(value: object, *, indent: int | None = None) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
+def dump_lines(document: Mapping[str, object]) -> bytes:
+    """The same with a line for each key, and for each key of an object in it; compact below.
+
+    People open such a document, and `diff` shows what changed in it; each byte of it is read in
+    every listing.
+    """
+    lines = [f" {_compact(key)}: {_lines(document[key])}" for key in sorted(document)]
+    return f"{{\n{_JOINT.join(lines)}\n}}\n".encode() if lines else b"{}\n"
+
+
 def has_too_many_values(data: bytes) -> bool:
     """Whether parsing these bytes could allocate more values than any document has."""
     return (
@@ -77,6 +88,19 @@ def count_key_marks(data: bytes) -> int | None:
     if any(space in body and space + b":" in body for space in (b" ", b"\t", b"\n", b"\r")):
         return None
     return body.count(b'":')
+
+
+_compact: Final = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+_JOINT: Final = ",\n"
+
+
+def _lines(value: object) -> str:
+    if not isinstance(value, dict) or not value:
+        return _compact(value)
+    lines = [f"  {_compact(key)}: {_compact(value[key])}" for key in sorted(value)]
+    return f"{{\n{_JOINT.join(lines)}\n }}"
 
 
 def _parse(data: bytes, max_bytes: int, max_depth: int) -> Any:

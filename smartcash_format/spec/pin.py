@@ -12,7 +12,7 @@ from datetime import datetime
 from pydantic import Field, ValidationError
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.documents import dump_json
+from smartcash_format.spec.documents import dump_lines
 from smartcash_format.spec.values import Frozen, ShortText, Time
 
 # `<checkpoint_id>.json`; a second holder of the same checkpoint puts its own name in between.
@@ -69,4 +69,4 @@ def parse_pin(data: bytes) -> Pin:
 
 def encode_pin(pin: Pin) -> bytes:
     """The bytes of a pin."""
-    return dump_json(pin.model_dump(mode="json"), indent=1)
+    return dump_lines(pin.model_dump(mode="json"))

@@ -52,7 +52,7 @@ from typing import Any, Final
 from pydantic import BaseModel, JsonValue, RootModel
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.documents import dump_json
+from smartcash_format.spec.documents import dump_json, dump_lines
 from smartcash_format.spec.spelling import number_to_json
 
 # limits.JSON_DEPTH less what a document puts around a value: a sixth of it is never needed.
@@ -81,7 +81,7 @@ def to_json(value: object, *, name: str, max_bytes: int = limits.CONFIG_BYTES) -
     converter = _Converter(max_bytes)
     try:
         form = converter.form(value, name, 1)
-        size = len(dump_json(form, indent=1))
+        size = len(dump_lines({name: form}))
     except _TooLargeError:
         size = max_bytes + 1
     if size > max_bytes:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from smartcash_format.spec import layout, limits
-from smartcash_format.spec.documents import dump_json
+from smartcash_format.spec.documents import dump_lines
 from smartcash_format.spec.meta import OptimizerRecord
 from smartcash_format.spec.plain import keys_of
 from smartcash_format.spec.spelling import number_to_json
@@ -83,7 +83,7 @@ def _sizes(facts: Facts, optimizer: OptimizerRecord | None) -> dict[str, int]:
         "metrics": {name: number_to_json(value) for name, value in facts.metrics.items()},
         _SETTINGS: [] if optimizer is None else [g.hyperparameters for g in optimizer.groups],
     }
-    return {part: len(dump_json(value, indent=1)) for part, value in parts.items()}
+    return {part: len(dump_lines({part: value})) for part, value in parts.items()}
 
 
 def _without(

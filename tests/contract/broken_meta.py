@@ -126,7 +126,7 @@ breach("field-unknown--of-no-version", META, meta(mood="good"))
 breach(
     "field-unknown--in-a-file",
     META,
-    meta_text('"role": "weights"', '"role": "weights", "mode": "rw"'),
+    meta_text('"role":"weights"', '"role":"weights","mode":"rw"'),
 )
 WRONG: dict[str, dict[str, Any]] = {
     "epoch-is-text": {"epoch": "10"},

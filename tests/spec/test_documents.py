@@ -13,6 +13,7 @@ from smartcash_format.spec.documents import (
     EXPLAINED_BYTES,
     count_key_marks,
     dump_json,
+    dump_lines,
     parse_json,
 )
 
@@ -78,6 +79,31 @@ def reference(data: bytes) -> Any:
     )
     json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+@given(st.dictionaries(TEXT, VALUES | st.dictionaries(TEXT, VALUES, max_size=3), max_size=5))
+def test_lines_are_read_back_equal(document: dict[str, Any]) -> None:
+    data = dump_lines(document)
+    assert parse(data) == document
+    assert repr(parse(data)) == repr(json.loads(dump_json(document)))
+
+
+def test_each_key_of_two_levels_has_its_line() -> None:
+    document = {"é": {"z": [1, {"a": None}], "b": {"c": {}, "a": 1}}, "a": {}, "b": [], "c": "\n"}
+    assert dump_lines(document).decode().splitlines() == [
+        "{",
+        ' "a": {},',
+        ' "b": [],',
+        ' "c": "\\n",',
+        ' "é": {',
+        '  "b": {"a":1,"c":{}},',
+        '  "z": [1,{"a":null}]',
+        " }",
+        "}",
+    ]
+    assert dump_lines({}) == dump_json({})
+    with pytest.raises(ValueError, match="JSON"):
+        dump_lines({"a": {"b": float("nan")}})
 
 
 @given(VALUES, st.sampled_from([None, 1, 2]))

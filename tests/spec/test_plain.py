@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue, RootModel
 
 from smartcash_format.spec import limits
-from smartcash_format.spec.documents import dump_json, parse_json
+from smartcash_format.spec.documents import dump_json, dump_lines, parse_json
 from smartcash_format.spec.plain import DEPTH, keys_of, to_json
 
 
@@ -226,7 +226,7 @@ def test_lists_that_share_lists_exponentially_end_at_the_bound() -> None:
 
 def test_the_size_that_counts_is_the_one_meta_json_has() -> None:
     value = {f"k{i}": [[i]] for i in range(20)}
-    size = len(dump_json(value, indent=1))
+    size = len(dump_lines({"config": value}))
     assert to_json(value, name="config", max_bytes=size).value == value
     assert "$keys" in str(to_json(value, name="config", max_bytes=size - 1).value)
 

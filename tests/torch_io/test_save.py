@@ -202,7 +202,7 @@ def test_metadata_beyond_its_bound_is_cut_with_a_warning_and_never_costs_the_sav
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": i} for i in range(1_500)]
     optimizer = torch.optim.AdamW(groups)
     config = {"rows": [[i] for i in range(60_000)]}
-    large = facts(config=config, notes={"log": "x" * 200_000}, metrics={"é" * 250: 1.0})
+    large = facts(config=config, notes={"log": "x" * 400_000}, metrics={"é" * 250: 1.0})
     found = save(tmp_path / "one", large, model={}, optimizer=optimizer)
     assert is_whole(found.path)
     assert (found.path / layout.META).stat().st_size <= limits.META_BYTES
