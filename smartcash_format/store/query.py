@@ -20,6 +20,7 @@ from smartcash_format.store.entry import Entry
 
 Mode = Literal["min", "max"]
 Value = str | int | float | bool | None
+Condition = Callable[[int | float | None], bool]
 
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
@@ -128,19 +129,30 @@ def best(
     """
     if metric is None and mode is None:
         return latest(entry for entry in entries if entry.is_best)
-    return next(iter(ranked(entries, metric, mode)), None)
+    finite = _finite_values(entries, metric, mode)
+    if not finite:
+        return None
+    first = (max if mode == "max" else min)(value for value, _ in finite)
+    return latest(entry for value, entry in finite if value == first)
 
 
 def ranked(entries: Iterable[Entry], metric: str | None, mode: Mode | None) -> list[Entry]:
     """The entries with a finite value of the metric, best first; ties the later first."""
+    sign = 1 if mode == "max" else -1
+    found = _finite_values(entries, metric, mode)
+    found.sort(key=lambda one: (sign * one[0], one[1].order), reverse=True)
+    return [entry for _, entry in found]
+
+
+def _finite_values(
+    entries: Iterable[Entry], metric: str | None, mode: str | None
+) -> list[tuple[int | float, Entry]]:
     if metric is None or mode not in ("min", "max"):
         raise ValueError(
             "a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min')"
         )
-    sign = 1 if mode == "max" else -1
-    found = [entry for entry in entries if _finite(entry.metrics.get(metric))]
-    found.sort(key=lambda entry: (sign * entry.metrics[metric], entry.order), reverse=True)
-    return found
+    values = ((entry.metrics.get(metric), entry) for entry in entries)
+    return [(value, entry) for value, entry in values if value is not None and math.isfinite(value)]
 
 
 def latest(entries: Iterable[Entry]) -> Entry | None:
@@ -185,7 +197,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:_NAMED])) + more
 
 
-def condition(name: str, text: object) -> Callable[[int | float | None], bool]:
+def condition(name: str, text: object) -> Condition:
     """What a text such as ">=0.5" asks of a metric. Raises ValueError that shows the form."""
     match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -308,10 +320,6 @@ def sort_entries(entries: Iterable[Entry], by: str = "-saved_at") -> list[Entry]
 
 def _sortable(value: Value) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
-
-
-def _finite(value: int | float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _number(text: str) -> int | float:
