@@ -11,8 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol
 
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.spec import layout, limits
@@ -41,6 +41,33 @@ def opened_directory(path: str) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def usual_meta_bytes(directories: Iterable[str], root: int | None = None) -> list[bytes]:
+    """The bytes of each directory's meta.json; none where `meta_bytes` has to read it or say why.
+
+    Without asking what it is, which takes as long as the reading: only a plain file, or a device,
+    has an end to go to. No byte is read of one that is larger than allowed. What does not hold its
+    own digest has to be read by `meta_bytes` too: it may be a device's, or a part of what is there
+    (a mount with small reads).
+    """
+    if not hasattr(os, "pread"):
+        return [b"" for _ in directories]
+    found = []
+    for directory in directories:
+        data = b""
+        try:
+            descriptor = os.open(f"{directory}/{layout.META}", _FLAGS, dir_fd=root)
+            try:
+                size = os.lseek(descriptor, 0, os.SEEK_END)
+                if size <= limits.META_BYTES:
+                    data = os.pread(descriptor, size, 0)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
+        found.append(data)
+    return found
 
 
 def meta_bytes(directory: str, root: int | None = None) -> bytes:
@@ -76,19 +103,37 @@ def _read(descriptor: int, count: int) -> bytes:
     return data
 
 
-def sizes_hold(directory: str, sizes: Iterable[tuple[str, int]], root: int | None = None) -> bool:
-    """Whether every listed file is a plain file of the listed size. Nothing is opened.
+class Listed(Protocol):
+    """What a meta.json lists: plain names, and a size for each."""
 
-    The names have to be plain ones.
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def sizes(self) -> Sequence[int]: ...
+
+
+def sizes_hold(
+    directories: Iterable[str], listed: Iterable[Listed | None], root: int | None = None
+) -> list[bool]:
+    """Whether all that is listed for each directory are plain files of these sizes.
+
+    False where nothing is given for it. Nothing is opened.
     """
-    try:
-        for name, size in sizes:
-            facts = os.lstat(f"{directory}/{name}", dir_fd=root)
-            if facts.st_size != size or not stat.S_ISREG(facts.st_mode):
-                return False
-    except OSError:
-        return False
-    return True
+    found = []
+    for directory, files in zip(directories, listed, strict=True):
+        holds = False
+        if files is not None:
+            try:
+                for name, size in zip(files.names, files.sizes, strict=True):
+                    facts = os.lstat(f"{directory}/{name}", dir_fd=root)
+                    if facts.st_size != size or not stat.S_ISREG(facts.st_mode):
+                        break
+                else:
+                    holds = True
+            except OSError:
+                pass
+        found.append(holds)
+    return found
 
 
 def sizes(directory: str, names: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:

@@ -245,12 +245,22 @@ def _look_again(parent: str, name: str) -> _Seen:
 
 
 def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_Seen]:
-    read = [_read(parent, name, root) for name in names]
-    seen = iter(glance([data for data in read if isinstance(data, bytes)]))
+    directories = [f"{parent}/{name}" for name in names] if root is None else names
+    read = peek.usual_meta_bytes(directories, root)
+    seen = glance(read)
+    holds = peek.sizes_hold(directories, seen, root)
     return [
-        _judge(parent, name, data, next(seen), root) if isinstance(data, bytes) else data
-        for name, data in zip(names, read, strict=True)
+        Entry(parent, name, data, one)
+        if is_whole and one is not None
+        else _look_closely(parent, name, root)
+        for name, data, one, is_whole in zip(names, read, seen, holds, strict=True)
     ]
+
+
+def _look_closely(parent: str, name: str, root: int | None) -> _Seen:
+    """The same for one that was not plainly whole: what it is instead, with all its problems."""
+    data = _read(parent, name, root)
+    return _judge(parent, name, data, glance([data])[0]) if isinstance(data, bytes) else data
 
 
 def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
@@ -266,11 +276,7 @@ def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
         return _broken(parent, name, "file-unreadable", f"cannot be read: {error.strerror}")
 
 
-def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int | None) -> _Seen:
-    if seen is not None:
-        where = f"{parent}/{name}" if root is None else name
-        if peek.sizes_hold(where, zip(seen.names, seen.sizes, strict=True), root):
-            return Entry(parent, name, data, seen)
+def _judge(parent: str, name: str, data: bytes, seen: Glance | None) -> _Seen:
     directory = f"{parent}/{name}"
     try:
         problems = _problems(directory, data)
@@ -281,7 +287,7 @@ def _judge(parent: str, name: str, data: bytes, seen: Glance | None, root: int |
     if not os.path.lexists(f"{directory}/{layout.META}"):
         return None  # removed by another process since its meta.json was read
     if seen is not None and not problems:
-        return Entry(parent, name, data, seen)  # its last file came while we looked
+        return Entry(parent, name, data, seen)  # a short read, or a file that came since
     return Broken(path=Path(directory), problems=problems)
 
 

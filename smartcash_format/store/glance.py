@@ -148,30 +148,39 @@ def glance(documents: Sequence[bytes]) -> list[Glance | None]:
     None where anything that was looked at is wrong: `parse_meta` of the same bytes says what. One
     step is done for all before the next, which keeps each in the processor's caches.
     """
-    parsed = [_parsed(data) for data in documents]
-    whole = [
-        document if document is not None and _is_whole(data, document) else None
-        for data, document in zip(documents, parsed, strict=True)
+    parsed = _parsed(documents)
+    return [
+        None if document is None or not is_whole else _seen(document)
+        for document, is_whole in zip(parsed, _are_whole(documents, parsed), strict=True)
     ]
-    return [None if document is None else _seen(document) for document in whole]
 
 
-def _parsed(data: bytes) -> _Document | None:
-    if len(data) > limits.META_BYTES:
-        return None
-    try:
-        document: _Document = _parse(data)
-        datetime.fromisoformat(document["saved_at"])  # raises for a day that is none
-    except ValueError:
-        return None
-    return document
+def _parsed(documents: Sequence[bytes]) -> list[_Document | None]:
+    found = []
+    for data in documents:
+        document: _Document | None = None
+        if data and len(data) <= limits.META_BYTES:
+            try:
+                document = _parse(data)
+                datetime.fromisoformat(document["saved_at"])  # raises for a day that is none
+            except ValueError:
+                document = None
+        found.append(document)
+    return found
 
 
-def _is_whole(data: bytes, document: _Document) -> bool:
-    try:
-        return _is_readable(document) and digest.seal_holds(data, document["meta_digest"])
-    except ValueError:  # a digest of an unknown algorithm
-        return False
+def _are_whole(documents: Sequence[bytes], parsed: Sequence[_Document | None]) -> list[bool]:
+    found = []
+    for data, document in zip(documents, parsed, strict=True):
+        try:
+            found.append(
+                document is not None
+                and _is_readable(document)
+                and digest.seal_holds(data, document["meta_digest"])
+            )
+        except ValueError:  # a digest of an unknown algorithm
+            found.append(False)
+    return found
 
 
 def _seen(document: _Document) -> Glance | None:

@@ -25,6 +25,7 @@ from smartcash_format.store.glance import Glance, glance
 from smartcash_format.store.tree import search
 from tests.opened import opened_files
 from tests.store.checkpoints import START, codes, write_checkpoint
+from tests.store.test_catalog_in_crowds import read_one_by_one
 
 
 def only_broken(root: Path) -> Broken:
@@ -196,7 +197,7 @@ def test_a_system_error_becomes_broken_with_its_reason(
     def refuse(directory: str, root: int | None) -> bytes:
         raise PermissionError(13, "Permission denied", directory)
 
-    monkeypatch.setattr(peek, "meta_bytes", refuse)
+    read_one_by_one(monkeypatch, refuse)
     broken = only_broken(tmp_path)
     assert codes(broken) == ["file-unreadable"]
     assert "Permission denied" in broken.reason
@@ -207,15 +208,14 @@ def test_a_checkpoint_removed_while_it_is_looked_at_is_not_there(
 ) -> None:
     write_checkpoint(tmp_path, 1)
     doomed = write_checkpoint(tmp_path, 2)
-    honest = peek.meta_bytes
+    honest = peek.usual_meta_bytes
 
-    def read_then_lose(directory: str, root: int | None) -> bytes:
-        data = honest(directory, root)
-        if Path(directory).name == doomed.name:
-            doomed.rename(tmp_path / ".trash-1")
-        return data
+    def read_then_lose(directories: Iterable[str], root: int | None) -> list[bytes]:
+        found = honest(directories, root)
+        doomed.rename(tmp_path / ".trash-1")
+        return found
 
-    monkeypatch.setattr(peek, "meta_bytes", read_then_lose)
+    monkeypatch.setattr(peek, "usual_meta_bytes", read_then_lose)
     listing = scan(tmp_path)
     assert [found.epoch for found in listing] == [1]
     assert [*listing.broken, *listing.foreign] == []
@@ -252,7 +252,7 @@ def test_a_checkpoint_whose_last_file_comes_while_it_is_looked_at_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_checkpoint(tmp_path, 1)
-    monkeypatch.setattr(peek, "sizes_hold", lambda directory, sizes, root: False)
+    monkeypatch.setattr(peek, "sizes_hold", lambda directories, listed, root: [False])
     assert [found.epoch for found in scan(tmp_path)] == [1]
 
 

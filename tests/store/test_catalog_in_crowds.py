@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from tests.store.checkpoints import write_checkpoint
 TRASH = ".trash-of-another"
 
 
+def read_one_by_one(monkeypatch: pytest.MonkeyPatch, read: Callable[..., bytes]) -> None:
+    """Every meta.json is read by `read`, none in the usual way."""
+    monkeypatch.setattr(
+        peek, "usual_meta_bytes", lambda directories, root: [b""] * len(directories)
+    )
+    monkeypatch.setattr(peek, "meta_bytes", read)
+
+
 def when_looked_at(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
     """Calls `act` after each look at a file that a meta.json lists, with the number of the look.
 
@@ -26,9 +34,9 @@ def when_looked_at(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) 
     looks = iter(range(1, 1_000))
     usual = os.stat, os.lstat
 
-    def quick(directory: str, sizes: object, root: int | None) -> bool:
+    def quick(directories: Sequence[str], listed: object, root: int | None) -> list[bool]:
         act(0)
-        return False
+        return [False for _ in directories]
 
     def looked(honest: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
         def look(path: Any, **options: Any) -> os.stat_result:
@@ -95,7 +103,7 @@ def test_a_checkpoint_that_is_put_back_after_the_look_is_looked_at_again(
             raise FileNotFoundError(2, "set apart, and put back after the look", directory)
         return honest(directory, root)
 
-    monkeypatch.setattr(peek, "meta_bytes", apart)
+    read_one_by_one(monkeypatch, apart)
     listing = scan(tmp_path)
     assert [found.epoch for found in listing] == [1]
     assert listing.foreign == (tmp_path / "foreign",)
@@ -111,7 +119,7 @@ def test_what_comes_and_goes_all_the_time_is_not_foreign(
     def apart(directory: str, root: int | None) -> bytes:
         raise FileNotFoundError(2, "set apart, and put back after the look", directory)
 
-    monkeypatch.setattr(peek, "meta_bytes", apart)
+    read_one_by_one(monkeypatch, apart)
     listing = scan(tmp_path)
     assert [*listing, *listing.broken, *listing.foreign] == []
     assert path.is_dir()
