@@ -36,9 +36,9 @@ from smartcash_format import save_checkpoint
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec.header import read_header
 from smartcash_format.spec.known_layouts import forget_layouts
+from smartcash_format.spec.known_programs import forget_programs
 from smartcash_format.spec.pickles import scan_torch_file
 from smartcash_format.spec.problems import Depth
-from smartcash_format.spec.stretches import forget_stretches
 
 TURNS = 9
 CLAIM_BYTES = 100_000_000
@@ -159,7 +159,7 @@ def measure_reading(path: Path) -> None:
 
     def scan() -> int:
         # A stranger's file is read once.
-        forget_stretches()
+        forget_programs()
         forget_layouts()
         stream = Counted(file)
         found, problems = scan_torch_file(stream, size, where=file.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from operator import add
@@ -27,13 +26,6 @@ from smartcash_format.spec.rebuilds import (
     memo_number,
     memo_numbers,
 )
-from smartcash_format.spec.stretches import (
-    Stretch,
-    is_too_long,
-    is_worth_keeping,
-    keep_stretch,
-    known_stretch,
-)
 from smartcash_format.spec.tensor_refs import StorageForm, Storages, TensorRef
 
 # A name that was given before, and the function that rebuilds a tensor.
@@ -43,8 +35,6 @@ _OPENED: Final = re.compile(rb"%b\(?" % PUT, re.DOTALL)
 # torch's optimizers keep up to four tensors of a parameter.
 _MOST: Final = 8
 _new: Final = tuple.__new__
-# The opcodes of an integer, and how many bytes each takes.
-_KEY_BYTES: Final = {ord("K"): 2, ord("M"): 3, ord("J"): 5}
 # Kinds of entries that are kept: one each where all parameters differ in their shape.
 _KEPT: Final = 1 << 10
 # Entries found together: enough that each costs little, and few enough for the nearest cache.
@@ -67,22 +57,6 @@ class _Kept(NamedTuple):
     forms: tuple[Form, ...]
     storages: tuple[StorageForm, ...]
     memos: int
-    # The numbers of the memos that they fetch.
-    fetched: frozenset[int]
-
-
-@dataclass(slots=True)
-class _Row:
-    """Entries that follow each other with an integer between, as they were read.
-
-    Where they begin and end, how long the memo was before; the kind and the storages of each.
-    """
-
-    begin: int
-    first: int
-    read: list[tuple[_Kept, tuple[str, ...]]]
-    keys: list[int]
-    end: int = 0
 
 
 class EntryMachine(TensorMachine):
@@ -96,19 +70,12 @@ class EntryMachine(TensorMachine):
         # By where they begin, those before `_entries_to` only.
         self._entries: dict[int, _Found] = {}
         self._entries_to = 0
-        self._row = self._longest = _Row(0, 0, [], [])
 
     def read_entry(self, at: int) -> int:
         """Pushes the dict whose opcodes begin at `at`, after the one that makes it empty.
 
-        With it those that follow it in a stretch that is known, and the keys between. Gives where
-        they end, or 0 and changes nothing when they are in another form.
+        Gives where they end, or 0 and changes nothing when they are in another form.
         """
-        if not self._follows(at):
-            if stretch := known_stretch(self.data, at, self.memo):
-                self._take(stretch)
-                return at + len(stretch.data)
-            self._row = _Row(at, len(self.memo), [], [])
         if at >= self._entries_to:
             self._find_entries(at)
         found = self._entries.get(at)
@@ -131,73 +98,8 @@ class EntryMachine(TensorMachine):
             memo.append(tensor)
             entry[name] = tensor
         self.taken += zip(keys, kept.storages, strict=True)
-        row = self._row
-        row.end = end
-        if is_too_long(end - row.begin):
-            # It may become as long as the program.
-            row.read.clear()
-            row.keys.clear()
-        elif row.read or row.begin == at:
-            if row.read:
-                row.keys.append(self.stack[-1])
-            row.read.append((kept, keys))
-        if len(row.read) > len(self._longest.read):
-            self._longest = row
         self.stack.append(entry)
         return end
-
-    def _follows(self, at: int) -> bool:
-        """Whether an integer alone stands between the entry read last and the one at `at`."""
-        end = self._row.end
-        return 0 < end < at and _KEY_BYTES.get(self.data[end]) == at - end - 1
-
-    def _take(self, stretch: Stretch) -> None:
-        """Does again what the opcodes of a stretch did."""
-        count = len(stretch.entries)
-        self.memory.take(sum(map(_of_entry, map(len, stretch.entries))))
-        entries = list(map(dict.copy, stretch.entries))
-        begin = len(self.memo)
-        self.memo += stretch.memos
-        for place, entry in zip(stretch.places, entries, strict=True):
-            self.memo[begin + place] = entry
-        self.taken += stretch.storages
-        pushed: list[Any] = [None] * (2 * count - 1)
-        pushed[::2], pushed[1::2] = entries, stretch.keys
-        self.stack += pushed
-
-    def keep_longest(self) -> None:
-        """Keeps the longest stretch for the next program: this one is without fault."""
-        row = self._longest
-        if not is_worth_keeping(len(row.read), row.end - row.begin):
-            return
-        # None of these is of the row itself: what an entry leaves in the memo is no name.
-        fetched = frozenset[int]().union(*{kept.fetched for kept, _ in row.read})
-        entries: list[dict[Any, Any]] = []
-        memos: list[Any] = []
-        places: list[int] = []
-        storages: list[tuple[str, StorageForm]] = []
-        for kept, keys in row.read:
-            places.append(len(memos))
-            memos.append(None)
-            tensors = []
-            for form, key in zip(kept.forms, keys, strict=True):
-                _, dtype, shape, stride, offset, numel, parts, _ = form
-                tensors.append(TensorRef(dtype, shape, stride, offset, key, numel))
-                memos += parts
-                memos.append(tensors[-1])
-            entries.append(dict(zip(kept.names, tensors, strict=True)))
-            storages += zip(keys, kept.storages, strict=True)
-        stretch = Stretch(
-            data=self.data[row.begin : row.end],
-            first=row.first,
-            fetched=tuple((number, self.memo[number]) for number in fetched),
-            entries=tuple(entries),
-            keys=tuple(row.keys),
-            memos=tuple(memos),
-            places=tuple(places),
-            storages=tuple(storages),
-        )
-        keep_stretch(stretch)
 
     def _find_entries(self, at: int) -> None:
         """Finds entries that begin at `at` or behind it, with as many tensors as the first has."""
@@ -222,7 +124,6 @@ class EntryMachine(TensorMachine):
         if len(self._kept) == _KEPT:
             return None
         names, forms = [], []
-        fetched: set[int] = set()
         for begin in range(0, len(opcodes), len(_SAME)):
             name, function, *of_tensor = opcodes[begin : begin + len(_SAME)]
             if max(memo_number(name), memo_number(function)) >= len(self.memo):
@@ -232,7 +133,6 @@ class EntryMachine(TensorMachine):
             if form is None or self.memo[memo_number(function)] is not REBUILD:
                 return None
             forms.append(form)
-            fetched.update((memo_number(name), memo_number(function), *form.fetched))
         if not all(type(name) is str for name in names) or len({*names}) < len(names):
             return None
         memos = 1 + sum(len(form.parts) + 1 for form in forms)
@@ -241,7 +141,6 @@ class EntryMachine(TensorMachine):
             tuple(forms),
             tuple(form.storage for form in forms),
             memos,
-            frozenset(fetched),
         )
         self._kept[opcodes] = kept
         return kept

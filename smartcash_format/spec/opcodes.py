@@ -185,7 +185,9 @@ def _long(machine: Machine, at: int) -> int:
 
 def _float(machine: Machine, at: int) -> int:
     machine.memory.taken += NUMBER
-    machine.stack.append(_F64.unpack_from(machine.data, at)[0])
+    (value,) = _F64.unpack_from(machine.data, at)
+    machine.stack.append(value)
+    machine.numbers.note(at, value)
     return at + 8
 
 

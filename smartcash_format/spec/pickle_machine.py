@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from smartcash_format.spec import limits
 from smartcash_format.spec.keys import Keys
+from smartcash_format.spec.known_programs import Numbers
 from smartcash_format.spec.program_memory import (
     CONTAINER,
     KIND,
@@ -40,6 +41,7 @@ _MARKS: Final = limits.PROGRAM_DEPTH + 3
 _TENSORS: Final = 2 * limits.TENSORS
 # The opcodes of an integer, but for the longest.
 _INTEGER: Final = rb"K.|M..|J.{4}|\x8a\x05.{5}"
+_INT4, _LONG1 = ord("J"), 0x8A
 _INTEGERS: Final = re.compile(_INTEGER, re.DOTALL)
 _COUNTED: Final = re.compile(rb"(?=[KMJ\x8a])((?:K.)*)((?:M..)*)((?:%b)*)" % _INTEGER, re.DOTALL)
 # Bytes of integers looked at together: for each a regular expression notes a hundred bytes, and a
@@ -93,6 +95,7 @@ class Machine:
         # By identity the containers that may stand in more than one place, or in themselves. All
         # others stand where they were made.
         self.shared: set[int] = set()
+        self.numbers = Numbers()
         self.memory = Memory()
         self._tensors = 0
         self._integers = 0
@@ -200,6 +203,7 @@ class Machine:
         if _ROW.match(self.data, at) is None:
             return 0
         end = at
+        number = int.from_bytes
         while (row := _COUNTED.match(self.data, end, end + _TOGETHER)) and row.end() > end:
             small, large, others = row.groups()
             mixed = _INTEGERS.findall(others)
@@ -211,7 +215,13 @@ class Machine:
                 raise Refused("pickle-bounds", f"has more than {limits.PROGRAM_OPCODES:,} opcodes")
             self.stack += small[1::2]
             self.stack += struct.unpack("<" + "xH" * (len(large) // 3), large)
-            self.stack += map(_integer, mixed)
+            # Without a call for each: a random generator has six hundred.
+            self.stack += [
+                number(opcode[2:], "little", signed=True)
+                if opcode[0] == _LONG1
+                else number(opcode[1:], "little", signed=opcode[0] == _INT4)
+                for opcode in mixed
+            ]
             end = row.end()
         return end if end > at else 0
 
@@ -230,10 +240,3 @@ class Machine:
         if any(self.hooks):
             raise Refused("pickle-tensor", "adds hooks to a tensor after it was made")
         return value
-
-
-def _integer(opcode: bytes) -> int:
-    """What the opcodes K and M say, and J and LONG1 with a sign."""
-    unsigned = opcode[0] in b"KM"
-    digits = opcode[2:] if opcode[0] == 0x8A else opcode[1:]
-    return int.from_bytes(digits, "little", signed=not unsigned)

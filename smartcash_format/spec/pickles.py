@@ -17,6 +17,7 @@ from smartcash_format.spec.archive import read_archive
 from smartcash_format.spec.archive_layout import PROGRAM
 from smartcash_format.spec.entries import EntryMachine
 from smartcash_format.spec.keys import TYPE
+from smartcash_format.spec.known_programs import keep_program, known_program
 from smartcash_format.spec.opcodes import run
 from smartcash_format.spec.pickle_machine import CONTAINERS, Name
 from smartcash_format.spec.problems import Problem
@@ -29,6 +30,8 @@ __all__ = ["Program", "TensorRef", "TorchFile", "read_program", "scan_torch_file
 # Compared, not asked for their ancestry: these types and no other.
 _LEAVES: Final = frozenset({str, int, float, bool, type(None), TensorRef})
 _OPEN: Final = (0, 0)
+# Of what is kept for the next program: walking over more takes longer than is saved.
+_FEW: Final = 1 << 15
 Kinds = Mapping[int, tuple[object, Name]]
 
 
@@ -37,9 +40,10 @@ class Program:
     """What a pickle program builds, and the names it asks for, as "module.name".
 
     `value` is made of dict, list, tuple, str, int, float, bool, None and TensorRef. Containers may
-    be shared, as in the program; none holds itself. `kinds` has by the identity of a dict or a
-    TensorRef what it would be: the OrderedDict or Counter of collections, or a tensor that wants
-    gradients (the name of torch's rebuilding).
+    be shared, as in the program, and with the value of another program: nobody changes them. None
+    holds itself. `kinds` has by the identity of a dict or a TensorRef what it would be: the
+    OrderedDict or Counter of collections, or a tensor that wants gradients (the name of torch's
+    rebuilding).
     """
 
     value: Any
@@ -111,21 +115,33 @@ def _check_length(size_bytes: int) -> None:
 
 def _program(data: bytes, storages: Mapping[str, int]) -> Program:
     _check_length(len(data))
+    if (known := known_program(data, storages)) is not None:
+        value, names = known
+        return Program(value=value, globals=names)
     named = Storages(storages)
     machine = EntryMachine(data, named)
     value = run(machine)
-    _check(value, machine)
+    count = _count(value, machine)
     named.check_all_named()
-    machine.keep_longest()
-    return Program(value=value, globals=frozenset(map(str, machine.names)), kinds=machine.kinds)
+    names = frozenset(map(str, machine.names))
+    if count <= _FEW:
+        keep_program(
+            data, storages, machine.numbers, value, names,
+            kinds=machine.kinds, shared=machine.shared,
+        )  # fmt: skip
+    return Program(value=value, globals=names, kinds=machine.kinds)
 
 
-def _check(value: Any, machine: EntryMachine) -> None:
-    """Raises Refused for what is no data, a cycle, and more values or levels than allowed."""
+def _count(value: Any, machine: EntryMachine) -> int:
+    """The values in a value, itself included.
+
+    Raises Refused for what is no data, a cycle, and more values or levels than allowed.
+    """
     if type(value) in CONTAINERS:
-        _Scales(machine).weigh(value, limits.PROGRAM_DEPTH)
-    elif type(value) not in _LEAVES:
+        return _Scales(machine).weigh(value, limits.PROGRAM_DEPTH)[0]
+    if type(value) not in _LEAVES:
         raise _no_data(value)
+    return 1
 
 
 class _Scales:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcash_format.spec import limits, opcodes, pickle_machine
+from smartcash_format.spec import known_programs, limits, opcodes, pickle_machine
 from smartcash_format.spec.pickles import read_program
 from tests.spec.torch_files import COUNTER, ORDERED_DICT, PROTO, STOP, text
 
@@ -111,6 +111,8 @@ def test_whatever_is_made_takes_no_more_than_is_counted(
         patch.setattr(limits, "PROGRAM_MEMORY", MEMORY)
         patch.setattr(opcodes, "_TOGETHER", 64)
         patch.setattr(pickle_machine, "_TOGETHER", 64)
+        # What is kept of a program is bounded by its bytes.
+        patch.setattr(known_programs, "_KEPT_BYTES", 0)
         tracemalloc.start()
         try:
             read_program(data, where="data.pkl", storages={})

@@ -10,22 +10,18 @@ import pytest
 
 from smartcash_format.spec import limits, pickle_machine
 from smartcash_format.spec.entries import EntryMachine
+from smartcash_format.spec.known_programs import forget_programs
 from smartcash_format.spec.pickles import TensorRef, read_program
 from smartcash_format.spec.program_memory import CONTAINER, NUMBER, PLACE
-from smartcash_format.spec.stretches import forget_stretches
 from tests.spec.opcode_writer import BEGIN, STORAGES, Writer, get
 from tests.spec.torch_files import PROTO, STOP
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_known() -> None:
-    forget_stretches()
 
 
 def both_roads(program: bytes, storages: Mapping[str, int]) -> tuple[Any, Any]:
     """What is read in one go, and opcode by opcode; a text for what is refused."""
 
     def read() -> Any:
+        forget_programs()
         found, problems = read_program(program, where="data.pkl", storages=storages)
         return problems[0].message if found is None else found
 
@@ -96,7 +92,7 @@ def test_tensors_of_entries_are_counted_long_before_the_end(
         program += b"K\7" + entry + b"s"
     storages = {str(key): 4 for key in range(2_000)}
     assert read_program(program + b"t" + STOP, where="data.pkl", storages=storages)[0] is not None
-    forget_stretches()
+    forget_programs()
     monkeypatch.setattr(pickle_machine, "_TENSORS", 300)
     # What is behind the entries would be refused for something else.
     _, problems = read_program(program + b"0", where="data.pkl", storages=storages)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from smartcash_format.spec import known_programs
 from smartcash_format.spec.entries import EntryMachine
+from smartcash_format.spec.known_programs import forget_programs
 from smartcash_format.spec.pickles import TensorRef, TorchFile
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.dtypes import DTYPES
@@ -68,7 +70,9 @@ ROADS = ("read_entry", "read_tensor", "read_integers")
 
 
 def close(patch: pytest.MonkeyPatch, *roads: str) -> None:
-    """From now on nothing is read in one go: every tensor is made opcode by opcode."""
+    """From now on nothing is known or read in one go: every tensor is made opcode by opcode."""
+    forget_programs()
+    patch.setattr(known_programs, "_KEPT_BYTES", 0)
     for road in roads or ROADS:
         patch.setattr(EntryMachine, road, lambda self, at: 0)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from smartcash_format.spec.stretches import forget_stretches
+from smartcash_format.spec.known_programs import forget_programs
 from smartcash_format.torch_io.state import CLASSIC
 from tests.spec.torch_files import code_of, scan
 from tests.torch_io.scanned import check, close, large_state, saved, written
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(autouse=True)
 def nothing_is_known() -> None:
-    forget_stretches()
+    forget_programs()
 
 
 @pytest.mark.parametrize("write", [saved, written])

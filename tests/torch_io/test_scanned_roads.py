@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from smartcash_format.spec import entries
 from smartcash_format.spec.entries import EntryMachine
+from smartcash_format.spec.known_programs import forget_programs
 from smartcash_format.spec.pickles import TensorRef, read_program
-from smartcash_format.spec.stretches import forget_stretches
 from smartcash_format.torch_io.archive import to_archive
 from smartcash_format.torch_io.state import encode
 from tests.torch_io.scanned import check, close, large_state, saved, written
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(autouse=True)
 def nothing_is_known() -> None:
-    forget_stretches()
+    forget_programs()
 
 
 def count_shortcuts(monkeypatch: pytest.MonkeyPatch, road: str) -> list[int]:
@@ -112,11 +112,11 @@ LARGE_STORAGES = {storage.key: storage.size_bytes for storage in _STORAGES}
 def both_roads(program: bytes) -> tuple[Any, Any]:
     """What is read in one go, and opcode by opcode; None for what is refused.
 
-    What is read in one go is the same whether its stretch is known from another program or not.
+    It is the same where a program that is like it is known.
     """
-    forget_stretches()
+    forget_programs()
     quick, _ = read_program(program, where="data.pkl", storages=LARGE_STORAGES)
-    forget_stretches()
+    forget_programs()
     assert read_program(LARGE, where="data.pkl", storages=LARGE_STORAGES)[0] is not None
     assert read_program(program, where="data.pkl", storages=LARGE_STORAGES)[0] == quick
     with pytest.MonkeyPatch.context() as patch:
