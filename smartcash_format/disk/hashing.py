@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
+from functools import partial
 from typing import Final, NamedTuple
 
 from smartcash_format.disk.pool import Pool
@@ -21,7 +22,7 @@ from smartcash_format.spec.watching import Progress
 HASHING_THREADS: Final = 8
 # For less than this more threads cost more than they gain.
 LARGE_BYTES: Final = 64 << 20
-_Update = tuple[digest.Hasher, memoryview]
+_Update = tuple[Callable[[memoryview], object], memoryview]
 
 
 class Span(NamedTuple):
@@ -89,9 +90,9 @@ def digests_of(
         for piece in pieces:
             updates = tensors.updates(piece)
             if pool is None:
-                _update([(running, piece), *updates])
+                _update([(running.update, piece), *updates])
             else:
-                list(pool.map(_update, [[(running, piece)], *_shares(updates, each)]))
+                list(pool.map(_update, [[(running.update, piece)], *_shares(updates, each)]))
             del updates  # parts of the piece, which goes before the next one comes
             meter.add(len(piece))
     return Digests(digest.named(running, algorithm), tensors.digests())
@@ -110,18 +111,19 @@ def _shares(updates: list[_Update], count: int) -> list[list[_Update]]:
 
 
 def _update(updates: Iterable[_Update]) -> None:
-    for hasher, data in updates:
-        hasher.update(data)
+    for take, data in updates:
+        take(data)
 
 
 class _Tensors:
-    """The running digests of the tensors of a file whose bytes come in order."""
+    """The digests of the tensors of a file whose bytes come in order."""
 
     def __init__(self, spans: Iterable[Span], threads: int) -> None:
         self._threads = threads
         self._next = deque(sorted(spans))
         self._running: list[tuple[Span, digest.Hasher]] = []
         self._done: list[tuple[Span, digest.Hasher]] = []
+        self._found: dict[str, str] = {}
         self._at = 0
 
     def any_left(self) -> bool:
@@ -130,12 +132,19 @@ class _Tensors:
     def updates(self, piece: memoryview) -> list[_Update]:
         """What of the next bytes goes to which tensor's digest."""
         begin, end = self._at, self._at + len(piece)
+        found: list[_Update] = []
         while self._next and self._next[0].begin < end:
             span = self._next.popleft()
-            threads = self._threads if span.end - span.begin >= LARGE_BYTES else 1
-            self._running.append((span, digest.hasher(span.algorithm, threads=threads)))
-        found = [
-            (hasher, piece[max(0, span.begin - begin) : span.end - begin])
+            size = span.end - span.begin
+            if span.end <= end and size < LARGE_BYTES:
+                # In one call: most tensors are small, and a model has thousands.
+                data = piece[span.begin - begin : span.end - begin]
+                found.append((partial(self._digest, span), data))
+            else:
+                threads = self._threads if size >= LARGE_BYTES else 1
+                self._running.append((span, digest.hasher(span.algorithm, threads=threads)))
+        found += [
+            (hasher.update, piece[max(0, span.begin - begin) : span.end - begin])
             for span, hasher in self._running
         ]
         self._done += [each for each in self._running if each[0].end <= end]
@@ -143,14 +152,15 @@ class _Tensors:
         self._at = end
         return found
 
+    def _digest(self, span: Span, data: memoryview) -> None:
+        self._found[span.name] = digest.digest_of(data, span.algorithm)
+
     def digests(self) -> dict[str, str]:
-        # A tensor without bytes may stand behind the last one.
-        empty = [
-            (span, digest.hasher(span.algorithm))
-            for span in self._next
-            if span.begin == span.end == self._at
-        ]
-        return {
-            span.name: digest.named(hasher, span.algorithm)
-            for span, hasher in (*self._done, *empty)
-        }
+        """Those of all tensors whose bytes have come."""
+        for span, hasher in self._done:
+            self._found[span.name] = digest.named(hasher, span.algorithm)
+        for span in self._next:
+            # A tensor without bytes may stand behind the last one.
+            if span.begin == span.end == self._at:
+                self._digest(span, memoryview(b""))
+        return self._found

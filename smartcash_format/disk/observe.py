@@ -15,6 +15,7 @@ from typing import Any
 
 from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.hashing import (
+    LARGE_BYTES,
     Digests,
     Meter,
     Span,
@@ -244,18 +245,28 @@ class _Look:
 
         with Pool(cores()) as pool:
             futures = {}
+
+            def start(names: Iterable[str], stated: Mapping[tuple[str, str], str]) -> None:
+                for name in names:
+                    if name not in self.refused:
+                        futures[name] = pool.submit(hashed, name, self._spans(name, stated))
+
             largest_first = sorted(known, key=lambda name: work[name], reverse=True)
-            # Only what has tensors waits until it is known where they lie.
-            for name in largest_first:
-                if not _is_weights(name):
-                    futures[name] = pool.submit(hashed, name, [])
-            torch_files = [name for name in records if _is_torch_file(name)]
-            self._structures([name for name in records if name not in torch_files])
-            stated = self._stated()
-            for name in largest_first:
-                if _is_weights(name) and name not in self.refused:
-                    futures[name] = pool.submit(hashed, name, self._spans(name, stated))
-            self._structures(torch_files)
+            weights = [name for name in largest_first if _is_weights(name)]
+            others = [name for name in largest_first if not _is_weights(name)]
+            # What is large hashes from the beginning on. Weights wait for their headers, which say
+            # where the tensors lie, and for tensors.json where tensors may have other digests.
+            start((name for name in others if work[name] >= LARGE_BYTES), {})
+            first = [name for name in records if _is_weights(name)]
+            may_state_others = self._may_state_others(records)
+            if may_state_others:
+                first += [name for name in records if layout.role_of(name)[0] == "tensors"]
+            self._structures(first)
+            start(weights, self._stated() if may_state_others else {})
+            start((name for name in others if work[name] < LARGE_BYTES), {})
+            # Many small objects at once, while the others hash.
+            with collector_paused():
+                self._structures([name for name in records if name not in first])
             for name, future in futures.items():
                 if name in self.refused:
                     continue  # said already
@@ -279,6 +290,18 @@ class _Look:
             )
             for tensor, info in header.tensors.items()
         ]
+
+    def _may_state_others(self, names: Collection[str]) -> bool:
+        """Whether tensors.json may digest a tensor with another algorithm than the usual one."""
+        if layout.TENSORS not in names:
+            return False
+        try:
+            data = self.opened.read(layout.TENSORS, limits.TENSORS_BYTES)
+        except (OSError, Refused):
+            return True  # which its structure says
+        # In JSON a text stands as it is, or has a backslash.
+        others = digest.ALGORITHMS - {digest.ALGORITHM}
+        return b"\\" in data or any(f'"{other}:'.encode() in data for other in others)
 
     def _stated(self) -> dict[tuple[str, str], str]:
         """File and tensor to what tensors.json digests it with, where it is another algorithm."""

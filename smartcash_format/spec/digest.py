@@ -13,7 +13,8 @@ from blake3 import blake3
 from smartcash_format.spec.documents import dump_json, dump_lines
 
 ALGORITHM: Final = "blake3"
-PATTERN: Final = r"^(blake3|sha256):[0-9a-f]{64}$"
+ALGORITHMS: Final = frozenset({ALGORITHM, "sha256"})
+PATTERN: Final = rf"^({'|'.join(sorted(ALGORITHMS))}):[0-9a-f]{{64}}$"
 # What a reader of a later minor may meet: the shape of a digest whose algorithm is unknown here.
 SHAPE: Final = re.compile(r"[a-z0-9]{1,16}:[0-9a-f]{32,128}")
 _KNOWN = re.compile(PATTERN)

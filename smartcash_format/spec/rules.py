@@ -351,7 +351,8 @@ def _digests(meta: Meta, observed: Observed) -> Iterator[Problem]:
     for weight_set in observed.tensors.weights.values() if observed.tensors else ():
         for name, tensor in weight_set.tensors.items():
             found = observed.tensor_digests.get(tensor.file, {}).get(name)
-            yield from _digest(f"{tensor.file}: {name!r}", tensor.digest, found)
+            if found != tensor.digest:
+                yield from _digest(f"{tensor.file}: {name!r}", tensor.digest, found)
 
 
 def _digest(where: str, stated: str, found: str | None) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ from smartcash_format.spec.digest import digest_of
 from smartcash_format.spec.problems import Depth, Report
 from smartcash_format.spec.tensors import parse_tensors
 from smartcash_format.testing.sample import write_sample
+from tests.contract.build import MODEL, draft
 
 WEIGHTS = "model.safetensors"
 GB = 10**9
@@ -223,6 +224,50 @@ def test_what_has_no_tensors_is_hashed_before_the_structure_is_known(
     monkeypatch.setattr(observe, "parse_tensors", parse)
     assert validate(path, Depth.CONTENT).valid
     assert waited == [True]
+
+
+def test_weights_are_hashed_before_the_manifest_is_read_where_all_have_the_usual_digest(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+    waited: list[bool] = []
+
+    def spans(*args: Any) -> Any:
+        began.set()
+        return usual(*args)
+
+    def parse(data: bytes) -> Any:
+        waited.append(began.is_set())
+        return parse_tensors(data)
+
+    usual = observe._Look._spans
+    monkeypatch.setattr(observe._Look, "_spans", spans)
+    monkeypatch.setattr(observe, "parse_tensors", parse)
+    assert validate(path, Depth.CONTENT).valid
+    assert waited == [True]
+
+
+@pytest.mark.parametrize("spelled", ['"sha256:', '"\\u0073ha256:'])
+def test_a_tensor_is_hashed_with_the_algorithm_that_the_manifest_names(
+    spelled: str, tmp_path: Path
+) -> None:
+    made = draft()
+    for tensor in MODEL:
+        record = made.manifest["weights"]["model"]["tensors"][tensor.name]
+        record["digest"] = digest_of(tensor.data, "sha256")
+    made.write_manifest()
+    manifest = made.parts[layout.TENSORS]
+    made.parts[layout.TENSORS] = manifest.replace(b'"sha256:', spelled.encode())
+    for name, data in made.files_as_they_are().items():
+        (tmp_path / name).write_bytes(data)
+    report = validate(tmp_path, Depth.CONTENT)
+    assert report.valid, report.problems
+    rotten = bytearray((tmp_path / WEIGHTS).read_bytes())
+    rotten[-1] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(rotten)
+    problems = validate(tmp_path, Depth.CONTENT).problems
+    assert [problem.code for problem in problems] == ["digest-mismatch"] * 2
+    assert [(problem.found or "").partition(":")[0] for problem in problems] == ["blake3", "sha256"]
 
 
 def test_what_is_held_is_what_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
