@@ -26,7 +26,7 @@ from smartcash_format.spec import digest, layout
 from smartcash_format.spec.problems import Depth
 from smartcash_format.spec.rules import check
 from smartcash_format.spec.shards import SMALL_SHARDS, Shard, regroup
-from smartcash_format.spec.tensors import TensorRecord, Tensors
+from smartcash_format.spec.tensors import TensorRecord, Tensors, record_text
 from smartcash_format.torch_io.collect import Collected
 from smartcash_format.torch_io.shards import check_count, shard_parts
 from smartcash_format.torch_io.weights import WeightSetSource
@@ -83,12 +83,12 @@ class Increment:
 class Shared:
     """What is left to be written, what was linked, and the manifest of the checkpoint before.
 
-    `records` has by weight set what tensors.json says of the tensors in the linked files.
+    `records` has by weight set what tensors.json says of each tensor in the linked files, as text.
     """
 
     collected: Collected
     linked: tuple[WrittenFile, ...] = ()
-    records: Mapping[str, Mapping[str, TensorRecord]] = field(default_factory=dict)
+    records: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     before: Tensors | None = None
 
 
@@ -123,7 +123,7 @@ class _Sharing:
     before: Tensors | None = None
     parts: list[Part] = field(default_factory=list)
     linked: list[WrittenFile] = field(default_factory=list)
-    records: dict[str, dict[str, TensorRecord]] = field(default_factory=dict)
+    records: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -199,10 +199,12 @@ class _Sharing:
         # Those that are copied for it come one after the other: one copy is in memory at a time.
         copied = [pair for pair in asked if pair[0].copies]
         others = [pair for pair in asked if not pair[0].copies]
-        # Neighbours are of one size: each thread gets some of all.
+        # Neighbours are of one size: each thread gets some of all. This one is one of them.
+        own, *rest = (others[first::threads] for first in range(threads))
         with Pool(threads) as pool:
-            found = list(pool.map(_same, (others[first::threads] for first in range(threads))))
-        return frozenset().union(*found, _same(copied))
+            found = [pool.submit(_same, pairs) for pairs in rest]
+            same = _same([*own, *copied])
+        return same.union(*(each.result() for each in found))
 
     def _link(self, part: Part, shard: Shard) -> bool:
         if shard.source is None or self.opened is None:
@@ -256,6 +258,6 @@ def _bytes(source: TensorSource) -> memoryview | bytes:
     return memoryview(source.read()).cast("B") if source.size_bytes else b""
 
 
-def _in_file(record: TensorRecord, file: str) -> TensorRecord:
-    """The same tensor in a file of this name."""
-    return record if record.file == file else record.model_copy(update={"file": file})
+def _in_file(record: TensorRecord, file: str) -> str:
+    """The text of a record whose tensor lies in a file of this name."""
+    return record_text(record.dtype, record.shape, file, record.digest, record.statistics)

@@ -15,12 +15,7 @@ from typing import Final
 from smartcash_format.disk.parts import Statistics, TensorSource
 from smartcash_format.disk.write import WrittenFile
 from smartcash_format.spec import digest, layout
-from smartcash_format.spec.tensors import (
-    Listed,
-    TensorRecord,
-    encode_manifest,
-    record_text,
-)
+from smartcash_format.spec.tensors import Listed, encode_manifest, record_text
 from smartcash_format.torch_io.incremental import Shared
 from smartcash_format.torch_io.weights import WeightSetSource
 
@@ -60,7 +55,7 @@ def manifest(shared: Shared, written: Sequence[WrittenFile], size_bytes: int) ->
 def _record_sizes(shared: Shared) -> dict[str, list[int]]:
     """By weight set the bytes of each record, with its name."""
     sizes = {
-        weight_set: [_named(name, len(_text(record))) for name, record in records.items()]
+        weight_set: [_named(name, len(text)) for name, text in records.items()]
         for weight_set, records in shared.records.items()
     }
     for part in shared.collected.parts:
@@ -102,16 +97,12 @@ def _widest(dtype: str, count: int) -> list[Statistics]:
     ]
 
 
-def _text(record: TensorRecord) -> str:
-    return record_text(record.dtype, record.shape, record.file, record.digest, record.statistics)
-
-
 def _records(
     source: WeightSetSource,
     written: Sequence[WrittenFile],
-    linked: Mapping[str, TensorRecord],
+    linked: Mapping[str, str],
 ) -> dict[str, str]:
-    texts = {name: _text(record) for name, record in linked.items()}
+    texts = dict(linked)
     tensors = {tensor.name: tensor for tensor in source.tensors}
     for file in written:
         if layout.role_of(file.name) == ("weights", source.name):
