@@ -64,8 +64,8 @@ class Saved:
 class Prepared:
     """A save that has only to be written; `size_bytes` is what it takes at most.
 
-    `manifest_bytes` and `meta_bytes` of it are those of tensors.json, if nothing will be linked,
-    and of meta.json. `is_copy` says that the live objects may change meanwhile.
+    `manifest_bytes` of it are those of tensors.json, if nothing will be linked. `is_copy` says that
+    the live objects may change meanwhile.
     """
 
     final: Path
@@ -73,7 +73,6 @@ class Prepared:
     collected: Collected
     size_bytes: int
     manifest_bytes: int
-    meta_bytes: int
     is_copy: bool = False
     increment: Increment | None = None
 
@@ -162,7 +161,6 @@ def prepare(
         collected=collected,
         size_bytes=size_bytes,
         manifest_bytes=room.manifest_bytes,
-        meta_bytes=room.meta_bytes,
         is_copy=buffers is not None,
         increment=increment,
     )
@@ -233,10 +231,9 @@ def _share(staged: Stage, prepared: Prepared) -> tuple[Shared, int]:
     if prepared.increment is None:
         return Shared(collected=prepared.collected), prepared.manifest_bytes
     shared = share(staged, prepared.collected, prepared.increment)
-    manifest_bytes = manifest_size(shared)
-    left = size_of(shared.collected.parts) + manifest_bytes + prepared.meta_bytes
-    require_space(prepared.final.parent, left)
-    return shared, manifest_bytes
+    room = _room(shared, prepared.facts)
+    require_space(prepared.final.parent, room.all_bytes)
+    return shared, room.manifest_bytes
 
 
 def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, _Room]:
@@ -264,28 +261,26 @@ def _with_room(facts: Facts, collected: Collected) -> tuple[Facts, Collected, _R
     collected = replace(
         collected, optimizer=fit.optimizer, warnings=(*collected.warnings, *fit.warnings)
     )
-    room = _Room(size_of(collected.parts), manifest_bytes, fit.size_bytes)
+    room = _Room(size_of(collected.parts) + manifest_bytes + fit.size_bytes, manifest_bytes)
     return fit.facts, collected, room
 
 
 def size_bound(collected: Collected, facts: Facts) -> int:
     """At least what the save will take, and at most 1 % more: known before a byte is written."""
-    shared = Shared(collected=collected)
-    manifest_bytes = manifest_size(shared)
-    meta_bytes = _meta_bound(shared, facts, manifest_bytes)
-    return _Room(size_of(collected.parts), manifest_bytes, meta_bytes).all_bytes
+    return _room(Shared(collected=collected), facts).all_bytes
 
 
 class _Room(NamedTuple):
-    """What a save takes at most: its parts, tensors.json, meta.json."""
+    """What a save takes at most, and what of it tensors.json takes."""
 
-    parts_bytes: int
+    all_bytes: int
     manifest_bytes: int
-    meta_bytes: int
 
-    @property
-    def all_bytes(self) -> int:
-        return sum(self)
+
+def _room(shared: Shared, facts: Facts) -> _Room:
+    manifest_bytes = manifest_size(shared)
+    meta_bytes = _meta_bound(shared, facts, manifest_bytes)
+    return _Room(size_of(shared.collected.parts) + manifest_bytes + meta_bytes, manifest_bytes)
 
 
 def _spare_bound(collected: Collected) -> int:
