@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from blake3 import blake3
 
-from smartcash_format.spec.documents import dump_json, dump_lines
+from smartcash_format.spec.documents import dump_lines
 
 ALGORITHM: Final = "blake3"
 ALGORITHMS: Final = frozenset({ALGORITHM, "sha256"})
@@ -21,6 +21,8 @@ _KNOWN = re.compile(PATTERN)
 # meta.json states its own digest under this key: the hex digits are zeros while it is taken.
 ZEROS: Final = "0" * 64
 SEAL_KEY: Final = "meta_digest"
+# A config may hold the same; but no key below the first level is at the begin of a line.
+_SEAL_LINE: Final = f'\n "{SEAL_KEY}": "{ALGORITHM}:'.encode()
 
 
 class Hasher(Protocol):
@@ -68,18 +70,20 @@ def algorithm_of(digest: str) -> str:
     return digest.partition(":")[0]
 
 
+def unsealed(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a meta.json with zeros in place of the hex digits of its meta_digest."""
+    return dump_lines({**document, SEAL_KEY: f"{ALGORITHM}:{ZEROS}"})
+
+
 def seal(document: Mapping[str, Any]) -> bytes:
     """The bytes of a meta.json whose meta_digest is the digest of these very bytes.
 
-    While the digest is taken its hex digits are zeros. A config may hold such zeros or the key's
-    name too, so the place is found by a value that only this document has.
+    While the digest is taken its hex digits are zeros.
     """
-    mark = digest_of(dump_json({**document, SEAL_KEY: ""}))
-    data = dump_lines({**document, SEAL_KEY: mark})
-    start = data.index(mark.encode()) + len(ALGORITHM) + 1
-    end = start + len(ZEROS)
-    zeroed = data[:start] + ZEROS.encode() + data[end:]
-    return data[:start] + digest_of(zeroed)[len(ALGORITHM) + 1 :].encode() + data[end:]
+    zeroed = unsealed(document)
+    start = zeroed.index(_SEAL_LINE) + len(_SEAL_LINE)
+    digits = digest_of(zeroed)[len(ALGORITHM) + 1 :].encode()
+    return zeroed[:start] + digits + zeroed[start + len(ZEROS) :]
 
 
 def seal_holds(data: bytes, stated: str) -> bool:

@@ -228,6 +228,11 @@ def encode_meta(meta: Meta) -> bytes:
     return digest.seal(meta.model_dump(mode="json"))
 
 
+def meta_size(meta: Meta) -> int:
+    """How many bytes `encode_meta` gives."""
+    return len(digest.unsealed(meta.model_dump(mode="json")))
+
+
 def validate_document(
     model: type[ModelT], document: object, version: Version, *, where: str
 ) -> tuple[ModelT | None, tuple[Problem, ...]]:

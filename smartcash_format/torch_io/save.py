@@ -23,7 +23,7 @@ from smartcash_format.disk.publish import Stage, require_space, stage
 from smartcash_format.disk.write import WrittenFile, write_parts
 from smartcash_format.errors import UnsavableStateError
 from smartcash_format.spec import digest, layout, limits
-from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta
+from smartcash_format.spec.meta import FileRecord, Meta, WeightSet, encode_meta, meta_size
 from smartcash_format.spec.shards import MAX_SHARD_BYTES
 from smartcash_format.spec.tensors import Tensors, WeightSetTensors, parse_tensors
 from smartcash_format.spec.watching import Progress
@@ -307,7 +307,7 @@ def _meta_bound(shared: Shared, facts: Facts, manifest_bytes: int) -> int:
         files.append((layout.weights_file(longest, number, number), largest))
     written = [WrittenFile(name=name, size_bytes=size, digest=_NO_DIGEST) for name, size in files]
     # A set may not be finite: `false` for `true`.
-    return len(encode_meta(_meta(facts, collected, Tensors(), written))) + len(collected.sets)
+    return meta_size(_meta(facts, collected, Tensors(), written)) + len(collected.sets)
 
 
 def _meta(facts: Facts, collected: Collected, tensors: Tensors, written: list[WrittenFile]) -> Meta:

@@ -67,7 +67,14 @@ def test_the_seal_is_the_digest_of_the_bytes_with_zeros_in_its_place() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [ZEROS, f"blake3:{ZEROS}", {SEAL_KEY: f"blake3:{ZEROS}"}, f'"{SEAL_KEY}": "blake3:'],
+    [
+        ZEROS,
+        f"blake3:{ZEROS}",
+        {SEAL_KEY: f"blake3:{ZEROS}"},
+        f'"{SEAL_KEY}": "blake3:',
+        f'x\n "{SEAL_KEY}": "blake3:{ZEROS}"',
+        {f'\n "{SEAL_KEY}': {SEAL_KEY: f"blake3:{ZEROS}"}},
+    ],
 )
 def test_zeros_or_a_seal_inside_the_config_do_not_mislead_the_seal(config: object) -> None:
     data = seal({"config": config, "z": [config]})

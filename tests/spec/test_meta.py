@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from smartcash_format.spec import limits
 from smartcash_format.spec.digest import SEAL_KEY, ZEROS, digest_of, seal
 from smartcash_format.spec.documents import dump_json
-from smartcash_format.spec.meta import PROBLEMS, Meta, encode_meta, parse_meta
+from smartcash_format.spec.meta import PROBLEMS, Meta, encode_meta, meta_size, parse_meta
 from smartcash_format.spec.problems import Problem
 from tests.spec.samples import meta
 from tests.spec.test_documents import TEXT, VALUES
@@ -47,6 +47,7 @@ def test_a_meta_is_read_back_equal() -> None:
     parsed = read(SEALED)
     assert parsed == meta(meta_digest=parsed.meta_digest)
     assert encode_meta(parsed) == SEALED
+    assert meta_size(parsed) == len(SEALED)
 
 
 @given(
