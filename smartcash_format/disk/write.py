@@ -157,11 +157,8 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     takes = [hashing.take, tensors.take] if plan.tensors else [hashing.take]
     begun = 0
     alone = plan.size_bytes <= ALONE_BYTES
-    workers: list[Worker] = []
+    workers = [] if alone else _workers(takes, plan.name, meter)
     try:
-        if not alone:
-            for take in takes:
-                workers.append(Worker(take, plan.name, meter.fail))
         for pieces in groups_of(plan.pieces):
             batch = Batch(pieces, meter.copies, len(workers) + 1)
             for worker in workers:
@@ -192,6 +189,22 @@ def _write_plan(descriptor: int, plan: Plan, meter: _Meter) -> WrittenFile:
     )
     meter.add(plan.size_bytes - sum(piece.size_bytes for piece in plan.pieces))
     return written
+
+
+def _workers(takes: Sequence[Callable[[Batch], None]], name: str, meter: _Meter) -> list[Worker]:
+    """A thread for each; none where Python, at its end, or the system starts no more of them."""
+    workers: list[Worker] = []
+    try:
+        for take in takes:
+            workers.append(Worker(take, name, meter.fail))
+    except BaseException as error:
+        for worker in workers:
+            worker.end()
+            worker.join()
+        if not isinstance(error, RuntimeError):
+            raise
+        return []
+    return workers
 
 
 class _Hashing:
