@@ -143,7 +143,10 @@ def _at_exit(call: Callable[[], None]) -> None:
     # threads' own hook has no public name; it is what concurrent.futures uses. Where it is missing,
     # a save in flight at exit is lost, as in a crash.
     register: Any = getattr(threading, "_register_atexit", atexit.register)
-    register(call)
+    try:
+        register(call)
+    except RuntimeError:  # imported by a call of atexit: this is the end
+        call()
 
 
 _at_exit(_settle_all)

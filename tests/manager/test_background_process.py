@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from smartcash_format.disk.observe import validate
+from smartcash_format.manager import background
 from smartcash_format.spec.problems import Depth
 from tests.manager.training import manager
 from tests.ready import Ready
@@ -96,6 +98,33 @@ def save():
 """
     assert ended(tmp_path, program + LATE[when]) == 0
     assert epochs(tmp_path) == [1, 2, 3]
+
+
+def test_a_large_file_is_saved_and_loaded_where_python_starts_no_thread_any_more(
+    tmp_path: Path, ended: Ended
+) -> None:
+    program = """
+import atexit
+large = torch.nn.Linear(1_100, 1_100)
+def late():
+    manager.save_checkpoint(large, epoch=3)
+    manager.load_checkpoint("latest", model=large)
+atexit.register(late)
+"""
+    assert ended(tmp_path, program) == 0
+    assert epochs(tmp_path) == [1, 2, 3]
+
+
+def test_what_is_imported_at_the_end_of_the_process_knows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(call: object) -> None:
+        raise RuntimeError("can't register atexit after shutdown")
+
+    called: list[bool] = []
+    monkeypatch.setattr(threading, "_register_atexit", refuse, raising=False)
+    background._at_exit(lambda: called.append(True))
+    assert called == [True]
 
 
 GUARDED = """
