@@ -21,6 +21,9 @@ _KEPT_BYTES: Final = 1 << 19
 _FEWEST_BYTES: Final = 1 << 13
 # Numbers are set one by one: some for each group of an optimizer.
 NUMBERS: Final = 256
+# Places copied when all numbers change: that many take no longer than reading does.
+_PLACES: Final = 1 << 16
+_KEYS: Final = frozenset({str, int, bool, type(None)})
 _NUMBER: Final = struct.Struct(">d")
 _Path = tuple[Any, ...]
 
@@ -86,19 +89,25 @@ def keep_program(
 
     `numbers` are the first `NUMBERS` that it has; `kinds` and `shared` have the identities of what
     is more than it looks, and of what may stand at several places. Not kept is a value with such a
-    thing, but for tuples at several places, as betas are; and one whose numbers are keys too, or
-    members of a tagged form.
+    thing, but for tuples at several places that hold no container, as betas are; and one whose
+    numbers are keys too, or members of a tagged form, or stand at too many places.
     """
     if not _FEWEST_BYTES <= len(data) <= _KEPT_BYTES or len(numbers.places) >= NUMBERS:
         return
     if TYPE.encode() in data:
         return
     paths: dict[int, list[_Path]] = {id(number): [] for number in numbers.values}
-    for path, part in _parts(value, ()):
-        if id(part) in kinds or (id(part) in shared and type(part) is not tuple):
+    copied = 0
+    for path, places, part in _parts(value, (), 0):
+        if id(part) in kinds or (id(part) in shared and not _is_flat_tuple(part)):
+            return
+        if type(part) is dict and not _KEYS.issuperset(map(type, part)):
             return
         if type(part) is float:
             paths.setdefault(id(part), []).append(path)
+            copied += places
+            if copied > _PLACES:
+                return
     if len(paths) != len(numbers.values) or not all(paths.values()):
         return
     found = [
@@ -125,15 +134,22 @@ def _without(data: bytes, places: Sequence[int]) -> bytes:
     return bytes(left)
 
 
-def _parts(value: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
-    """All that is in a value, itself included, and the keys that lead to each."""
-    yield path, value
+def _is_flat_tuple(part: object) -> bool:
+    # What a container in it is at one place it is at the others too: that is lost with new numbers.
+    return type(part) is tuple and not any(type(item) in (dict, list, tuple) for item in part)
+
+
+def _parts(value: Any, path: _Path, places: int) -> Iterator[tuple[_Path, int, Any]]:
+    """All that is in a value, itself included: the keys that lead to each, how many places the
+    containers on the way have, and itself.
+    """
+    yield path, places, value
     if type(value) is dict:
         for key, child in value.items():
-            yield from _parts(child, (*path, key))
+            yield from _parts(child, (*path, key), places + len(value))
     elif type(value) in (list, tuple):
         for place, child in enumerate(value):
-            yield from _parts(child, (*path, place))
+            yield from _parts(child, (*path, place), places + len(value))
 
 
 def _with(value: Any, path: _Path, number: float) -> Any:

@@ -199,6 +199,33 @@ def test_a_number_at_two_places_changes_at_both(runs: list[int]) -> None:
         assert runs == []
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        b"}h\x00h\x00s",  # a key as well
+        b"}h\x00K\x01\x86h\x00s",  # in a key as well
+        b"]q\x01h\x00a\x85q\x02h\x02",  # in a list of a tuple that stands at two places
+        b"]q\x01h\x00a\x85\x85q\x02h\x02",  # deeper in it
+        b"h\x00" * 1_000,  # at so many places that reading is faster
+    ],
+)
+def test_a_number_that_is_fetched_again_gives_what_reading_gives(after: bytes) -> None:
+    """What a dict, or a list that is at two places, would become is seen by changing it."""
+
+    def program(number: float) -> Made:
+        text = b"X" + struct.pack("<L", 20_000) + b"x" * 20_000
+        return b"\x80\x02(G" + struct.pack(">d", number) + b"q\x00" + after + text + b"t.", {}
+
+    due = read_anew(program(1.5))
+    assert read(program(0.5))[1] == []
+    found = read(program(1.5))
+    assert found == due
+    assert found[0] is not None
+    assert due[0] is not None
+    assert pickle.dumps(found[0].value) == pickle.dumps(due[0].value)
+    assert known_programs._programs == {}
+
+
 def test_few_and_small_programs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for parameters in range(60, 78):
         assert read(made(state(parameters, torch.float64)))[1] == []
