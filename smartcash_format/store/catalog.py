@@ -260,7 +260,14 @@ def _look(parent: str, names: Sequence[str], root: int | None = None) -> list[_S
 def _look_closely(parent: str, name: str, root: int | None) -> _Seen:
     """The same for one that was not plainly whole: what it is instead, with all its problems."""
     data = _read(parent, name, root)
-    return _judge(parent, name, data, glance([data])[0]) if isinstance(data, bytes) else data
+    if not isinstance(data, bytes):
+        return data
+    (seen,) = glance([data])
+    directory = f"{parent}/{name}" if root is None else name
+    # As in the usual look: what a glance does not see is for a validation to refuse.
+    if seen is not None and peek.sizes_hold([directory], [seen], root)[0]:
+        return Entry(parent, name, data, seen)
+    return _judge(parent, name, data, seen)
 
 
 def _read(parent: str, name: str, root: int | None) -> bytes | Broken | None:
@@ -287,7 +294,7 @@ def _judge(parent: str, name: str, data: bytes, seen: Glance | None) -> _Seen:
     if not os.path.lexists(f"{directory}/{layout.META}"):
         return None  # removed by another process since its meta.json was read
     if seen is not None and not problems:
-        return Entry(parent, name, data, seen)  # a short read, or a file that came since
+        return Entry(parent, name, data, seen)  # its last file came while we looked
     return Broken(path=Path(directory), problems=problems)
 
 

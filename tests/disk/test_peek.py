@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from smartcash_format.disk import peek
 from smartcash_format.spec import layout, limits
+from smartcash_format.spec.digest import seal
 from smartcash_format.store.catalog import Listing, scan
 from tests.opened import opened_files
 from tests.store.checkpoints import write_checkpoint
@@ -73,14 +75,21 @@ def test_a_usual_listing_reads_each_meta_json_once_and_a_short_read_is_read_on(
     assert len(careful) == 3
 
 
-def test_a_system_without_pread_lists_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("read", [None, lambda fd, size, place: b"{"])
+def test_a_system_without_pread_or_with_short_reads_lists_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
 ) -> None:
+    """Also what a listing does not look at, and a validation would refuse."""
     write_checkpoint(tmp_path, 1)
+    path = write_checkpoint(tmp_path, 2)
+    document = json.loads((path / layout.META).read_bytes())
+    (path / layout.META).write_bytes(seal({**document, "notes": ["no object"]}))
     whole = scan(tmp_path)
-    monkeypatch.delattr(os, "pread", raising=False)
+    assert len(whole) == 2
+    monkeypatch.setattr(os, "pread", read, raising=False)
+    if read is None:
+        monkeypatch.delattr(os, "pread")
     assert same(scan(tmp_path), whole)
-    assert len(whole) == 1
 
 
 def test_sizes_hold_only_for_plain_files_of_the_listed_sizes(tmp_path: Path) -> None:
