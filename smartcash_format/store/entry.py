@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,7 +132,7 @@ class Entry(Displayed):
     @property
     def roles(self) -> frozenset[str]:
         """What its files are for: weights, tensors, optimizer, scheduler, extra, index, aux."""
-        return frozenset(layout.role_of(name)[0] for name in self._seen.names)
+        return _roles(self._seen.names)
 
     @property
     def has_optimizer(self) -> bool:
@@ -172,6 +173,12 @@ class Entry(Displayed):
 
     def __repr__(self) -> str:
         return f"Entry({str(self.path)!r}, epoch={self.epoch}, saved_at={self.saved_at_text!r})"
+
+
+# A table asks it of thousands, which have the same few names.
+@functools.lru_cache(maxsize=256)
+def _roles(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(layout.role_of(name)[0] for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
