@@ -23,7 +23,7 @@ _FEWEST_BYTES: Final = 1 << 13
 NUMBERS: Final = 256
 # Places copied when all numbers change: that many take no longer than reading does.
 _PLACES: Final = 1 << 16
-_KEYS: Final = frozenset({str, int, bool, type(None)})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 _NUMBER: Final = struct.Struct(">d")
 _Path = tuple[Any, ...]
 
@@ -98,10 +98,10 @@ def keep_program(
         return
     paths: dict[int, list[_Path]] = {id(number): [] for number in numbers.values}
     copied = 0
-    for path, places, part in _parts(value, (), 0):
+    for path, places, part in _parts(value):
         if id(part) in kinds or (id(part) in shared and not _is_flat_tuple(part)):
             return
-        if type(part) is dict and not _KEYS.issuperset(map(type, part)):
+        if type(part) is dict and not _PLAIN.issuperset(map(type, part)):
             return
         if type(part) is float:
             paths.setdefault(id(part), []).append(path)
@@ -139,17 +139,22 @@ def _is_flat_tuple(part: object) -> bool:
     return type(part) is tuple and not any(type(item) in (dict, list, tuple) for item in part)
 
 
-def _parts(value: Any, path: _Path, places: int) -> Iterator[tuple[_Path, int, Any]]:
-    """All that is in a value, itself included: the keys that lead to each, how many places the
-    containers on the way have, and itself.
+def _parts(value: Any) -> Iterator[tuple[_Path, int, Any]]:
+    """All that is in a value, itself included, but texts, integers and the like.
+
+    Each with the keys that lead to it, and how many places the containers on the way have.
     """
-    yield path, places, value
-    if type(value) is dict:
-        for key, child in value.items():
-            yield from _parts(child, (*path, key), places + len(value))
-    elif type(value) in (list, tuple):
-        for place, child in enumerate(value):
-            yield from _parts(child, (*path, place), places + len(value))
+    due: list[tuple[_Path, int, Any]] = [((), 0, value)]
+    while due:
+        path, places, part = due.pop()
+        yield path, places, part
+        kind = type(part)
+        if kind is not dict and kind is not list and kind is not tuple:
+            continue
+        items = part.items() if kind is dict else enumerate(part)
+        places += len(part)
+        # Not by recursion: each of thousands would then be handed up through all levels.
+        due += [((*path, key), places, child) for key, child in items if type(child) not in _PLAIN]
 
 
 def _with(value: Any, path: _Path, number: float) -> Any:

@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 import struct
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -224,6 +225,28 @@ def test_a_number_that_is_fetched_again_gives_what_reading_gives(after: bytes) -
     assert due[0] is not None
     assert pickle.dumps(found[0].value) == pickle.dumps(due[0].value)
     assert known_programs._programs == {}
+
+
+def test_what_is_deep_is_kept_with_few_calls() -> None:
+    """Thousands of values below many levels are not handed up through each."""
+    deep: Any = [0.5, *[True] * 10_000]
+    for _ in range(50):
+        deep = [deep]
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    program = large(deep)
+    sys.setprofile(count)
+    try:
+        found = read(program)
+    finally:
+        sys.setprofile(None)
+    assert found[1] == []
+    assert len(known_programs._programs) == 1
+    assert calls < 3 * 10_000
 
 
 def test_few_and_small_programs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
