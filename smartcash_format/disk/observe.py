@@ -264,9 +264,10 @@ class _Look:
             self._structures(first)
             start(weights, self._stated() if may_state_others else {})
             start((name for name in others if work[name] < LARGE_BYTES), {})
-            # Many small objects at once, while the others hash.
+            # Many small objects at once, while the others hash. What tells more comes first.
+            rest = [name for name in records if name not in first]
             with collector_paused():
-                self._structures([name for name in records if name not in first])
+                self._structures(sorted(rest, key=_is_torch_file))
             for name, future in futures.items():
                 if name in self.refused:
                     continue  # said already

@@ -123,6 +123,19 @@ def test_a_flipped_byte_of_each_kind_of_file_is_found_at_content(golden: Path, n
     assert unseen(golden, name, range(0, size, max(1, size // 50)), Depth.CONTENT) == []
 
 
+def test_of_what_is_damaged_in_many_files_the_tensors_are_told_before_the_state(
+    golden: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(golden, tmp_path / golden.name)
+    for name in KINDS:
+        data = bytearray((path / name).read_bytes())
+        data[0] ^= 0xFF
+        (path / name).write_bytes(data)
+    found = [problem.where for problem in validate(path, Depth.CONTENT).problems]
+    weights = ["ema.safetensors", WEIGHTS]
+    assert found[:6] == [*weights, layout.TENSORS, "extra.pt", "optimizer.pt", "scheduler.pt"]
+
+
 @pytest.mark.torture
 @pytest.mark.parametrize("name", KINDS)
 def test_each_flipped_byte_of_each_kind_of_file_is_found_at_content(
