@@ -192,7 +192,7 @@ def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
 def _manifest(meta: Meta, observed: Observed, tensors: Tensors) -> Iterator[Problem]:
     """meta.json, tensors.json, the index and the headers tell the same story."""
     yield from _same_names("weight sets", meta.weights, tensors.weights)
-    for name in meta.weights.keys() & tensors.weights.keys():
+    for name in sorted(meta.weights.keys() & tensors.weights.keys()):
         yield from _weight_set(meta, observed, name, tensors.weights[name])
     stated = [group.parameters for group in meta.optimizer.groups] if meta.optimizer else []
     listed = [len(group) for group in tensors.optimizer_groups.get("optimizer", [])]
@@ -210,7 +210,7 @@ def _weight_set(
     files = {f for f in meta.files if layout.role_of(f) == ("weights", name)}
     # A set without any tensor still has its file.
     yield from _same_names(f"files of {name}", files, by_file.keys() | (files - by_file.keys()))
-    for file in files & observed.headers.keys():
+    for file in sorted(files & observed.headers.keys()):
         yield from _header(file, observed.headers[file], by_file.get(file, {}))
     index = layout.index_file(name)
     if index in observed.indexes:
