@@ -116,6 +116,4 @@ def weights_digest(
             form = forms[key] = f"{quoted(dtype)},[{','.join(map(str, shape))}]"
         lines.append((name, f'[{quoted(name)},{form},"{digest}"]\n'))
     lines.sort()
-    running = hasher(algorithm)
-    running.update("".join(line for _, line in lines).encode("utf-8"))
-    return named(running, algorithm)
+    return digest_of("".join([line for _, line in lines]).encode("utf-8"), algorithm)

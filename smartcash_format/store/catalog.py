@@ -193,11 +193,11 @@ def _names(root: str) -> tuple[list[str], list[str]]:
     legacy = []
     with os.scandir(root) as found:
         for item in found:
-            if layout.is_hidden(item.name) or item.is_symlink():
+            if layout.is_hidden(item.name):
                 continue
             if item.is_dir(follow_symlinks=False):
                 directories.append(item.name)
-            elif item.name.lower().endswith(LEGACY_SUFFIXES):
+            elif item.name.lower().endswith(LEGACY_SUFFIXES) and not item.is_symlink():
                 legacy.append(item.name)
     return sorted(directories), sorted(legacy)
 
