@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from json.encoder import encode_basestring as quoted
 from typing import Final
 
 from smartcash_format.spec import layout
+from smartcash_format.spec.documents import dump_lines
 
 MAX_SHARD_SIZE: Final = "5GB"
 """What huggingface_hub takes: the largest that a file of the Hub's storage is fetched well."""
@@ -124,10 +124,4 @@ def encode_index(shards: Mapping[str, Sequence[tuple[str, int]]]) -> bytes:
     """The index of a weight set: file to (name, bytes) of each tensor in it."""
     total = sum(size_bytes for tensors in shards.values() for _, size_bytes in tensors)
     weight_map = {name: file for file, tensors in shards.items() for name, _ in tensors}
-    # By hand, because json indents in Python; what `dump_json` would give.
-    lines = ",".join(
-        f"\n  {quoted(name)}: {quoted(weight_map[name])}" for name in sorted(weight_map)
-    )
-    named = f"{{{lines}\n }}" if lines else "{}"
-    text = f'{{\n "metadata": {{\n  "total_size": {total}\n }},\n "weight_map": {named}\n}}\n'
-    return text.encode("utf-8")
+    return dump_lines({"metadata": {"total_size": total}, "weight_map": weight_map})
