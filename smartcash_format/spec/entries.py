@@ -89,7 +89,7 @@ class EntryMachine(TensorMachine):
         entry: dict[Any, Any] = {}
         memo = self.memo
         memo.append(entry)
-        for name, (_, dtype, shape, stride, offset, numel, parts, _), key in zip(
+        for name, (_, dtype, shape, stride, offset, numel, parts), key in zip(
             kept.names, kept.forms, keys, strict=True
         ):
             # What TensorRef(...) gives, in half of its time.

@@ -79,8 +79,6 @@ class Form(NamedTuple):
     numel: int
     # What stands in the memo for the parts of such a tensor until one is fetched.
     parts: tuple[object, ...]
-    # The numbers of the memos that its opcodes fetch.
-    fetched: tuple[int, ...]
 
 
 class TensorMachine(Machine):
@@ -90,7 +88,7 @@ class TensorMachine(Machine):
         super().__init__(data, storages)
         # By the opcodes that give them: a number in the memo is never given twice.
         self._forms: dict[Opcodes, Form] = {}
-        self._places: dict[Opcodes, tuple[StorageForm, tuple[int, ...]]] = {}
+        self._places: dict[Opcodes, StorageForm] = {}
         self._matches: Iterator[re.Match[bytes]] | None = None
         # By where they begin, those before `_found_to` only.
         self._found: dict[int, _Found] = {}
@@ -113,7 +111,7 @@ class TensorMachine(Machine):
         form = self.form(opcodes)
         if form is None or first != len(self.memo) or count != len(form.parts) + 1:
             return 0
-        storage, dtype, shape, stride, offset, numel, parts, _ = form
+        storage, dtype, shape, stride, offset, numel, parts = form
         self.memory.take(TENSOR_AT_ONCE)
         tensor = TensorRef(dtype, shape, stride, offset, key, numel)
         self.memo += parts
@@ -165,24 +163,23 @@ class TensorMachine(Machine):
         if (known := self._forms.get(opcodes)) is not None:
             return known
         gets, place, window, stride, hooks = opcodes
-        stored = self._stored_as(gets, place, hooks)
-        if stored is None:
+        storage = self._stored_as(gets, place, hooks)
+        if storage is None:
             return None
-        storage, numbers = stored
         (begin, *sizes_), strides = _integers(window), _integers(stride)
         sizes = tuple(sizes_)
         elements = check_window(storage.numel, begin, sizes, strides)
         # An empty tuple is not memoised.
         parts = (PART,) * (6 if sizes else 4)
-        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts, numbers)
+        form = Form(storage, storage.dtype, sizes, strides, begin, elements, parts)
         # Beside the tensors it is part of: a kept one takes as much as several tensors do.
         self.memory.take(2 * CONTAINER + LENGTH * (2 * len(sizes) + 1))
         if len(self._forms) < _FORMS:
             self._forms[opcodes] = form
         return form
 
-    def _stored_as(self, *opcodes: bytes) -> tuple[StorageForm, tuple[int, ...]] | None:
-        """What these opcodes say of a storage, and the numbers of the memos that they fetch."""
+    def _stored_as(self, *opcodes: bytes) -> StorageForm | None:
+        """What these opcodes say of a storage."""
         if (known := self._places.get(opcodes)) is not None:
             return known
         gets, place, hooks = opcodes
@@ -192,7 +189,7 @@ class TensorMachine(Machine):
         if fetched is None:
             return None
         kind, device = fetched
-        stored = storage_form(kind.name, device, _integer(numel)), numbers
+        stored = storage_form(kind.name, device, _integer(numel))
         if len(self._places) < _FORMS:
             self._places[opcodes] = stored
         return stored
