@@ -1,7 +1,8 @@
 """Carries a plan out: removes and strips, and says what was done and what was not.
 
 What is no longer as the plan saw it stays, and so does what was protected since, also while it was
-being removed. What one entry meets costs no other; what was done is always noted.
+being removed. The last one of a root that can be read never goes, whatever became of those that the
+plan kept. What one entry meets costs no other; what was done is always noted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from smartcash_format.disk import pins
 from smartcash_format.disk.leftovers import remains
@@ -28,6 +30,7 @@ from smartcash_format.store.retention import Plan
 Clock = Callable[[], datetime]
 # Writes into the history of a root that these are gone or were replaced; what was not as usual.
 Note = Callable[[Path, Sequence[Entry]], tuple[str, ...]]
+_ONLY: Final = "it is the only checkpoint of this root that can be read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,13 @@ def apply(plan: Plan, *, clock: Clock, note: Note) -> Applied:
     stripped: list[_Done] = []
     warnings: list[str] = []
     refused: list[CheckpointError | OSError] = []
+    lasting = _Lasting((*plan.kept, *plan.stripped))
+
+    def remove_one(entry: Entry, is_protected: Callable[[str], bool]) -> _Done:
+        return _remove(entry, is_protected, lasting)
+
     try:
-        _each(plan.doomed, _remove, clock, removed, warnings, refused)
+        _each(plan.doomed, remove_one, clock, removed, warnings, refused)
         _each(plan.stripped, _strip, clock, stripped, warnings, refused)
     finally:
         done = [one.entry for one in (*removed, *stripped)]
@@ -113,8 +121,30 @@ def was_protected(error: CheckpointError | OSError) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EBUSY
 
 
-def _remove(entry: Entry, is_protected: Callable[[str], bool]) -> _Done:
-    freed_bytes = remove(entry.path, unless=lambda: is_protected(entry.checkpoint_id))
+class _Lasting:
+    """One checkpoint of each root that stays, looked at again before another goes."""
+
+    def __init__(self, kept: Iterable[Entry]) -> None:
+        self._of_root = {entry.parent: entry for entry in sorted(kept, key=lambda one: one.order)}
+
+    def require_beside(self, entry: Entry) -> None:
+        """Raises OSError when nothing else in its root can be read: plans age, and others prune."""
+        last = self._of_root.get(entry.parent)
+        if last is not None and last.name != entry.name and isinstance(read_entry(last), Entry):
+            return
+        found = next((each for each in scan(entry.parent) if each.name != entry.name), None)
+        if found is None:
+            raise OSError(errno.EBUSY, _ONLY)
+        self._of_root[entry.parent] = found
+
+
+def _remove(entry: Entry, is_protected: Callable[[str], bool], lasting: _Lasting) -> _Done:
+    def stays() -> bool:
+        # It is in the trash now: of two that remove the last two of a root, neither sees the other.
+        lasting.require_beside(entry)
+        return is_protected(entry.checkpoint_id)
+
+    freed_bytes = remove(entry.path, unless=stays)
     return _Done(entry, entry.path, freed_bytes)
 
 
@@ -155,8 +185,7 @@ def look(path: Path, now: datetime) -> Named:
     if checkpoint_id is not None:
         stays = pins.read_pins(pins.root_of(path), now).get(checkpoint_id)
     if stays is None and entry is not None and not path.is_symlink():
-        others = [each for each in scan(path.parent) if each.name != entry.name]
-        stays = None if others else "it is the only checkpoint of this root that can be read"
+        stays = None if _has_another(path) else _ONLY
     size_bytes = sum(_sizes(path))
     return Named(
         path=path, entry=entry, checkpoint_id=checkpoint_id, size_bytes=size_bytes, stays=stays
@@ -164,9 +193,21 @@ def look(path: Path, now: datetime) -> Named:
 
 
 def remove_named(named: Named, *, clock: Clock) -> int:
-    """Removes it, unless it has been protected since; the bytes freed."""
+    """Removes it, unless it has been protected since or became the last; the bytes freed."""
     home = pins.root_of(named.path)
-    return remove(named.path, unless=lambda: named.checkpoint_id in pins.read_pins(home, clock()))
+    counts = named.entry is not None and not named.path.is_symlink()
+
+    def stays() -> bool:
+        if counts and not _has_another(named.path):
+            raise OSError(errno.EBUSY, _ONLY)
+        return named.checkpoint_id in pins.read_pins(home, clock())
+
+    return remove(named.path, unless=stays)
+
+
+def _has_another(path: Path) -> bool:
+    """Whether another checkpoint of its root can be read."""
+    return any(each.name != path.name for each in scan(path.parent))
 
 
 def _id(path: Path) -> str | None:
