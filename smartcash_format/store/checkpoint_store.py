@@ -122,6 +122,8 @@ class CheckpointStore:
         published: Iterable[str] = (),
     ) -> Plan:
         """What the policy would do now; never anything to the ids just `published`."""
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy is {policy!r:.80}; it is made as KeepLast(3) is")
         found = self.list() if listing is None else listing
         safe = {**dict.fromkeys(published, "just saved"), **self._protected_among(found)}
         return policy.plan(found, now=_now(), protected=safe)

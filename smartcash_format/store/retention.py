@@ -92,6 +92,8 @@ class Policy:
         return ()
 
     def __or__(self, other: Policy) -> Policy:
+        if not isinstance(other, Policy):
+            return NotImplemented
         return _Union(parts=(*_parts(self), *_parts(other)))
 
     def plan(
@@ -189,6 +191,7 @@ class KeepBest(Policy):
 
     def __post_init__(self) -> None:
         _check_count(self.n)
+        _check_text(self.metric, 'a metric has one name: KeepBest("a", ...) | KeepBest("b", ...)')
         ranked((), self.metric, self.mode)
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
@@ -209,6 +212,7 @@ class KeepEvery(Policy):
     epochs: int
 
     def __post_init__(self) -> None:
+        _check_count(self.epochs)
         if self.epochs < 1:
             raise ValueError(f"epochs is {self.epochs}; it counts from 1 up")
 
@@ -225,6 +229,9 @@ class KeepTagged(Policy):
     """Keeps whatever bears a tag."""
 
     tag: str
+
+    def __post_init__(self) -> None:
+        _check_text(self.tag, 'each tag has a policy: KeepTagged("a") | KeepTagged("b")')
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         tagged = [entry for entry in entries if self.tag in entry.tags]
@@ -258,7 +265,8 @@ class KeepFlagged(Policy):
     n: int | None = None
 
     def __post_init__(self) -> None:
-        _check_count(self.n or 0)
+        if self.n is not None:
+            _check_count(self.n)
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         why = "flagged best" if self.n is None else f"{_of(self.n, 'last')} flagged best"
@@ -290,19 +298,21 @@ class DropResumeState(Policy):
     older_than: timedelta | int
 
     def __post_init__(self) -> None:
-        if isinstance(self.older_than, int):
+        if not isinstance(self.older_than, timedelta):
             _check_count(self.older_than)
+        elif self.older_than < timedelta():
+            raise ValueError(f"older_than is {self.older_than}; an age is not negative")
 
     def keeps(self, entries: Sequence[Entry]) -> Reasons:
         return {}
 
     def drops_resume_state(self, entries: Sequence[Entry], now: datetime) -> Reasons:
-        if isinstance(self.older_than, int):
-            why = f"resume state only in the last {self.older_than}"
-            return dict.fromkeys(entries[self.older_than :], why)
-        since = now - self.older_than
-        why = f"resume state only for {self.older_than}"
-        return dict.fromkeys([entry for entry in entries if entry.saved_at < since], why)
+        age = self.older_than
+        if not isinstance(age, timedelta):
+            return dict.fromkeys(entries[age:], f"resume state only in the last {age}")
+        # The difference of two times has room for any age; a time less an age has not.
+        older = [entry for entry in entries if now - entry.saved_at > age]
+        return dict.fromkeys(older, f"resume state only for {age}")
 
 
 def plan_cleanup(
@@ -349,5 +359,11 @@ def _of(count: int, which: str) -> str:
 def _check_count(count: int) -> None:
     if isinstance(count, bool) or not isinstance(count, SupportsIndex):
         raise TypeError(f"{count!r:.80} is {type(count).__name__}; a number to keep is whole")
-    if count < 0:
+    if count.__index__() < 0:
         raise ValueError(f"{count} is negative; a number to keep is 0 or more")
+
+
+def _check_text(value: object, hint: str) -> None:
+    # What is no text matches nothing, and a policy that matches nothing lets everything go.
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is {type(value).__name__}; {hint}")

@@ -79,6 +79,13 @@ def test_what_was_protected_or_changed_after_the_plan_stays_with_a_warning(tmp_p
     assert second.is_dir()
 
 
+def test_what_is_no_policy_plans_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for wrong in (KeepLast, 3, None):
+        with pytest.raises(TypeError, match=r"policy is .*KeepLast\(3\)"):
+            store.plan(wrong)  # type: ignore[arg-type]
+
+
 def test_what_another_process_removed_is_passed_over(tmp_path: Path) -> None:
     first, second, _ = (write_checkpoint(tmp_path, number) for number in range(1, 4))
     store = CheckpointStore(tmp_path)

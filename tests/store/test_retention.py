@@ -203,11 +203,56 @@ def test_dropping_resume_state_alone_removes_nothing() -> None:
         lambda: KeepFlagged(-1),
         lambda: KeepUnflagged(-1),
         lambda: DropResumeState(older_than=-1),
+        lambda: DropResumeState(older_than=timedelta(seconds=-1)),
     ],
 )
 def test_a_policy_that_means_nothing_is_refused_when_it_is_made(build: Any) -> None:
     with pytest.raises(ValueError, match=r"negative|mode=|from 1 up"):
         build()
+
+
+def untyped(value: object) -> Any:
+    return value
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: KeepTagged(untyped(["release", "paper"])),
+        lambda: KeepTagged(untyped(None)),
+        lambda: KeepBest(untyped(["val_map"]), mode="max"),
+        lambda: KeepEvery(epochs=untyped(2.5)),
+        lambda: KeepEvery(epochs=True),
+        lambda: KeepFlagged(False),
+        lambda: KeepFlagged(untyped("")),
+        lambda: DropResumeState(older_than=untyped(3.0)),
+        lambda: DropResumeState(older_than=untyped("3d")),
+        lambda: DropResumeState(older_than=True),
+        lambda: KeepLast(3) | untyped(5),
+        lambda: KeepLast(3) | untyped(KeepFlagged),
+    ],
+)
+def test_what_would_match_nothing_or_fail_at_the_first_plan_is_no_policy(build: Any) -> None:
+    with pytest.raises(TypeError):
+        build()
+
+
+class Whole:
+    """A whole number that is no int, as numpy's are."""
+
+    def __index__(self) -> int:
+        return 2
+
+
+def test_any_whole_number_is_a_number_to_keep() -> None:
+    two = untyped(Whole())
+    drop = KeepLast(9) | DropResumeState(older_than=two)
+    assert survivors(KeepLast(two), RISING) == survivors(KeepLast(2), RISING)
+    assert len(drop.plan(RISING, now=NOW).stripped) == len(RISING) - 2
+
+
+def test_an_age_of_more_than_all_time_strips_nothing() -> None:
+    assert DropResumeState(older_than=timedelta.max).plan(RISING, now=NOW).stripped == ()
 
 
 POLICIES = st.sampled_from(
