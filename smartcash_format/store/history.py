@@ -68,7 +68,7 @@ class History(Displayed):
 
     def summary(self) -> dict[str, Any]:
         """total_runs, runs, best and last_resume, as JSON takes them."""
-        runs = [_run(run_id, lines, self.lines) for run_id, lines in _by_run(self.lines).items()]
+        runs = [_run(run_id, *lines) for run_id, lines in _by_run(self.lines).items()]
         resumes = [line for line in self.lines if line.event == "resume"]
         last = resumes[-1] if resumes else None
         return {
@@ -269,22 +269,32 @@ def describe_best(best: Entry) -> dict[str, Any]:
     return _described(printable(best.name), best.epoch, best.metrics)
 
 
-def _by_run(lines: Iterable[HistoryLine]) -> dict[str, list[HistoryLine]]:
-    runs: dict[str, list[HistoryLine]] = {}
+# What a run resumed from before its first save, and its saves.
+_Life = tuple[list[HistoryLine], list[HistoryLine]]
+
+
+def _by_run(lines: Iterable[HistoryLine]) -> dict[str, _Life]:
+    resumed: dict[str, list[HistoryLine]] = {}
+    runs: dict[str, _Life] = {}
     for line in lines:
+        run = line.run_id
         if line.event == "save":
-            runs.setdefault(line.run_id, []).append(line)
+            runs.setdefault(run, (resumed.get(run, []), []))[1].append(line)
+        elif line.event == "resume" and run not in runs:
+            resumed.setdefault(run, []).append(line)
     return runs
 
 
-def _run(run_id: str, saves: Sequence[HistoryLine], lines: Iterable[HistoryLine]) -> dict[str, Any]:
-    resumed = [line for line in lines if line.event == "resume" and line.run_id == run_id]
+def _run(
+    run_id: str, resumed: Sequence[HistoryLine], saves: Sequence[HistoryLine]
+) -> dict[str, Any]:
     epochs = [line.epoch for line in saves if line.epoch is not None]
     return {
         "run_id": run_id,
         "started_at": format_time(min(line.at for line in (*resumed, *saves))),
         "ended_at": format_time(max(line.at for line in saves)),
-        "resumed_from": resumed[0].checkpoint if resumed else None,
+        # Who resumes again before the first save trains on from the last one.
+        "resumed_from": resumed[-1].checkpoint if resumed else None,
         "first_epoch": epochs[0] if epochs else None,
         "last_epoch": epochs[-1] if epochs else None,
         "saves": len(saves),

@@ -20,6 +20,7 @@ from smartcash_format.store import history as history_module
 from smartcash_format.store.catalog import scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.history import (
+    History,
     append,
     describe_best,
     export_history,
@@ -141,6 +142,25 @@ def test_a_summary_counts_runs_and_names_the_best_and_the_last_resume(tmp_path: 
     assert (first["resumed_from"], second["resumed_from"]) == (None, "epoch-0002")
     assert second["started_at"] < second["ended_at"]
     assert second["best"] is None
+
+
+def test_a_run_resumed_from_what_its_first_save_goes_on_from(tmp_path: Path) -> None:
+    """Neither what was loaded before that, nor what it went back to later."""
+    resumes = [
+        line(number).model_copy(update={"event": "resume", "run_id": OTHER_RUN})
+        for number in (3, 1, 90)
+    ]
+    first, second, later = resumes
+    append(tmp_path, [*map(line, (1, 2, 3)), first, second, line(90, OTHER_RUN), later], ())
+    one, other = read_history(tmp_path, ()).summary()["runs"]
+    assert (one["resumed_from"], other["resumed_from"]) == (None, "epoch-0001")
+
+
+def test_many_runs_are_summed_up_in_one_pass() -> None:
+    saves = [line(number, identifier(number)) for number in range(1, 10_001)]
+    with measured() as cost:
+        assert History(lines=tuple(saves)).summary()["total_runs"] == len(saves)
+    assert cost.readings < SOON
 
 
 def test_rows_are_flat_and_name_their_parent(tmp_path: Path) -> None:
