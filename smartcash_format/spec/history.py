@@ -93,12 +93,20 @@ def printable(name: str) -> str:
 
 
 def encode_line(line: HistoryLine) -> str:
-    """The text of a line, its newline included; metrics that make it too long are left out."""
+    """The text of a line, its newline included; metrics that make it too long are left out.
+
+    Of a cleanup or copy of more names than a line has room for it is several lines.
+    """
     document = line.model_dump(mode="json", exclude_defaults=True)
     text = BULLET + flow(document) + "\n"
-    if len(text.encode()) > limits.HISTORY_LINE_BYTES:
-        return encode_line(line.model_copy(update={"metrics": {}, "checkpoints": []}))
-    return text
+    if len(text.encode()) <= limits.HISTORY_LINE_BYTES:
+        return text
+    if (half := len(line.checkpoints) // 2) > 0:
+        halves = line.checkpoints[:half], line.checkpoints[half:]
+        return "".join(
+            encode_line(line.model_copy(update={"checkpoints": each})) for each in halves
+        )
+    return encode_line(line.model_copy(update={"metrics": {}, "checkpoints": []}))
 
 
 def flow(value: Any) -> str:

@@ -69,6 +69,16 @@ def test_a_line_of_a_newer_minor_is_read_without_what_it_adds() -> None:
     assert parse_line(newer) == parse_line(text)
 
 
+def test_names_beyond_one_line_are_told_in_several() -> None:
+    names = [f"{number:06}{'n' * 200}" for number in range(1_000)]
+    line = HistoryLine(event="cleanup", at=AT, run_id=RUN, checkpoints=names)
+    texts = encode_line(line).splitlines(keepends=True)
+    assert all(len(text.encode()) <= limits.HISTORY_LINE_BYTES for text in texts)
+    parsed = [found for text in texts if (found := parse_line(text)) is not None]
+    assert [name for found in parsed for name in found.checkpoints] == names
+    assert all(found.model_copy(update={"checkpoints": names}) == line for found in parsed)
+
+
 def test_metrics_that_make_a_line_too_long_are_left_out() -> None:
     metrics = {f"{'m' * 200}{number}": float(number) for number in range(900)}
     line = HistoryLine(event="save", at=AT, run_id=RUN, epoch=3, metrics=metrics)
