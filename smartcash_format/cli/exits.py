@@ -63,10 +63,22 @@ _LINE: Final = 8_000
 
 def complain(message: str) -> None:
     """One line on standard error; control characters are shown, never sent."""
+    _say(f"smartcash-format: {words.harmless(message, _LINE)}")
+
+
+def trace(error: BaseException) -> None:
+    """Where an error came from, on standard error; what is foreign in it is shown, never obeyed."""
+    import traceback  # few ask for it
+
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        _say(words.harmless(line, None))
+
+
+def _say(line: str) -> None:
     try:
-        typer.echo(f"smartcash-format: {words.harmless(message, _LINE)}", err=True)
-    except BrokenPipeError:
-        # Nobody reads it (`2>&1 | head`): no error, and the exit code stays.
+        typer.echo(line, err=True)
+    except OSError:
+        # Nobody reads it (`2>&1 | head`), or there is no room: the exit code says it all the same.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stderr.fileno())
         os.close(nowhere)
@@ -102,12 +114,10 @@ def fix_of(error: BaseException) -> str:
     return _FIXES.get(getattr(error, "errno", None) or 0, "")
 
 
-def usage_line(error: Any) -> str:
-    """What is wrong with how the command was called, and where its help is."""
-    context = error.ctx
-    command = context.command_path if context else "smartcash-format"
+def usage_line(error: Any, help_line: str) -> str:
+    """What is wrong with how the command was called, and what shows its help."""
     said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    return f"{said}; see {command} --help"
+    return f"{said}; see {help_line}"
 
 
 def stop(message: str, code: int) -> NoReturn:

@@ -53,12 +53,13 @@ def app_of(arguments: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         help="Look at checkpoints without loading them: list, find, validate, compare, prune.",
         epilog="Exit codes: 0 fine; 1 findings, a difference or nothing found; 2 usage; "
         "3 cannot read, or cannot write.",
     )
     app.callback()(_start)
-    first = next((text for text in arguments if text != "--debug"), "")
+    first = next(iter(arguments), "")
     modules = [COMMANDS[first]] if first in COMMANDS else dict.fromkeys(COMMANDS.values())
     for module in modules:
         import_module(f"smartcash_format.cli.commands.{module}").register(app)
@@ -96,21 +97,21 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Run the command with the arguments of this process."""
-    debug = "--debug" in sys.argv
+    arguments, debug = _asked(sys.argv[1:])
     _open_streams()
-    if "" in sys.argv[1:]:
+    if "" in arguments:
         # As a path it would be the current directory, to prune there.
         exits.complain("an argument is empty: a variable of the shell may not be set")
         sys.exit(exits.USAGE)
     try:
         # Named, so that `python -m smartcash_format` completes and helps under the same name.
-        code = command_of(sys.argv[1:])(standalone_mode=False, prog_name=NAME)
+        code = command_of(arguments)(arguments, standalone_mode=False, prog_name=NAME)
     except typer.Abort:
         exits.complain("stopped")
         sys.exit(exits.INTERRUPTED)
     except _UsageError as error:
-        if sys.argv[1:]:
-            exits.complain(exits.usage_line(error))
+        if arguments:
+            exits.complain(exits.usage_line(error, _help_of(arguments)))
         else:
             error.show()  # its message is the help
         sys.exit(exits.USAGE)
@@ -122,15 +123,32 @@ def main() -> None:
         raise
     except (CheckpointError, OSError, ValueError, ImportError) as error:
         if debug:
-            raise
+            exits.trace(error)
         exits.complain(exits.one_line(error))
         sys.exit(exits.code_of(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the edge, where every error becomes one line
         if debug:
-            raise
-        exits.complain(f"{type(error).__name__}: {exits.one_line(error)}; --debug shows where")
+            exits.trace(error)
+        where = "" if debug else "; --debug shows where"
+        exits.complain(f"{type(error).__name__}: {exits.one_line(error)}{where}")
         sys.exit(exits.UNREADABLE)
     sys.exit(code if isinstance(code, int) else exits.FINE)
+
+
+def _asked(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, which may stand before a command or after it.
+
+    Behind `--` it is a name.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [text for text in arguments[:end] if text != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
+
+
+def _help_of(arguments: Sequence[str]) -> str:
+    """What shows the help of the command that is called."""
+    named = f" {arguments[0]}" if arguments[0] in COMMANDS else ""
+    return f"{NAME}{named} --help"
 
 
 def _open_streams() -> None:

@@ -37,6 +37,7 @@ def test_the_help_of_every_command_shows_examples(
 ) -> None:
     code, printed = run(monkeypatch, capsys, name, "--help")
     assert code == 0
+    assert run(monkeypatch, capsys, name, "-h") == (0, printed)
     assert f"smartcash-format {name} " in printed.partition("Examples:")[2]
 
 
@@ -68,6 +69,7 @@ def test_the_help_names_every_command_the_exit_codes_and_completion(
 ) -> None:
     code, printed = run(monkeypatch, capsys, "--help")
     assert code == 0
+    assert run(monkeypatch, capsys, "-h") == (0, printed)
     assert "Exit codes: 0 fine" in printed
     for word in (*COMMANDS, "--show-completion", "--install-completion"):
         assert word in printed

@@ -81,6 +81,12 @@ def test_what_is_closed_takes_nothing_and_is_no_error(root: Path, closed: str) -
     assert "Traceback" not in complained
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(("arguments", "code"), [("ls nowhere", 3), ("ls --bad", 2)])
+def test_where_no_error_can_be_written_the_exit_code_says_it(arguments: str, code: int) -> None:
+    assert bash(f"{COMMAND} {arguments} 2>/dev/full; echo $?") == (f"{code}\n", "")
+
+
 def test_what_an_encoding_does_not_have_is_shown_as_its_escape(root: Path) -> None:
     line = f"{COMMAND} ls {shlex.quote(str(root))}"
     printed, complained = bash(line, PYTHONIOENCODING="ascii")

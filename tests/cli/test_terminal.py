@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from smartcash_format.cli.commands import ls
-from smartcash_format.cli.main import main
 from smartcash_format.spec import layout
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
@@ -61,15 +60,45 @@ def test_nothing_is_cut_or_folded_where_nobody_looks(
     assert str(sample) in run("validate", sample).out
 
 
-def test_a_traceback_is_for_those_who_ask(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asking", [["--debug", "ls"], ["ls", "--debug"]])
+def test_a_traceback_is_for_those_who_ask_and_changes_no_exit_code(
+    run: Run, tmp_path: Path, asking: list[str]
 ) -> None:
-    ran = run("ls", tmp_path / "nowhere")
+    nowhere = tmp_path / "no\x1b[2J"
+    ran = run("ls", nowhere)
     assert ran.code == 3
     assert ran.err.count("\n") == 1
-    monkeypatch.setattr(sys, "argv", ["smartcash-format", "--debug", "ls", str(tmp_path / "no")])
-    with pytest.raises(FileNotFoundError):
-        main()
+    traced = run(*asking, nowhere)
+    assert traced.code == 3
+    assert traced.err.startswith("Traceback (most recent call last):\n")
+    assert traced.err.endswith(ran.err)
+    assert "\x1b" not in traced.err
+
+
+def test_behind_two_dashes_debug_is_a_name(run: Run) -> None:
+    ran = run("ls", "--", "--debug")
+    assert (ran.code, ran.err) == (
+        3,
+        "smartcash-format: --debug: no such directory; check the path\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["ls", "--bad"], "smartcash-format ls"),
+        (["ls"], "smartcash-format ls"),
+        (["--debug", "ls", "x", "--format"], "smartcash-format ls"),
+        (["--bad"], "smartcash-format"),
+        (["--", "list"], "smartcash-format"),
+    ],
+)
+def test_a_wrong_call_is_told_whose_help_to_see(
+    run: Run, arguments: list[str], command: str
+) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith(f"; see {command} --help\n")
 
 
 def test_what_nobody_thought_of_is_one_line_too(
@@ -84,6 +113,10 @@ def test_what_nobody_thought_of_is_one_line_too(
     assert ran.err == (
         "smartcash-format: ZeroDivisionError: division by: zero \\x1b[2J; --debug shows where\n"
     )
+    traced = run("--debug", "ls", root)
+    assert traced.code == 3
+    assert ", in fail\n" in traced.err
+    assert "--debug shows" not in traced.err
 
 
 def test_an_error_with_many_breaches_is_one_line(run: Run, root: Path) -> None:
