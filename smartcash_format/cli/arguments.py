@@ -24,11 +24,21 @@ def take_plainly(group: Any) -> None:
 def _params(get_params: Callable[[Any], list[Any]], context: Any) -> list[Any]:
     params = get_params(context)
     for param in params:
+        if param.param_type_name == "argument":
+            _name(param)
         # Before 0.29 no parameter tells its kind in this manner, and none has a model.
         kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
         if kind is not None and not isinstance(param.process_value, partial):
             param.process_value = partial(_process, param, kind, param.process_value)
     return params
+
+
+def _name(argument: Any) -> None:
+    """An argument stands in the help as `ROOT...` or `[NAME]`, without a type of Python's."""
+    usage = argument.metavar if argument.required else f"[{argument.metavar}]"
+    several = "" if argument.nargs == 1 else "..."
+    argument.get_usage_pieces = lambda *_, **__: [f"{usage}{several}"]
+    argument.display_type_rich = lambda *_, **__: None
 
 
 def _process(

@@ -42,16 +42,27 @@ def test_the_help_of_every_command_shows_examples(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_eighty_columns_show_every_example_in_one_line_and_what_each_option_is_for(
+def test_eighty_columns_show_each_example_in_a_line_and_what_each_option_is_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     printed = run(monkeypatch, capsys, name, "--help")[1]
     command = command_of([]).commands[name]
-    examples = [line.strip() for line in command.epilog.splitlines() if line.startswith("  ")]
-    assert {*examples} <= {line.strip() for line in printed.splitlines()}
+    examples = [line for line in command.epilog.splitlines() if line.startswith("  ")]
+    # Of an epilog everything stands in by two, and an example by two more.
+    block = "\n".join(["  Examples:", *(f"  {line}" for line in examples)])
+    assert f"\n{block}\n" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     assert [each.name for each in command.params if not each.help] == []
-    assert "...}..." not in printed
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    usage = " ".join(printed.partition("[OPTIONS]")[2].partition("\n\n")[0].split())
+    assert usage == " ".join(
+        (each.metavar if each.required else f"[{each.metavar}]") + "..." * (each.nargs != 1)
+        for each in arguments
+    )
+    told = printed.partition("Arguments:\n")[2]
+    for each in arguments:  # the oldest typer has brackets here too
+        assert re.search(rf"^  \[?{each.metavar}\]?  +[A-Z]", told, re.MULTILINE)
 
 
 def test_eighty_columns_show_what_each_command_does(

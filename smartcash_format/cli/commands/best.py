@@ -13,10 +13,10 @@ from smartcash_format.store.catalog import Listing
 from smartcash_format.view import terminal, words
 from smartcash_format.view.table import listing_table
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format best runs/train/weights --metric val_map:max
-
   cp -r "$(smartcash-format best runs/train/weights)" release/"""
 
 

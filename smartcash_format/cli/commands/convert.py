@@ -18,12 +18,11 @@ from smartcash_format.view import words
 if TYPE_CHECKING:
     from smartcash_format import Conversion
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format convert checkpoints/best.pth -o runs/converted --dry-run
-
   smartcash-format convert yolov5s.pt old_checkpoints/ -o runs/converted
-
   smartcash-format convert old_checkpoints/ -o ROOT --format csv > came.csv
 
 It needs torch. Every tensor is compared with the source before a checkpoint is visible."""

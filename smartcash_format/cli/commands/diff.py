@@ -16,12 +16,11 @@ from smartcash_format.store.compare import diff as compare
 from smartcash_format.view import terminal, words
 from smartcash_format.view.comparison import comparison
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format diff runs/a/epoch-0010-3f9a2c1b runs/b/epoch-0010-9b04e6d2
-
   smartcash-format diff A B --format json | jq .weights
-
   smartcash-format diff A B --format csv > differences.csv"""
 
 _COLUMNS: Final = ("part", "set", "name", "kind", "before", "after", "delta")

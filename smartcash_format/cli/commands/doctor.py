@@ -24,12 +24,11 @@ from smartcash_format.store.history import mend_history, torn_lines
 from smartcash_format.view import words
 from smartcash_format.view.terminal import Hanging
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format doctor runs/train/weights
-
   smartcash-format doctor runs/train/weights --fix
-
   smartcash-format doctor runs/train/weights --format csv > findings.csv"""
 
 _COLUMNS: Final = ("kind", "path", "message", "fixable")

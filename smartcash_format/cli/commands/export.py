@@ -11,10 +11,10 @@ import typer
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.view import words
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format export CHECKPOINT -o model.safetensors
-
   smartcash-format export CHECKPOINT -o ema.pt --set ema
 
 It needs torch. Every byte is verified first; the file is there only when it is whole."""

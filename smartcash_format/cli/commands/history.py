@@ -14,10 +14,10 @@ from smartcash_format.store.history import History
 from smartcash_format.view import words
 from smartcash_format.view.grid import Cell, Column, Grid
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format history runs/train/weights
-
   smartcash-format history runs/train/weights --format csv > history.csv"""
 
 # The width of `epoch-0016-00000010`.

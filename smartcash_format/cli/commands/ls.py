@@ -14,14 +14,12 @@ from smartcash_format.store import query
 from smartcash_format.view import terminal
 from smartcash_format.view.table import listing_table, reasons, summary
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format ls runs/train/weights
-
   smartcash-format ls runs -r --where 'metrics.val_map>=0.5'
-
   smartcash-format ls runs/train/weights --best val_map:max
-
   smartcash-format ls runs/train/weights --format csv > checkpoints.csv"""
 
 

@@ -33,14 +33,12 @@ from smartcash_format.store.retention import (
 from smartcash_format.view import words
 from smartcash_format.view.grid import Cell, Column, Grid
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format prune runs/train/weights
-
   smartcash-format prune runs/train/weights --keep-best val_map:max
-
   smartcash-format prune runs/train/weights --keep-last 3 --apply
-
   smartcash-format prune ROOT --remove epoch-0004-6e83f7f2 --apply
 
 Without --keep-... it plans what cleanup_checkpoints() does. The newest, protected, broken and

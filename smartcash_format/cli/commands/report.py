@@ -13,10 +13,10 @@ from smartcash_format.view import words
 from smartcash_format.view.answer import answer
 from smartcash_format.view.report import render, write_report
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format report runs/train/weights -o report.html
-
   smartcash-format report runs -r --best val_map:max -o report.html"""
 
 

@@ -10,10 +10,10 @@ import typer
 from smartcash_format.cli import exits, output
 from smartcash_format.spec.schema import documents
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format schema meta-v1.schema.json > meta.schema.json
-
   smartcash-format schema --write schemas/"""
 
 

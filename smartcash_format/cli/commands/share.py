@@ -31,21 +31,19 @@ _OUTCOMES: Final = MappingProxyType(
         "kept": "stays: part of the state",
     }
 )
-SHARE_EXAMPLES = """Examples:
-
+SHARE_EXAMPLES = """
+\b
+Examples:
   smartcash-format share CHECKPOINT -o to_publish
-
   smartcash-format share CHECKPOINT -o to_publish --clean
-
   smartcash-format share CHECKPOINT -o to_publish --format csv > found.csv
 
 Exit code 1 says that something was found and is still there."""
-RECEIVE_EXAMPLES = """Examples:
-
+RECEIVE_EXAMPLES = """
+\b
+Examples:
   smartcash-format receive downloaded -o runs/received
-
   smartcash-format receive downloaded -o runs/received --signed-by team.pub
-
   smartcash-format receive downloaded -o ROOT --format csv > came.csv
 
 Exit code 3 says that a checkpoint is not what it says; it is not there then, the

@@ -17,12 +17,11 @@ from smartcash_format.store.compare import read_manifest
 from smartcash_format.view import terminal
 from smartcash_format.view.checkpoint import checkpoint_tree
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format show runs/train/weights/epoch-0010-3f9a2c1b
-
   smartcash-format show CHECKPOINT --format json | jq .meta.config
-
   smartcash-format show CHECKPOINT --format csv > fields.csv"""
 
 _COLUMNS: Final = ("field", "value")

@@ -11,21 +11,20 @@ import typer
 from smartcash_format.cli import asking, exits, output
 from smartcash_format.disk import signatures
 
-SIGN_EXAMPLES = """Examples:
-
+SIGN_EXAMPLES = """
+\b
+Examples:
   smartcash-format sign CHECKPOINT --key team.key
-
   smartcash-format sign CHECKPOINT
 
 Without a key sigstore signs, and asks who you are in a browser. A key's password is read from the
 variable SMARTCASH_FORMAT_KEY_PASSWORD. It needs the extra: pip install "smartcash-format[sign]"."""
 PASSWORD = "SMARTCASH_FORMAT_KEY_PASSWORD"
-VERIFY_EXAMPLES = """Examples:
-
+VERIFY_EXAMPLES = """
+\b
+Examples:
   smartcash-format verify CHECKPOINT --key team.pub
-
   smartcash-format verify CHECKPOINT --certificate roots.pem
-
   smartcash-format verify CHECKPOINT --identity me@example.org --issuer URL
 
 Exit code 1 says that it is not signed so."""

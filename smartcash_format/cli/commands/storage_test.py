@@ -11,10 +11,10 @@ from rich.text import Text
 
 from smartcash_format.cli import asking, exits, output
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format storage-test /mnt/shared
-
   smartcash-format storage-test /content/drive --format json | jq .usable
 
 It saves, copies and removes a small checkpoint in a hidden directory that is removed again."""

@@ -15,10 +15,10 @@ from smartcash_format.view import words
 from smartcash_format.view.grid import Cell, Column, Grid
 from smartcash_format.view.layers import layer_tree
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format tensors CHECKPOINT --tree
-
   smartcash-format tensors CHECKPOINT --format csv > tensors.csv"""
 
 _COLUMNS = ("set", "name", "dtype", "shape", "l2", "absmax", "nan", "inf", "file", "digest")

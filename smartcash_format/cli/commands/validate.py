@@ -28,16 +28,13 @@ from smartcash_format.store.entry import Entry
 from smartcash_format.view import words
 from smartcash_format.view.terminal import Hanging
 
-EXAMPLES = """Examples:
-
+EXAMPLES = """
+\b
+Examples:
   smartcash-format validate runs/train/weights --depth content
-
   smartcash-format validate release/ --require 'metrics.val_map>=0.4'
-
   smartcash-format validate release/ --max-size 500MB
-
   smartcash-format validate runs/train/weights --format junit > report.xml
-
   smartcash-format validate runs/train/weights --format paths > bad.txt"""
 
 
