@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from smartcash_format.view import words
+
+# GitHub takes 1 MiB of a step, else nothing of it; the rest is for the frame of the table.
+_SUMMARY_BYTES: Final = 1024 * 1024 - 1_000
 
 Case = tuple[str, Sequence[str]]
 """A checkpoint's path and its findings, none when it passed."""
@@ -37,28 +41,52 @@ def junit_xml(cases: Sequence[Case]) -> str:
 
 
 def github_lines(cases: Iterable[Case]) -> Iterator[str]:
-    """A workflow command for each finding: GitHub shows it as an annotation."""
+    """A workflow command for each finding: GitHub shows the first ten of a step as annotations.
+
+    The log shows all of them, and of each only what is said: so that begins with the path.
+    """
     for path, findings in cases:
-        where = _property(f"{path}/meta.json")
+        where = _property(f"{_in_workspace(path)}/meta.json")
         for line in findings:
-            yield f"::error file={where},title=smartcash-format::{_data(_shown(line))}"
+            said = _data(_shown(f"{path}: {line}"))
+            yield f"::error file={where},title=smartcash-format::{said}"
         if not findings:
             # The runner obeys `::` where a line begins, and `##[` anywhere in it.
             yield f"ok: {_shown(path)}".replace("##[", "#\\x23[")
 
 
 def step_summary(cases: Sequence[Case]) -> None:
-    """Appends a table to the file that GitHub names in the environment; nothing elsewhere."""
+    """Appends a table to the file that GitHub names in the environment; nothing elsewhere.
+
+    Those with findings come first; what there is no room for is counted.
+    """
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if not target:
         return
-    rows = ["<tr><th>checkpoint</th><th>findings</th></tr>"]
-    for path, findings in cases:
-        told = "<br>".join(_literal(line) for line in findings) or "ok"
-        rows.append(f"<tr><td>{_literal(path)}</td><td>{told}</td></tr>")
     with Path(target).open("a", encoding="utf-8") as summary:
+        room = _SUMMARY_BYTES - summary.tell()
+        rows = ["<tr><th>checkpoint</th><th>findings</th></tr>"]
+        for number, (path, findings) in enumerate(sorted(cases, key=lambda case: not case[1])):
+            told = "<br>".join(_literal(line) for line in findings) or "ok"
+            row = f"<tr><td>{_literal(path)}</td><td>{told}</td></tr>"
+            room -= len(row.encode()) + 1
+            if room < 0:
+                rows.append(f"<tr><td>{len(cases) - number} more</td><td>in the log</td></tr>")
+                break
+            rows.append(row)
         # Blank lines around it: it is a block of HTML, and no Markdown is looked for within.
         summary.write("\n<table>\n" + "\n".join(rows) + "\n</table>\n\n")
+
+
+def _in_workspace(path: str) -> str:
+    """A path as GitHub looks for it: from the repository, wherever the step works."""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if not workspace:
+        return path
+    try:
+        return Path(os.path.abspath(path)).relative_to(os.path.abspath(workspace)).as_posix()
+    except ValueError:  # it lies elsewhere
+        return path
 
 
 def _shown(text: str) -> str:

@@ -123,7 +123,7 @@ def test_the_workflow_of_the_document_gates(
     assert run(monkeypatch, capsys, *meta_depth)[0] == 0
     code, printed = run(monkeypatch, capsys, *arguments)
     assert code == 1
-    assert printed.startswith(f"::error file={path}/meta.json,title=smartcash-format::")
+    assert printed.startswith(f"::error file={path}/meta.json,title=smartcash-format::{path}: ")
     write_checkpoint(Path("release"), 2, metrics={"val_map": 0.3})
     code, printed = run(monkeypatch, capsys, *meta_depth)
     assert code == 1
