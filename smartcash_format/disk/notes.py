@@ -47,11 +47,12 @@ def _opened(path: Path, mode: int) -> Iterator[BinaryIO]:
     descriptor = os.open(path, mode | _SAFELY)
     # What is written has to see what others write, so no buffer there.
     how, buffering = ("rb", -1) if mode == os.O_RDONLY else ("r+b", 0)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)  # open() would leave it open, and name its number in the error
+        said = f"is {kind_of(kind)}, not a plain file; move it away"
+        raise OSError(errno.EINVAL, said, str(path))
     with open(descriptor, how, buffering) as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            said = f"is {kind_of(facts.st_mode)}, not a plain file; move it away"
-            raise OSError(errno.EINVAL, said, str(path))
         yield cast(BinaryIO, file)
 
 

@@ -193,11 +193,12 @@ class CheckpointReader:
         """The history as strict JSON, written to `path` or output_dir/training_history.json.
 
         Replaces what is there, whole. Raises CheckpointWriteError when the system refuses; a
-        directory that is missing is not made.
+        directory that is missing is not made. OSError where the history cannot be read.
         """
         target = self._root / HISTORY_EXPORT if path is None else Path(path)
+        history = self.get_training_history()
         try:
-            return export_history(target, self.get_training_history())
+            return export_history(target, history)
         except OSError as error:
             raise CheckpointWriteError(
                 f"{target} was not written: {error.strerror or error}; pass a path in a directory "

@@ -32,7 +32,7 @@ from smartcash_format.store import pruning, query, retention
 from smartcash_format.store.catalog import Listing, read_entry, scan
 from smartcash_format.store.entry import Broken, Entry
 from smartcash_format.store.history import History, append, export_history, read_history
-from smartcash_format.store.lineage import Branch, lineage
+from smartcash_format.store.lineage import Branch, lineage, told
 from smartcash_format.store.pruning import Applied, Named
 from smartcash_format.store.query import Criteria, Mode
 from smartcash_format.store.retention import Plan, Policy
@@ -237,7 +237,9 @@ class CheckpointStore:
         newest = query.latest(listing)
         if newest is None or not listing.broken:
             return None
-        lines = read_history(self._root, listing).lines
+        lines: Sequence[HistoryLine] = ()
+        with contextlib.suppress(OSError):  # what cannot be read tells of no time
+            lines = read_history(self._root, listing).lines
         return last_after(newest.saved_at, listing.broken, lines)
 
     # -- history --------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ class CheckpointStore:
     def lineage(self) -> tuple[Branch, ...]:
         """The branches that the checkpoints form; what was removed is bridged by the history."""
         listing = self.list()
-        return lineage(listing, read_history(self._root, listing).parents())
+        return lineage(listing, told(self._root, listing))
 
     def export_history(self, path: PathLike | None = None) -> Path:
         """Writes the same as strict JSON to `path`, or into the root; the path."""

@@ -53,10 +53,11 @@ def lineages(entries: Iterable[Entry]) -> dict[str, Lineage]:
     roots: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         roots[entry.parent].append(entry)
-    return {root: _trace(found, _told(Path(root), found)) for root, found in roots.items()}
+    return {root: _trace(found, told(Path(root), found)) for root, found in roots.items()}
 
 
-def _told(root: Path, entries: Sequence[Entry]) -> dict[str, str | None]:
+def told(root: Path, entries: Iterable[Entry]) -> dict[str, str | None]:
+    """The ids of all that a root's history tells of, and those of their parents."""
     # A history that cannot be read costs what was removed, and no answer.
     with contextlib.suppress(OSError):
         return read_history(root, entries).parents()

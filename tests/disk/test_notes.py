@@ -64,6 +64,21 @@ def test_a_pipe_a_link_and_a_directory_are_no_notes(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_bytes() == b"outside"
 
 
+def lowest_free_descriptor() -> int:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+def test_a_directory_in_the_place_of_a_note_is_named_and_not_left_open(tmp_path: Path) -> None:
+    (tmp_path / "note").mkdir()
+    free = lowest_free_descriptor()
+    with pytest.raises(OSError, match="is a directory") as caught:
+        read_note(tmp_path / "note", 9)
+    assert caught.value.filename == str(tmp_path / "note")
+    assert lowest_free_descriptor() == free
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_what_is_set_aside_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool

@@ -150,9 +150,14 @@ def test_the_last_one_saved_is_the_latest_also_when_it_cannot_be_read(
     assert f"skipped {newest.name}" in said(log, "warning")
 
 
-def test_without_a_history_the_time_of_what_is_incomplete_is_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_unreadable", [False, True])
+def test_without_a_history_the_time_of_what_is_incomplete_is_its_own(
+    tmp_path: Path, is_unreadable: bool
+) -> None:
     three_epochs(tmp_path)
     (tmp_path / "training_history.yaml").unlink()
+    if is_unreadable:
+        (tmp_path / "training_history.yaml").mkdir()
     made, _ = manager(tmp_path)
     newest, *_ = made.list_checkpoints()
     (newest / "model.safetensors").unlink()

@@ -197,6 +197,18 @@ def test_an_export_goes_to_the_path_given_or_beside_the_history(
     }  # fmt: skip
 
 
+def test_a_history_that_cannot_be_read_is_not_called_an_export_that_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    made = filled(tmp_path)
+    (tmp_path / "training_history.yaml").unlink()
+    (tmp_path / "training_history.yaml").mkdir()
+    with pytest.raises(OSError, match=r"is a directory.*training_history\.yaml") as caught:
+        made.export_history_to_json()
+    assert not isinstance(caught.value, CheckpointWriteError)
+    assert not (tmp_path / "training_history.json").exists()
+
+
 def test_an_export_that_cannot_be_written_says_where_and_makes_nothing(tmp_path: Path) -> None:
     made, _ = manager(tmp_path / "nowhere")
     with pytest.raises(CheckpointWriteError, match=r"training_history\.json was not written") as no:

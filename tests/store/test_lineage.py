@@ -145,3 +145,4 @@ def test_a_history_that_cannot_be_read_costs_the_bridges_alone(tmp_path: Path) -
     (tmp_path / layout.HISTORY).mkdir()
     (found,) = lineages(scan(tmp_path)).values()
     assert shape(found.branches) == [([1], None, True)]
+    assert shape(CheckpointStore(tmp_path).lineage()) == [([1], None, True)]
