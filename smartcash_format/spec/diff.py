@@ -74,7 +74,8 @@ class TensorChange:
 class WeightsDiff:
     """One weight set. Each name of a tied tensor counts; a reshaped one may be retyped as well.
 
-    `unknown` have the same dtype and shape and digests of different algorithms.
+    `unknown` have the same dtype and shape and digests of different algorithms. The verdict is
+    unknown where nothing but those digests says whether they differ.
     """
 
     name: str
@@ -254,6 +255,9 @@ def _weight_set(
     ]
     said = [(change, _same(change.before.digest, change.after.digest)) for change in alike]
     renamed = _renamed(before, after)
+    known = before.keys() != after.keys() or len(alike) < len(both)
+    if verdict == "unknown" and (known or any(each == "different" for _, each in said)):
+        verdict = "different"  # names, shapes and dtypes are compared without a digest
     return WeightsDiff(
         name=name,
         verdict=verdict,

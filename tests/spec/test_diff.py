@@ -160,6 +160,22 @@ def test_digests_of_another_algorithm_are_unknown_never_same() -> None:
     assert named(found) == {"unknown": ["a"]}
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": record("alien")},
+        {"a": record("alien"), "b": record("b")},
+        {"a": record("alien", shape=[3, 2])},
+        {"a": record("alien", dtype="F16")},
+    ],
+)
+def test_what_differs_without_a_digest_is_different_under_another_algorithm(other: Any) -> None:
+    before, after = checkpoint({"a": record("a")}), checkpoint(other)
+    stated = before[0].weights["model"].model_copy(update={"weights_digest": ALIEN})
+    after = (after[0].model_copy(update={"weights": {"model": stated}}), after[1])
+    assert diff(before, after).same_weights == "different"
+
+
 def test_a_weight_set_that_only_one_has_is_a_difference() -> None:
     meta, tensors = checkpoint()
     more = (
