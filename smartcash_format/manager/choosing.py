@@ -144,7 +144,11 @@ def next_moment(listing: Listing, now: datetime) -> datetime:
     newest = query.latest(listing)
     if newest is None:
         return now
-    return max(now, newest.saved_at + timedelta(microseconds=1))
+    try:
+        after = newest.saved_at + timedelta(microseconds=1)
+    except OverflowError:  # the end of all time, by a broken clock: ids decide the order then
+        after = newest.saved_at
+    return max(now, after)
 
 
 def beats_all(

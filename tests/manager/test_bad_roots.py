@@ -322,6 +322,13 @@ def test_what_is_read_stays_while_the_clock_jumps_backwards(
     assert other.cleanup_checkpoints(keep_best=False, max_epochs=1) == [oldest]
 
 
+def test_a_time_at_the_end_of_all_time_costs_no_save(tmp_path: Path) -> None:
+    write_sample(tmp_path, epoch=1, saved_at=datetime.max.replace(tzinfo=UTC))
+    keeper, _ = manager(tmp_path)
+    saved = keeper.save_checkpoint(**training().live(), epoch=2)
+    assert keeper.load_checkpoint(saved["path"], **training().live())["epoch"] == 2
+
+
 def test_two_writers_of_one_epoch_make_two_checkpoints(tmp_path: Path) -> None:
     ready = threading.Barrier(2)
     results: list[Path] = []
