@@ -172,8 +172,9 @@ def look(path: Path, now: datetime) -> Named:
     if path.name in ("", ".."):
         path = Path(os.path.abspath(path))
     found = read_entry(path)
-    part = remains(path)
-    if layout.is_hidden(path.name) or (found is None and part is None):
+    # A file is no checkpoint, broken or whole, and may be the history of all.
+    is_none = not path.is_dir() or (found is None and remains(path) is None)
+    if layout.is_hidden(path.name) or is_none:
         raise CheckpointNotFoundError(
             f"{path}: there is neither a checkpoint nor a part of one",
             root=path.parent,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.spec import layout
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
@@ -128,7 +129,10 @@ def test_what_is_protected_or_the_last_stays_also_by_its_name(run: Run, tmp_path
     assert second.is_dir()
 
 
-@pytest.mark.parametrize("name", ["plots", ".pins", "nothing", "..", "."])
+@pytest.mark.parametrize(
+    "name",
+    ["plots", ".pins", "nothing", "..", ".", "notes.json", "old.pth", layout.HISTORY, "link"],
+)
 def test_what_is_no_checkpoint_is_not_removed_by_its_name(
     run: Run, tmp_path: Path, name: str
 ) -> None:
@@ -136,11 +140,15 @@ def test_what_is_no_checkpoint_is_not_removed_by_its_name(
     path = write_checkpoint(root, 1)
     CheckpointStore(root).protect(path, "why")
     (root / "plots").mkdir()
+    for file in ("notes.json", "old.pth", layout.HISTORY):
+        (root / file).write_bytes(b"# kept\n")
+    (root / "link").symlink_to("notes.json")
     before = sorted(os.listdir(root))
     ran = run("prune", root, "--remove", str(root / name), "--apply")
     assert ran.code == 1
     assert "neither a checkpoint nor a part of one" in ran.err
     assert sorted(os.listdir(root)) == before
+    assert (root / layout.HISTORY).read_bytes() == b"# kept\n"
 
 
 def test_a_name_means_the_one_in_the_root_and_never_a_copy_elsewhere(
