@@ -171,7 +171,7 @@ def test_the_runner_of_github_obeys_no_directory(
     path = write_checkpoint(tmp_path, 1, name=name)
     if not whole:
         (path / layout.OPTIMIZER).unlink()
-    ran = run("validate", ".", name, "--depth", "meta", "--format", "github")
+    ran = run("validate", ".", path, "--depth", "meta", "--format", "github")
     assert len(ran.out.splitlines()) == 2
     for line in ran.out.splitlines():
         assert line.startswith("ok: " if whole else "::error file=")

@@ -58,6 +58,25 @@ def test_a_metric_without_a_name_is_no_field(run: Run, tmp_path: Path, command: 
     assert "there is no field 'metrics.'" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"lr": 0.1, "train_loss": 0.4, "val_loss": 0.5}, "such as --metric val_loss:min"),
+        ({"lr": 0.1, "mAP50 (all)": 0.4}, "such as --metric 'mAP50 (all):max'"),
+        ({}, "and none has a metric to ask by"),
+    ],
+)
+def test_best_names_a_metric_that_is_there_when_none_is_flagged(
+    run: Run, tmp_path: Path, metrics: dict[str, float], said: str
+) -> None:
+    write_checkpoint(tmp_path, 1, metrics=metrics)
+    write_checkpoint(tmp_path, 2, metrics=metrics)
+    ran = run("best", tmp_path)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("smartcash-format: none of 2 checkpoints is flagged best")
+    assert ran.err.endswith(f"{said}\n")
+
+
 def test_best_tells_conditions_that_none_meets_from_an_empty_root(run: Run, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 1, is_best=True)
     ran = run("best", tmp_path, "--where", "tags=relase")

@@ -7,10 +7,13 @@ import io
 import json
 from pathlib import Path
 
+import pytest
+
 from smartcash_format.store.catalog import read_entry
 from smartcash_format.store.entry import Entry
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
+from tests.store.checkpoints import write_checkpoint
 
 
 def test_validate_gives_its_findings_as_rows_and_the_paths_that_do_not_pass(
@@ -61,3 +64,28 @@ def test_a_requirement_on_what_is_not_there_says_so(run: Run, tmp_path: Path) ->
         ran = run("validate", path, "--require", required, "--format", "json")
         (report,) = json.loads(ran.out)["reports"]
         assert report["unmet"] == [f"{required} does not hold: it says nothing there"]
+
+
+def test_a_requirement_on_a_metric_that_is_not_there_names_those_that_are(
+    run: Run, tmp_path: Path
+) -> None:
+    metrics = {f"m{number}": 0.5 for number in range(7)}
+    path = write_checkpoint(tmp_path, 1, metrics=metrics)
+    bare = write_checkpoint(tmp_path, 2, metrics={})
+    ran = run("validate", path, bare, "--depth", "meta", "--require", "metrics.val_map>=0.4")
+    said = "metrics.val_map>=0.4 does not hold: it says nothing there; its metrics are"
+    assert f"{said} m0, m1, m2, m3, m4 and 2 more\n" in ran.out
+    assert f"{said} none\n" in ran.out
+
+
+@pytest.mark.parametrize("form", ["paths", "junit", "github", "json"])
+def test_a_checkpoint_that_is_named_twice_is_judged_once(
+    run: Run, tmp_path: Path, form: str
+) -> None:
+    for epoch in (1, 2):
+        path = write_checkpoint(tmp_path, epoch)
+    asked = (path, tmp_path, path / "meta.json", "--depth", "content", "--format", form)
+    once = run("validate", tmp_path, *asked[3:])
+    ran = run("validate", *asked)
+    assert sorted(ran.out.splitlines()) == sorted(once.out.splitlines())
+    assert ran.out.count(path.name) == once.out.count(path.name) > 0

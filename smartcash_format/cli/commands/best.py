@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -72,8 +73,19 @@ def _why_none(listing: Listing, metric: str | None, where: list[str] | None) -> 
     if not count:
         return "no checkpoint meets every --where" if where else "there is no checkpoint"
     if metric is None:
-        return f"none of {count} checkpoints is flagged best: name a metric, --metric val_map:max"
+        return f"none of {count} checkpoints is flagged best{_which_metric(listing)}"
     return (
         query.unknown_metric(listing, metric)
         or f"none of {count} checkpoints has a finite number in the metric {metric!r}"
     )
+
+
+def _which_metric(listing: Listing) -> str:
+    """What to ask by instead: the metric that most likely says which is best."""
+    from smartcash_format.view.answer import by_likelihood, likely_mode  # few need it
+
+    names = by_likelihood({name for entry in listing for name in entry.metrics})
+    if not names:
+        return ", and none has a metric to ask by"
+    example = shlex.quote(f"{names[0]}:{likely_mode(names[0]) or 'max'}")
+    return f": name a metric and which end is good, such as --metric {example}"

@@ -38,6 +38,8 @@ Examples:
   smartcash-format validate runs/train/weights --format paths > bad.txt"""
 
 
+# How many metrics are named where the one that is asked for is not among them.
+_NAMED: Final = 5
 # What is said of a finding, in this order.
 _NO_FINDING: Final[Mapping[str, str | None]] = MappingProxyType(
     dict.fromkeys(("code", "where", "message", "found", "expected", "fix"))
@@ -139,10 +141,15 @@ def validate(
 
 
 def _checkpoints(paths: Iterable[Path]) -> Iterator[Path]:
+    """Each of them once, also where it is named and its root too."""
+    seen = set()
     for path in paths:
         where = path.parent if path.name == layout.META else path
         # What it is instead of a checkpoint, or that it is not there, is the finding.
-        yield from _below(where) or [where]
+        for each in _below(where) or [where]:
+            if each not in seen:
+                seen.add(each)
+                yield each
 
 
 def _below(where: Path) -> list[Path]:
@@ -205,9 +212,15 @@ def _found(entry: Entry, field: str) -> str:
     value = query.field_value(entry, field) if field != "tags" else " ".join(entry.tags) or None
     if value is not None:
         return f"it is {value}"
-    name = field.removeprefix("metrics.")
-    near = query.nearest_metric([entry], name) if name != field else ""
-    return "it says nothing there" + (f"; did you mean metrics.{near}?" if near else "")
+    said = "it says nothing there"
+    if not field.startswith(query.METRICS):
+        return said
+    near = query.nearest_metric([entry], field.removeprefix(query.METRICS))
+    if near:
+        return f"{said}; did you mean {query.METRICS}{near}?"
+    known = sorted(entry.metrics)
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"{said}; its metrics are {', '.join(known[:_NAMED]) or 'none'}{more}"
 
 
 def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
