@@ -7,10 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from smartcash_format.cli import exits
 from smartcash_format.cli.commands import ls
 from smartcash_format.disk.read import read_meta
 from smartcash_format.spec import layout
@@ -100,6 +102,29 @@ def test_ctrl_c_ends_with_its_own_exit_code(
     monkeypatch.setattr(ls, "listing_table", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     ran = run("ls", root)
     assert (ran.code, ran.err) == (130, "")
+
+
+@pytest.mark.parametrize("module", ["typer", "smartcash_format.cli.commands.ls"])
+def test_ctrl_c_while_the_command_is_imported_ends_alike(root: Path, module: str) -> None:
+    """As a person in a hurry does: what is imported then is interrupted."""
+    program = (
+        "import runpy, sys\n"
+        "class Hurry:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Hurry())\n"
+        f"sys.argv[1:] = ['ls', {str(root)!r}]\n"
+        "runpy.run_module('smartcash_format', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (exits.INTERRUPTED, "", "")
+
+
+def test_the_installed_command_begins_where_the_module_does() -> None:
+    scripts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert scripts["project"]["scripts"] == {"smartcash-format": "smartcash_format.cli.start:main"}
 
 
 def test_colours_that_are_forced_cut_nothing(
