@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from smartcash_format.cli.commands import ls
 from smartcash_format.spec import layout
 from smartcash_format.testing.sample import write_sample
 from tests.cli.conftest import Run
-from tests.processes import CHECKOUT, run_python
+from tests.processes import run_python
 from tests.store.checkpoints import write_checkpoint
 
 RED = "\x1b[31m"
@@ -140,48 +138,3 @@ def test_without_torch_a_command_that_needs_it_says_the_pip_command(tmp_path: Pa
     said, code = printed.splitlines()
     assert said.endswith('pip install "smartcash-format[torch]"')
     assert code == "3"
-
-
-def completed(words: str) -> list[str]:
-    """What bash would offer after these words."""
-    program = (
-        "import sys\n"
-        "from smartcash_format.cli.main import main\n"
-        "try:\n    main()\n"
-        "finally:\n    assert 'torch' not in sys.modules\n"
-    )
-    environment = {
-        **os.environ,
-        "COMP_WORDS": f"smartcash-format {words}",
-        "COMP_CWORD": str(words.count(" ") + 1),
-        "_SMARTCASH_FORMAT_COMPLETE": "complete_bash",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [("va", ["validate"]), ("validate --dep", ["--depth"]), ("validate --depth c", ["content"])],
-)
-def test_a_shell_completes_commands_options_and_choices_without_torch(
-    words: str, offered: list[str]
-) -> None:
-    assert completed(words) == offered
-
-
-def test_completion_installs_itself_at_home(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
-    ran = run("--install-completion", "bash")
-    assert ran.code == 0
-    script = tmp_path / ".bash_completions" / "smartcash-format.sh"
-    assert "_SMARTCASH_FORMAT_COMPLETE=complete_bash" in script.read_text()
-    assert str(script) in (tmp_path / ".bashrc").read_text()
-    assert script.read_text().strip() in run("--show-completion", "bash").out

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli import asking, completing, exits, output
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.view import terminal, words
@@ -34,6 +34,7 @@ def best(
             "--metric",
             metavar="METRIC:MODE",
             help="Such as val_map:max; without it, the last one flagged.",
+            autocompletion=completing.metrics_and_modes,
         ),
     ] = None,
     where: asking.Wheres = None,

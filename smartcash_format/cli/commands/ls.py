@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli import asking, completing, exits, output
 from smartcash_format.store import query
 from smartcash_format.view import terminal
 from smartcash_format.view.table import listing_table, reasons, summary
@@ -32,12 +32,21 @@ def ls(
     roots: asking.Roots,
     where: asking.Wheres = None,
     sort: Annotated[
-        str, typer.Option("--sort", metavar="FIELD", help="Order by a field; -FIELD descends.")
+        str,
+        typer.Option(
+            "--sort",
+            metavar="FIELD",
+            help="Order by a field; -FIELD descends.",
+            autocompletion=completing.sort_fields,
+        ),
     ] = "-saved_at",
     best: Annotated[
         str | None,
         typer.Option(
-            "--best", metavar="METRIC:MODE", help="What decides the star, such as val_map:max."
+            "--best",
+            metavar="METRIC:MODE",
+            help="What decides the star, such as val_map:max.",
+            autocompletion=completing.metrics_and_modes,
         ),
     ] = None,
     recursive: asking.Recursive = False,

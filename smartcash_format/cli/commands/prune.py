@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli import asking, completing, exits, output
 from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -59,7 +59,12 @@ def prune(
     ] = None,
     keep_best: Annotated[
         str | None,
-        typer.Option("--keep-best", metavar="METRIC:MODE", help="The best, as by val_map:max."),
+        typer.Option(
+            "--keep-best",
+            metavar="METRIC:MODE",
+            help="The best, as by val_map:max.",
+            autocompletion=completing.metrics_and_modes,
+        ),
     ] = None,
     best_count: Annotated[
         int | None, typer.Option("--best-count", metavar="N", min=1, help="How many of the best.")

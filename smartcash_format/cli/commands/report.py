@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smartcash_format.cli import asking, exits, output
+from smartcash_format.cli import asking, completing, exits, output
 from smartcash_format.view import words
 from smartcash_format.view.answer import answer
 from smartcash_format.view.report import render, write_report
@@ -35,7 +35,10 @@ def report(
     best: Annotated[
         str | None,
         typer.Option(
-            "--best", metavar="METRIC:MODE", help="What decides the best, such as val_map:max."
+            "--best",
+            metavar="METRIC:MODE",
+            help="What decides the best, such as val_map:max.",
+            autocompletion=completing.metrics_and_modes,
         ),
     ] = None,
     recursive: asking.Recursive = False,

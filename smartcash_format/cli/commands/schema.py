@@ -24,7 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def schema(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Which one; without it, their names.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Which one; without it, their names.",
+            autocompletion=lambda: [*documents()],
+        ),
     ] = None,
     write: Annotated[
         Path | None, typer.Option("--write", metavar="DIR", help="Write all of them there.")
