@@ -21,6 +21,7 @@ from smartcash_format.disk.notes import (
     replace_note,
     set_aside,
 )
+from smartcash_format.disk.strip import stripped_id
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.documents import dump_json
@@ -82,9 +83,13 @@ class History(Displayed):
         }
 
     def parents(self) -> dict[str, str | None]:
-        """The ids of all checkpoints whose saves it tells of, and those of their parents."""
-        saves = (line for line in self.lines if line.event == "save")
-        return {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
+        """The ids of all checkpoints whose saves it tells of, and those of their parents.
+
+        With those of what they may have been stripped to: a run may have resumed from that.
+        """
+        saves = [line for line in self.lines if line.event == "save"]
+        told = {line.checkpoint_id: line.parent_id for line in saves if line.checkpoint_id}
+        return {stripped_id(each): parent for each, parent in told.items()} | told
 
     def rows(self) -> list[dict[str, Any]]:
         """Every save as a flat dict, oldest first: `pandas.DataFrame(rows)` takes it as it is.

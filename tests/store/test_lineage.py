@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smartcash_format.disk.publish import remove
+from smartcash_format.disk.strip import stripped_id
 from smartcash_format.spec import layout
 from smartcash_format.store.catalog import merge, scan
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -146,3 +147,29 @@ def test_a_history_that_cannot_be_read_costs_the_bridges_alone(tmp_path: Path) -
     (found,) = lineages(scan(tmp_path)).values()
     assert shape(found.branches) == [([1], None, True)]
     assert shape(CheckpointStore(tmp_path).lineage()) == [([1], None, True)]
+
+
+def test_what_came_from_a_checkpoint_comes_from_what_it_was_stripped_to() -> None:
+    first, _, *rest = chain(range(1, 5))
+    bare = entry(
+        2, checkpoint_id=identifier(99), parent_id=identifier(1), derived_from=identifier(2)
+    )
+    fork = chain(range(5, 6), first_parent=2, run_id=OTHER_RUN)
+    assert shape(lineage([first, bare, *rest, *fork])) == [
+        ([1, 2, 3, 4], None, False),
+        ([5], 2, True),
+    ]
+
+
+def test_what_resumed_from_a_stripped_one_that_is_gone_comes_from_before_it(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    parents = [None, identifier(1), identifier(2), stripped_id(identifier(2))]
+    for number, parent in enumerate(parents, start=1):
+        fields: dict[str, Any] = {
+            "parent_id": parent,
+            "run_id": RUN if number < 4 else OTHER_RUN,
+        }
+        path = write_checkpoint(tmp_path, number, **fields)
+        store.record_save(path, build_meta(number, **fields))
+    remove(tmp_path / layout.directory_name(epoch=2, step=None, checkpoint_id=identifier(2)))
+    assert shape(store.lineage()) == [([1, 3], None, False), ([4], 1, True)]
