@@ -160,6 +160,19 @@ def test_digests_of_another_algorithm_are_unknown_never_same() -> None:
     assert named(found) == {"unknown": ["a"]}
 
 
+def test_what_is_said_of_weights_is_a_field_and_their_digest_is_not() -> None:
+    before, after = checkpoint(), checkpoint({"stem": record("a"), "head": record("changed")})
+    assert diff(before, after).fields == ()
+    renamed = after[0].weights["model"].model_copy(update={"class_name": "Other"})
+    after = (after[0].model_copy(update={"weights": {"model": renamed}}), after[1])
+    (change,) = diff(before, after).fields
+    assert (change.path, change.before, change.after) == (
+        "weights.model.class_name",
+        "Tiny",
+        "Other",
+    )
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -73,6 +73,7 @@ def test_a_line_after_a_torn_one_is_whole_and_the_torn_one_is_counted(tmp_path: 
 
 def test_a_history_that_is_not_ours_is_moved_aside_and_said_so(tmp_path: Path) -> None:
     (tmp_path / layout.HISTORY).write_text("total_runs: 3\nruns: []\n")
+    assert read_history(tmp_path, ()) == History(lines=(), rebuilt=True)
     notes = append(tmp_path, [line(1)], ())
     assert layout.OLD_HISTORY in notes[0]
     assert (tmp_path / layout.OLD_HISTORY).read_text() == "total_runs: 3\nruns: []\n"

@@ -43,6 +43,7 @@ def test_a_plan_that_aged_leaves_one_that_can_be_read(
     assert applied.warnings == (
         f"{second.name} was not removed: it is the only checkpoint of this root that can be read",
     )
+    assert applied.refused == ()
     assert [found.path for found in store.list()] == [second]
 
 
@@ -66,6 +67,21 @@ def test_each_root_of_a_tree_keeps_its_last(tmp_path: Path) -> None:
     )
     assert CheckpointStore(tmp_path).apply(plan).paths == ()
     assert len(search(tmp_path)) == 2
+
+
+def test_what_is_broken_goes_by_its_name_also_where_nothing_can_be_read(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (path / "model.safetensors").unlink()
+    CheckpointStore(tmp_path).remove(path)
+    assert not path.exists()
+
+
+def test_a_link_to_the_last_one_goes_by_its_name(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    (tmp_path / "best").symlink_to(path.name)
+    CheckpointStore(tmp_path).remove("best")
+    assert not (tmp_path / "best").is_symlink()
+    assert path.exists()
 
 
 def test_two_that_are_removed_by_name_at_once_are_not_both_gone(tmp_path: Path) -> None:

@@ -251,6 +251,15 @@ def test_any_whole_number_is_a_number_to_keep() -> None:
     assert len(drop.plan(RISING, now=NOW).stripped) == len(RISING) - 2
 
 
+def test_every_epoch_is_a_multiple_of_one() -> None:
+    assert KeepEvery(epochs=1).plan(RISING, now=NOW).doomed == ()
+
+
+def test_an_age_of_nothing_strips_all_but_the_newest() -> None:
+    found = DropResumeState(older_than=timedelta()).plan(RISING, now=NOW)
+    assert len(found.stripped) == len(RISING) - 1
+
+
 def test_an_age_of_more_than_all_time_strips_nothing() -> None:
     assert DropResumeState(older_than=timedelta.max).plan(RISING, now=NOW).stripped == ()
 
