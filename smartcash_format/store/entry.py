@@ -21,23 +21,40 @@ if TYPE_CHECKING:
     from smartcash_format.spec.meta import Meta
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entry(Displayed):
     """A checkpoint of a listing: a path that carries what queries ask of it.
 
-    Goes wherever a path goes (`os.fspath`, `str`, `/`), is hashable and always true. `meta_bytes`
-    are the bytes of its meta.json as they were listed.
+    Goes wherever a path goes (`os.fspath`, `str`, `/`), is hashable and always true.
     """
 
-    parent: str
-    name: str
-    meta_bytes: bytes
-    _seen: Glance
+    # No frozen dataclass: that one takes twice as long to make, and a listing makes thousands.
+    __slots__ = ("_meta_bytes", "_name", "_parent", "_seen")
+
+    def __init__(self, parent: str, name: str, meta_bytes: bytes, seen: Glance) -> None:
+        self._parent = parent
+        self._name = name
+        self._meta_bytes = meta_bytes
+        self._seen = seen
+
+    @property
+    def parent(self) -> str:
+        """The directory it lies in, as it was given to be listed."""
+        return self._parent
+
+    @property
+    def name(self) -> str:
+        """The name of its own directory."""
+        return self._name
+
+    @property
+    def meta_bytes(self) -> bytes:
+        """The bytes of its meta.json as they were listed."""
+        return self._meta_bytes
 
     @property
     def path(self) -> Path:
         """Where the checkpoint lies."""
-        return Path(self.parent, self.name)
+        return Path(self._parent, self._name)
 
     @property
     def meta(self) -> Meta:
@@ -113,6 +130,10 @@ class Entry(Displayed):
     def metrics(self) -> Mapping[str, int | float]:
         """The metrics by name; NaN and infinities as floats."""
         return MappingProxyType(self._seen.metrics)
+
+    def metric(self, name: str) -> int | float | None:
+        """The value of one metric; None where it has none of this name."""
+        return self._seen.metrics.get(name)
 
     @property
     def backbone(self) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +67,8 @@ def test_an_entry_carries_what_its_meta_says(tmp_path: Path) -> None:
     for name in same:
         assert getattr(found, name) == getattr(meta, name), name
     assert dict(found.metrics) == meta.metrics
+    assert {name: found.metric(name) for name in meta.metrics} == meta.metrics
+    assert found.metric("map_of_another") is None
     assert list(found.tags) == meta.tags
     assert found.has_optimizer
     assert found.resume_bytes == 10_700
@@ -81,8 +82,9 @@ def test_an_entry_without_optimizer_says_so() -> None:
 
 def test_an_entry_does_not_change() -> None:
     found = entry(1)
-    with pytest.raises(FrozenInstanceError):
-        found.name = "other"  # type: ignore[misc]
+    for name in ("parent", "name", "meta_bytes", "epoch", "another"):
+        with pytest.raises(AttributeError):
+            setattr(found, name, "other")
     with pytest.raises(TypeError):
         found.metrics["val_map"] = 1.0  # type: ignore[index]
 
