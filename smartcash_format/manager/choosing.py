@@ -158,7 +158,7 @@ def beats_all(
     value = metrics.get(monitor)
     if value is None or not math.isfinite(value):
         return False
-    before = [entry.metrics.get(monitor) for entry in listing]
+    before = [entry.metric(monitor) for entry in listing]
     finite = [found for found in before if found is not None and math.isfinite(found)]
     if not finite:
         return True

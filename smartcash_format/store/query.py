@@ -103,7 +103,7 @@ def filter_entries(
     conditions = [(name, condition(name, text)) for name, text in (metrics or {}).items()]
     first = None if since is None else _moment(since, "since")
     last = None if until is None else _moment(until, "until")
-    return [
+    found = [
         entry
         for entry in entries
         if (backbone is None or entry.backbone == backbone)
@@ -114,9 +114,10 @@ def filter_entries(
         and (not wanted or wanted.issubset(entry.tags))
         and (first is None or entry.saved_at_text >= first)
         and (last is None or entry.saved_at_text <= last)
-        and all(holds(entry.metrics.get(name)) for name, holds in conditions)
-        and (where is None or where(entry))
     ]
+    for name, holds in conditions:
+        found = [entry for entry in found if holds(entry.metric(name))]
+    return found if where is None else [entry for entry in found if where(entry)]
 
 
 def best(
@@ -151,7 +152,7 @@ def _finite_values(
         raise ValueError(
             "a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min')"
         )
-    values = ((entry.metrics.get(metric), entry) for entry in entries)
+    values = ((entry.metric(metric), entry) for entry in entries)
     return [(value, entry) for value, entry in values if value is not None and math.isfinite(value)]
 
 
@@ -207,7 +208,7 @@ def condition(name: str, text: object) -> Condition:
         )
     compare = _COMPARE[match[1]]
     bound = _number(match[2])
-    return lambda value: value is not None and not math.isnan(value) and compare(value, bound)
+    return lambda value: value is not None and compare(value, bound) and not math.isnan(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,7 @@ def fields() -> tuple[str, ...]:
 def field_value(entry: Entry, field: str) -> Value:
     """What an entry says in a field; None when it says nothing. Raises ValueError for no field."""
     if field.startswith(METRICS):
-        return entry.metrics.get(field.removeprefix(METRICS))
+        return entry.metric(field.removeprefix(METRICS))
     getter = _FIELDS.get(field)
     if getter is None:
         raise ValueError(f"there is no field {field!r}; {_fields_hint(field, fields())}")

@@ -97,7 +97,7 @@ class Answer:
     def _ahead(self, other: Entry, who: str) -> str:
         assert self.entry is not None
         assert self.metric is not None
-        mine, its = self.entry.metrics[self.metric], other.metrics.get(self.metric)
+        mine, its = self.entry.metrics[self.metric], other.metric(self.metric)
         is_near = other.epoch == self.entry.epoch and other.step is not None
         where = f"{who} (epoch {other.epoch}{f', step {other.step}' if is_near else ''})"
         if its is None or math.isnan(its):
@@ -255,7 +255,7 @@ def _judged(roots: Iterable[Sequence[Entry]], name: str, mode: Mode) -> _Judged:
     for root in roots:
         best = -math.inf
         for entry in root:
-            value = entry.metrics.get(name)
+            value = entry.metric(name)
             if value is None and not entry.is_best:
                 continue
             # A flag on a checkpoint that lacks the metric was not given by it.

@@ -78,7 +78,7 @@ def listing_html(
                 *_root(item.parent, roots),
                 Cell(str(item.epoch)),
                 *([Cell("" if item.step is None else str(item.step))] if step else []),
-                *(_metric(item.metrics.get(name)) for name in metrics),
+                *(_metric(item.metric(name)) for name in metrics),
                 Cell(words.size(item.size_bytes), item.size_bytes),
                 Cell(table.parts(item)),
                 Cell(words.age(item.saved_at, now), -item.saved_at.timestamp()),

@@ -189,7 +189,7 @@ def _metrics(entries: Sequence[Entry], chosen: str | None, detail: Detail) -> li
 
 def _values(entry: Entry, metrics: Sequence[str], detail: Detail) -> list[Any]:
     """The metrics in the order of the names: a number, the name of what is none, None, no tail."""
-    values = [_value(entry.metrics.get(name), detail.digits) for name in metrics]
+    values = [_value(entry.metric(name), detail.digits) for name in metrics]
     while values and values[-1] is None:
         values.pop()
     return values

@@ -281,7 +281,7 @@ def _row(
     ]
     if step:
         cells.append(Cell("" if entry.step is None else str(entry.step)))
-    cells += [_metric(entry.metrics.get(column.name), column.styles) for column in columns]
+    cells += [_metric(entry.metric(column.name), column.styles) for column in columns]
     cells += [
         Cell(words.size(entry.size_bytes)),
         Cell(parts(entry)),
