@@ -3,7 +3,8 @@
     python benchmarks/listing.py [--checkpoints 10000] [--directory DIR]
 
 Everything is measured in one run with a warm cache; each figure is the median of several turns, the
-floor measured in the same turn as what is compared with it. The checkpoints have a real meta.json
+floor measured in the same turn as what is compared with it; what may differ from process to process
+is measured in several. The checkpoints have a real meta.json
 of the usual size; their other files are holes of full size, because no listing may read them. The
 rows with torch are left out where it is not installed.
 """
@@ -38,6 +39,7 @@ from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import Listing, scan
 from smartcash_format.store.compare import diff
 
+# In each process, or in all.
 TURNS = 7
 # More than any part of the package remembers.
 CHECKPOINTS = 4
@@ -67,7 +69,23 @@ def read_raw(root: Path) -> int:
 
 
 def measure_listing(root: Path, count: int) -> None:
-    """The floor and the queries, in turns."""
+    """The floor and the queries, in turns, in several processes: one may be slow all along."""
+    each = in_processes("--listing", root)
+    title = f"{count:,} checkpoints, warm cache: {PROCESSES} processes"
+    table = Table(title, "what", "time", "of the floor", "from", "to", "target")
+    floors = [found["floor"] for found in each]
+    table.row("read every meta.json raw: the floor", milliseconds(floors), "1.0 x", "", "", "")
+    for name, target in LISTING_TARGETS.items():
+        times, ratios = ([found[kind][name] for found in each] for kind in ("times", "ratios"))
+        shown = (statistics.median(ratios), min(ratios), max(ratios))
+        table.row(name, milliseconds(times), *(f"{ratio:.1f} x" for ratio in shown), target)
+    table = Table(f"Bytes, {count:,} checkpoints", "what", "each", "target")
+    table.row("meta.json", f"{read_raw(root) / count:,.0f} bytes", "")
+    table.row("memory of an entry", f"{memory(root) / count:,.0f} bytes", "5,000 bytes")
+
+
+def report_listing(root: Path) -> dict[str, Any]:
+    """The medians of this process: the floor and each query in seconds, and their ratio."""
     calls: dict[str, Callable[[], object]] = {
         "list": lambda: scan(root),
         "list and filter": lambda: scan(root).filtered(
@@ -84,14 +102,20 @@ def measure_listing(root: Path, count: int) -> None:
             floors.append(seconds(lambda: read_raw(root)))
             times[name].append(seconds(call))
             ratios[name].append(times[name][-1] / floors[-1])
-    table = Table(f"{count:,} checkpoints, warm cache", "what", "time", "of the floor", "target")
-    table.row("read every meta.json raw: the floor", milliseconds(floors), "1.0 x", "")
-    for name, target in LISTING_TARGETS.items():
-        ratio = statistics.median(ratios[name])
-        table.row(name, milliseconds(times[name]), f"{ratio:.1f} x", target)
-    table = Table(f"Bytes, {count:,} checkpoints", "what", "each", "target")
-    table.row("meta.json", f"{read_raw(root) / count:,.0f} bytes", "")
-    table.row("memory of an entry", f"{memory(root) / count:,.0f} bytes", "5,000 bytes")
+    return {"floor": statistics.median(floors), "times": medians(times), "ratios": medians(ratios)}
+
+
+def medians(values: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(each) for name, each in values.items()}
+
+
+def in_processes(what: str, *paths: Path) -> list[Any]:
+    """What so many new processes report, one after the other."""
+    command = [sys.executable, __file__, what, *map(str, paths)]
+    return [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(PROCESSES)
+    ]
 
 
 def best(listing: Listing) -> object:
@@ -189,11 +213,7 @@ def measure_validation(paths: list[Path]) -> None:
     Names, shapes and the program but for its learning rates; no digest, no checksum, no value. In
     several processes: on a shared machine one takes up to twice the time of another, all along.
     """
-    command = [sys.executable, __file__, "--validation", *map(str, paths)]
-    each = [
-        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        for _ in range(PROCESSES)
-    ]
+    each = in_processes("--validation", *paths)
     title = f"One checkpoint of {TENSORS} tensors, AdamW: {PROCESSES} processes"
     table = Table(title, "what", "time", "from", "to", "target")
     for name in each[0]:
@@ -202,8 +222,8 @@ def measure_validation(paths: list[Path]) -> None:
         table.row(name, milliseconds(times), *bounds, VALIDATION_TARGETS.get(name, ""))
 
 
-def report_validation(paths: list[Path]) -> None:
-    """The median of each call in this process, in seconds, as JSON."""
+def report_validation(paths: list[Path]) -> dict[str, float]:
+    """The median of each call in this process, in seconds."""
     calls: dict[str, Callable[[Path], object]] = {
         "validate, META": lambda path: validate(path, Depth.META),
         "validate, STRUCTURE": lambda path: validate(path, Depth.STRUCTURE),
@@ -217,7 +237,7 @@ def report_validation(paths: list[Path]) -> None:
             for _ in range(TURNS)
             for path in paths
         )
-    print(json.dumps(found))
+    return found
 
 
 def measure_content(path: Path) -> None:
@@ -307,10 +327,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--checkpoints", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=None)
+    parser.add_argument("--listing", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--validation", nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.listing:
+        print(json.dumps(report_listing(options.listing)))
+        return
     if options.validation:
-        report_validation(options.validation)
+        print(json.dumps(report_validation(options.validation)))
         return
     print(f"## Ask without loading: Python {platform.python_version()}, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
