@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import mmap
 import os
 import platform
 import statistics
@@ -35,6 +36,7 @@ from blake3 import blake3
 
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec import layout
+from smartcash_format.spec.header import read_header
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import Listing, scan
 from smartcash_format.store.compare import diff
@@ -51,6 +53,7 @@ LISTING_TARGETS = {
     "list and find the best": "as list",
 }
 VALIDATION_TARGETS = {"validate, META": "1 ms", "validate, STRUCTURE": "10 ms"}
+CONTENT_BASE = "BLAKE3 alone of the same, the weights as a file and as tensors, on all cores"
 GROWTH = (100, 1_000, 10_000, 20_000)
 # What stays in a core's cache.
 BLOCK_BYTES = 1 << 20
@@ -243,10 +246,12 @@ def report_validation(paths: list[Path]) -> dict[str, float]:
 def measure_content(path: Path) -> None:
     """Every byte of a checkpoint hashed, beside the hashing alone."""
     size = validate(path, Depth.CONTENT).bytes_hashed
-    weights = (path / "model.safetensors").stat().st_size
+    weights = path / "model.safetensors"
+    places = tensor_places(weights)
     ways: dict[str, Callable[[], object]] = {
-        "BLAKE3 alone of the same bytes, on all cores": lambda: hash_bare(path),
-        "the same, read instead of mapped": lambda: hash_read(path),
+        CONTENT_BASE: lambda: hash_bare(path, places),
+        "of each file, the weights once more as a whole": lambda: hash_files(path),
+        "of what is read instead of mapped, the weights twice as a whole": lambda: hash_read(path),
         "CONTENT": lambda: validate(path, Depth.CONTENT),
     }
     content: dict[str, list[float]] = {name: [] for name in ways}
@@ -254,16 +259,45 @@ def measure_content(path: Path) -> None:
         for name, way in ways.items():
             content[name].append(seconds(way))
     table = Table(f"validate, CONTENT: {size / 1e6:,.0f} MB", "what", "time", "speed", "target")
-    bare, *_ = content.values()
     for name, values in content.items():
-        ratio = statistics.median(least / value for value, least in zip(values, bare, strict=True))
-        speed = (size + weights) / statistics.median(values) / 1e9
+        pairs = zip(values, content[CONTENT_BASE], strict=True)
+        ratio = statistics.median(least / value for value, least in pairs)
+        speed = (size + weights.stat().st_size) / statistics.median(values) / 1e9
         table.row(name, milliseconds(values), f"{speed:.1f} GB/s, {ratio:.2f} x",
                   "0.8 x" if name == "CONTENT" else "")  # fmt: skip
 
 
-def hash_bare(path: Path) -> None:
-    """Every file once and the weights once more, on all cores."""
+def tensor_places(weights: Path) -> list[slice]:
+    """Where the bytes of each tensor lie in a file of weights."""
+    with open(weights, "rb") as file:
+        header, _ = read_header(file, weights.stat().st_size, where=weights.name)
+    assert header is not None
+    begin = header.data_start
+    return [slice(begin + each.begin, begin + each.end) for each in header.tensors.values()]
+
+
+def hash_bare(path: Path, places: list[slice]) -> None:
+    """Every file as a whole, and the weights as tensors too, on all cores; each mapped once."""
+    count = os.cpu_count() or 1
+    with ThreadPoolExecutor(count) as pool:
+        for file in path.iterdir():
+            with (
+                open(file, "rb") as stream,
+                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                blake3(view, max_threads=blake3.AUTO).hexdigest()
+                if file.name == "model.safetensors":
+                    shares = [places[first::count] for first in range(count)]
+                    list(pool.map(hash_places, [view] * count, shares))
+
+
+def hash_places(view: memoryview, places: list[slice]) -> None:
+    for place in places:
+        blake3(view[place]).hexdigest()
+
+
+def hash_files(path: Path) -> None:
     for file in (*path.iterdir(), path / "model.safetensors"):
         blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest()
 
