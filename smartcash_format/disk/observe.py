@@ -268,6 +268,9 @@ class _Look:
             rest = [name for name in records if name not in first]
             with collector_paused():
                 self._structures(sorted(rest, key=_is_torch_file))
+            # The rules ask for it when nothing hashes any more: it is known by then.
+            for weight_set in self.tensors.weights.values() if self.tensors else ():
+                _ = weight_set.weights_digest
             for name, future in futures.items():
                 if name in self.refused:
                     continue  # said already
