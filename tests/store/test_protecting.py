@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 
 from smartcash_format.disk import pins, publish
-from smartcash_format.errors import CheckpointNotFoundError, InvalidCheckpointError
+from smartcash_format.errors import (
+    CheckpointNotFoundError,
+    CheckpointWriteError,
+    InvalidCheckpointError,
+)
 from smartcash_format.spec import layout
 from smartcash_format.store import checkpoint_store
 from smartcash_format.store.checkpoint_store import CheckpointStore
@@ -32,6 +37,33 @@ def test_what_is_protected_survives_every_plan_until_it_is_unprotected(tmp_path:
     store.unprotect(paths[0])
     store.apply(store.plan(KeepTagged("none")))
     assert [found.epoch for found in store.list()] == [3]
+
+
+def test_a_cleanup_lifts_no_protection_that_has_not_ended(tmp_path: Path) -> None:
+    paths = [write_checkpoint(tmp_path, number) for number in range(1, 4)]
+    store = CheckpointStore(tmp_path)
+    store.protect(paths[0], "for ever")
+    store.protect(paths[1], "for a day", until=START + timedelta(days=1))
+    before = store.protected()
+    store.apply(store.plan(KeepLast(1)))
+    assert store.protected() == before
+    assert len(before) == 2
+
+
+def test_protection_that_cannot_be_lifted_is_an_error_and_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    store = CheckpointStore(tmp_path)
+    store.protect(path, "table 2")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(pins, "remove_note", refuse)
+    with pytest.raises(CheckpointWriteError, match="not unprotected: Permission denied"):
+        store.unprotect(path)
+    assert len(store.protected()) == 1
 
 
 def test_a_reason_that_is_too_long_protects_nothing_and_says_how_long_it_may_be(
