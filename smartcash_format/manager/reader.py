@@ -12,7 +12,6 @@ from typing import Any, Literal
 from smartcash_format.disk.drive import drive_problem
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import is_checkpoint
-from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Log, Logger
@@ -196,16 +195,7 @@ class CheckpointReader:
         directory that is missing is not made. OSError where the history cannot be read.
         """
         target = self._root / HISTORY_EXPORT if path is None else Path(path)
-        history = self.get_training_history()
-        try:
-            return export_history(target, history)
-        except OSError as error:
-            raise CheckpointWriteError(
-                f"{target} was not written: {error.strerror or error}; pass a path in a directory "
-                "that exists and can be written",
-                path=target,
-                errno=error.errno,
-            ) from error
+        return export_history(target, self.get_training_history())
 
     def validate_checkpoint(self, path: PathLike) -> tuple[bool, dict[str, Any]]:
         """(is_valid, info): whether a checkpoint is complete, and a message that says what is not.

@@ -258,7 +258,10 @@ class CheckpointStore:
         return lineage(listing, told(self._root, listing))
 
     def export_history(self, path: PathLike | None = None) -> Path:
-        """Writes the same as strict JSON to `path`, or into the root; the path."""
+        """Writes the same as strict JSON to `path`, or into the root; the path.
+
+        Raises CheckpointWriteError when the system refuses, OSError where it cannot be read.
+        """
         target = self._root / layout.HISTORY_EXPORT if path is None else Path(path)
         return export_history(target, self.history())
 

@@ -22,6 +22,7 @@ from smartcash_format.disk.notes import (
     set_aside,
 )
 from smartcash_format.disk.strip import stripped_id
+from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.displaying import Displayed
 from smartcash_format.spec.documents import dump_json
@@ -264,8 +265,19 @@ def _is_ours(data: bytes) -> bool:
 
 
 def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
-    """Writes the summary as strict JSON, aside first and then renamed; the path."""
-    replace_note(path, dump_json(dict(summary), indent=2))
+    """Writes the summary as strict JSON, aside first and then renamed; the path.
+
+    Raises CheckpointWriteError when the system refuses.
+    """
+    try:
+        replace_note(path, dump_json(dict(summary), indent=2))
+    except OSError as error:
+        raise CheckpointWriteError(
+            f"{path} was not written: {error.strerror or error}; pass a path in a directory "
+            "that exists and can be written",
+            path=path,
+            errno=error.errno,
+        ) from error
     return path
 
 

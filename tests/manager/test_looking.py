@@ -13,6 +13,7 @@ import pytest
 
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
+from smartcash_format.store.checkpoint_store import CheckpointStore
 from tests.manager.training import manager, said, training
 
 pytestmark = pytest.mark.torch
@@ -214,6 +215,8 @@ def test_an_export_that_cannot_be_written_says_where_and_makes_nothing(tmp_path:
     with pytest.raises(CheckpointWriteError, match=r"training_history\.json was not written") as no:
         made.export_history_to_json()
     assert no.value.errno == errno.ENOENT
+    with pytest.raises(CheckpointWriteError, match="was not written"):
+        CheckpointStore(tmp_path / "nowhere").export_history()
     assert not (tmp_path / "nowhere").exists()
 
 
