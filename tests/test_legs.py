@@ -25,3 +25,9 @@ def test_torch_is_here_exactly_where_the_leg_says_so() -> None:
 def test_a_leg_says_whether_it_has_torch(leg: str) -> None:
     (recipe,) = re.findall(rf"^{leg}:[^\n]*\n\t([^\n]*-m pytest[^\n]*)", MAKEFILE, re.MULTILINE)
     assert recipe.startswith(f"{SAYS}={LEGS[leg]} ")
+
+
+@pytest.mark.parametrize("part", ["check", *LEGS])
+def test_make_test_runs_every_leg(part: str) -> None:
+    (needed,) = re.findall(r"^test:([^#\n]*)", MAKEFILE, re.MULTILINE)
+    assert part in needed.split()

@@ -66,6 +66,14 @@ def write(text: str | bytes) -> None:
         no_reader()
 
 
+def write_utf8(text: str) -> None:
+    """What a program reads (CSV, XML, HTML), in UTF-8 whatever the locale: XML and HTML say so.
+
+    On a terminal it is spelled as that does.
+    """
+    write(text if terminal.is_terminal() else text.encode("utf-8", "backslashreplace"))
+
+
 def no_reader() -> None:
     """Sends what else is written to standard output nowhere."""
     # The descriptor too: Python flushes once more at exit and would complain there.
@@ -112,7 +120,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([_cell(name) for name in names])
     writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    write(target.getvalue())
+    write_utf8(target.getvalue())
 
 
 def _cell(value: Any) -> str:

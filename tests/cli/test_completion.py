@@ -92,6 +92,7 @@ def test_bash_itself_completes_by_the_script_that_is_shown(run: Run, tmp_path: P
         ("ls {} --sort met", ["metrics.lr", "metrics.val_map"]),
         ("ls {} --sort e", ["epoch"]),
         ("ls {}/nowhere --best ", []),
+        ("ls {}/file --best ", []),
         ("ls --best ", []),
         ("schema t", ["tensors-v1.schema.json"]),
     ],
@@ -102,4 +103,5 @@ def test_metrics_fields_and_schemas_are_offered_as_they_are_there(
     hostile = {"$(reboot)": 1.0, "a b": 1.0, "x\x1b[2J": 1.0, "`x`": 1.0}
     write_checkpoint(tmp_path, 1, metrics={"val_map": 0.5, **hostile})
     write_checkpoint(tmp_path, 2, metrics={"lr": 0.1})
+    (tmp_path / "file").write_bytes(b"")
     assert completed(words.format(tmp_path)) == offered

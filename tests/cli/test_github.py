@@ -56,6 +56,29 @@ def test_an_annotation_is_at_the_file_as_the_repository_has_it(
     assert line == f"::error file={expected}/meta.json,title=smartcash-format::{path}: torn"
 
 
+def read_by_the_runner(line: str) -> tuple[dict[str, str], str]:
+    """The properties and the message of a workflow command, by the rules of GitHub's runner."""
+    head, _, data = line.removeprefix("::error ").partition("::")
+    properties = dict(each.split("=", 1) for each in head.split(","))
+    for sign, escape in ((":", "%3A"), (",", "%2C"), *DATA):
+        properties = {name: text.replace(escape, sign) for name, text in properties.items()}
+    for sign, escape in DATA:
+        data = data.replace(escape, sign)
+    return properties, data
+
+
+# In this order: what was escaped first is read last.
+DATA = (("\r", "%0D"), ("\n", "%0A"), ("%", "%25"))
+
+
+@pytest.mark.parametrize("name", ["a,title=x", "a:b", "50%", "%0A::error::x", "%253A", "a=b::c"])
+def test_signs_of_the_runner_in_a_name_arrive_as_they_are(name: str) -> None:
+    (line,) = ci.github_lines([(name, [f"torn {name}"])])
+    properties, said = read_by_the_runner(line)
+    assert properties == {"file": f"{name}/meta.json", "title": "smartcash-format"}
+    assert said == f"{name}: torn {name}"
+
+
 def test_a_summary_begins_with_what_does_not_pass(summary: Path) -> None:
     ci.step_summary([("a", []), ("b", ["torn"]), ("c", []), ("d", ["gone"])])
     text = summary.read_text()

@@ -96,6 +96,15 @@ def test_what_an_encoding_does_not_have_is_shown_as_its_escape(root: Path) -> No
     assert complained == ""
 
 
+@pytest.mark.parametrize(
+    "asked", ["ls {} --format csv", "validate {} --format junit", "report {} -o -"]
+)
+def test_what_a_program_reads_is_utf_8_whatever_the_locale(tmp_path: Path, asked: str) -> None:
+    write_checkpoint(tmp_path, 1, name="bänk-日本")
+    line = f"{COMMAND} {asked.format(shlex.quote(str(tmp_path)))}"
+    assert "bänk-日本" in bash(line, PYTHONIOENCODING="latin-1")[0]
+
+
 def test_ctrl_c_ends_with_its_own_exit_code(
     run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def report(
     title = " ".join(map(str, roots))
     if str(file) == "-":
         found = answer(list(listing), metric, mode)
-        output.write(render(listing, found, now=datetime.now(UTC), title=title))
+        output.write_utf8(render(listing, found, now=datetime.now(UTC), title=title))
     else:
         written = write_report(
             file, listing, now=datetime.now(UTC), title=title, metric=metric, mode=mode

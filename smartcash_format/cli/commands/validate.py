@@ -233,7 +233,7 @@ def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
         case ValidateFormat.PATHS:
             output.write_paths(verdict.path for verdict in verdicts if not verdict.passed)
         case ValidateFormat.JUNIT:
-            output.write(junit_xml(cases) + "\n")
+            output.write_utf8(junit_xml(cases) + "\n")
         case ValidateFormat.GITHUB:
             output.write("".join(f"{line}\n" for line in github_lines(cases)))
             step_summary(cases)
