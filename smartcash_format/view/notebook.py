@@ -55,7 +55,7 @@ def listing_html(
 
     `metric` is the one that decides, and the first column of them.
     """
-    metrics = table.common_metrics(listing, first=metric)
+    metrics = table.common_metrics(listing, [metric] if metric else [])
     step = any(entry.step is not None for entry in listing)
     roots = table.roots_of(listing)
     now = datetime.now(UTC)

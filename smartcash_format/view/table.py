@@ -148,17 +148,20 @@ def listing_table(
     title: str = "",
     metric: str | None = None,
     mode: Mode | None = None,
+    asked: Sequence[str] = (),
     width: int = PIPED_WIDTH,
 ) -> Grid:
     """The table of a listing in its order; the best three numbers of each metric are coloured.
 
     `metric` is the one that decides, and the first column of them; `mode` is the end of it that is
-    good, which its name says where this does not; where neither does, nothing is coloured. Of the
-    others only those that fit into `width` columns are shown: sizes, ages and numbers are never
-    cut, and a name only where it is long.
+    good, which its name says where this does not; where neither does, nothing is coloured. Those
+    that were `asked` for, to sort or to filter by, come next. Of the others only those that fit
+    into `width` columns are shown: sizes, ages and numbers are never cut, and a name only where it
+    is long.
     """
     is_endless = width >= PIPED_WIDTH
-    names = common_metrics(listing, first=metric, most=None if is_endless else METRICS_SHOWN)
+    leading = [name for name in (metric, *asked) if name is not None]
+    names = common_metrics(listing, leading, most=None if is_endless else METRICS_SHOWN)
     columns = [
         _Column(
             name=name,
@@ -175,7 +178,8 @@ def listing_table(
         widths[index] = min(widths[index], _NAME_WIDTH)
     first = len(widths) - _AFTER - len(columns)
     shown = [*range(len(widths))]
-    while len(shown) > first + _AFTER + (metric in names) and _needed(widths, shown) > width:
+    stays = any(name in names for name in leading)
+    while len(shown) > first + _AFTER + stays and _needed(widths, shown) > width:
         del shown[-_AFTER - 1]
     return grid.only(shown)
 
@@ -238,13 +242,15 @@ def reasons(listing: Listing) -> Text:
 
 
 def common_metrics(
-    listing: Sequence[Entry], *, first: str | None = None, most: int | None = METRICS_SHOWN
+    listing: Sequence[Entry], leading: Sequence[str] = (), *, most: int | None = METRICS_SHOWN
 ) -> list[str]:
-    """The metrics that most entries have: `first` leads, then what people choose by."""
+    """The metrics that most entries have: the `leading` ones, then what people choose by."""
     counts = Counter(name for entry in listing for name in entry.metrics)
-    likely = by_likelihood(counts)
-    kept = set(sorted(likely, key=lambda name: (name != first, -counts[name]))[:most])
-    return sorted(kept, key=lambda name: (name != first, likely.index(name)))
+    first = [name for name in dict.fromkeys(leading) if name in counts][:most]
+    others = [name for name in by_likelihood(counts) if name not in first]
+    room = None if most is None else most - len(first)
+    kept = set(sorted(others, key=lambda name: -counts[name])[:room])
+    return [*first, *(name for name in others if name in kept)]
 
 
 def _heading(name: str, names: Sequence[str]) -> str:

@@ -166,3 +166,15 @@ def test_doctor_says_beside_rows_and_paths_that_nothing_can_be_resumed(
     ran = run("doctor", tmp_path, "--format", form)
     assert ran.code == 1
     assert ran.err == "smartcash-format: there is no checkpoint that can be read\n"
+
+
+@pytest.mark.parametrize("asked", [["--sort", "-metrics.z"], ["--where", "metrics.z>0"]])
+def test_a_terminal_shows_the_metric_that_is_sorted_or_filtered_by(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    monkeypatch.setattr("smartcash_format.view.terminal.is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = {f"a{number}_{'x' * 12}": 0.5 for number in range(9)}
+    write_checkpoint(tmp_path, 1, metrics=metrics | {"z": 0.125})
+    assert "0.1250" not in run("ls", tmp_path).out
+    assert "0.1250" in run("ls", tmp_path, *asked).out

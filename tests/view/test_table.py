@@ -209,6 +209,17 @@ def test_the_metric_that_decides_comes_first_and_stays(root: Path, width: int) -
     assert headings[4] == "val_map"
 
 
+@pytest.mark.parametrize("width", [80, 120, 100_000])
+def test_metrics_that_were_asked_for_come_before_those_that_nobody_named(
+    tmp_path: Path, width: int
+) -> None:
+    metrics = {f"m{number:02}_{'x' * 12}": 0.5 for number in range(20)} | {"z": 1.0, "y": 2.0}
+    write_checkpoint(tmp_path, 1, metrics=metrics)
+    asked = ["z", "nowhere", "y"]
+    table = listing_table(scan(tmp_path), best=None, now=NOW, metric="y", asked=asked, width=width)
+    assert [column.metric for column in table.columns if column.metric][:2] == ["y", "z"]
+
+
 def test_a_metric_that_few_have_is_shown_when_it_decides(tmp_path: Path) -> None:
     for number in range(1, 9):
         write_checkpoint(tmp_path, number, metrics=METRICS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -59,9 +60,9 @@ def ls(
     if metric is not None and (unknown := query.unknown_metric(listing, metric)):
         exits.complain(f"{unknown}; none bears the star")
     by = sort.removeprefix("-")
-    is_metric = by.startswith(query.METRICS)
-    if is_metric and (unknown := query.unknown_metric(listing, by.removeprefix(query.METRICS))):
-        exits.complain(f"{unknown}; by saved_at instead")
+    for name in _metrics([by]):
+        if unknown := query.unknown_metric(listing, name):
+            exits.complain(f"{unknown}; by saved_at instead")
     listing = listing.only(query.sort_entries(listing, sort))
     if form in (output.Format.CSV, output.Format.PATHS):
         for broken in listing.broken:  # the other forms have them in the answer
@@ -82,9 +83,16 @@ def ls(
                 title=" ".join(map(str, roots)),
                 metric=metric,
                 mode=mode,
+                asked=_metrics([by, *(query.parse_where(text).field for text in where or ())]),
                 width=terminal.console().width,
             )
             parts: list[RenderableType] = [table, *([reasons(listing)] if listing.broken else [])]
             output.show(*parts, Text(summary(listing, best=chosen, table=table)))
     if not len(listing):
         raise typer.Exit(exits.FOUND)
+
+
+def _metrics(fields: Iterable[str]) -> list[str]:
+    """The names of metrics among fields."""
+    found = [each for each in fields if each.startswith(query.METRICS)]
+    return [each.removeprefix(query.METRICS) for each in found]
