@@ -381,15 +381,15 @@ def _no_meta(path: Path, names: Sequence[str]) -> Problem:
 
 
 def _no_directory(path: Path) -> Problem:
+    message, fix = "is a file; a checkpoint is a directory with a meta.json", ""
+    is_pickle = path.suffix.lower() in _PICKLE_SUFFIXES
     if not os.path.lexists(path):
-        message, fix = "does not exist", ""
-        if path.suffix.lower() in _PICKLE_SUFFIXES:
-            message, fix = f"does not exist; {_pickle_sentence(path)}", ""
-    elif path.suffix.lower() in _PICKLE_SUFFIXES:
+        message = "does not exist" + (f"; {_pickle_sentence(path)}" if is_pickle else "")
+    elif not os.path.exists(path):
+        message, fix = "is a link, and what it leads to is not there", "mend the link"
+    elif is_pickle:
         message = f"is a file, not a checkpoint directory; {_pickle_sentence(path)}"
         fix = f"smartcash-format convert {shlex.quote(str(path))} -o ROOT"
-    else:
-        message, fix = "is a file; a checkpoint is a directory with a meta.json", ""
     return Problem(code="not-a-checkpoint", where=path.name, message=message, fix=fix)
 
 

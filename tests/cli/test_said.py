@@ -211,3 +211,43 @@ def test_a_write_that_fails_says_where_and_what_to_do(
     assert ran.err.endswith(
         f"Disk quota exceeded; every earlier checkpoint is untouched; {where}\n"
     )
+
+
+@pytest.mark.parametrize("foreign", [None, "epoch: [1\n"])
+def test_a_history_that_is_made_of_the_checkpoints_says_so(
+    run: Run, tmp_path: Path, foreign: str | None
+) -> None:
+    write_checkpoint(tmp_path, 1)
+    if foreign is not None:
+        (tmp_path / layout.HISTORY).write_text(foreign)
+    ran = run("history", tmp_path)
+    assert ran.code == 0
+    assert ran.err == (
+        f"smartcash-format: {tmp_path} has no training_history.yaml of this format: made of its "
+        "checkpoints, without those that are gone\n"
+    )
+
+
+def test_a_history_of_a_root_whose_checkpoints_are_broken_leads_to_the_doctor(
+    run: Run, tmp_path: Path
+) -> None:
+    root = tmp_path / "the root"
+    write_broken(root, "torn")
+    ran = run("history", root)
+    assert ran.code == 1
+    assert ran.err.endswith(f"cannot be read; smartcash-format doctor '{root}' says why\n")
+
+
+def test_a_leftover_that_is_none_leads_to_those_that_are(run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "the root"
+    write_checkpoint(root, 1)
+    ran = run("doctor", root, "--clear", "x")
+    assert ran.code == 2
+    assert ran.err.endswith(f": smartcash-format doctor '{root}' lists them\n")
+
+
+def test_a_link_to_nothing_is_no_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    ran = run("show", tmp_path / "link")
+    assert ran.code == 3
+    assert "link: is a link, and what it leads to is not there" in ran.err

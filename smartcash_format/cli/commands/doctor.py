@@ -226,7 +226,8 @@ def _named(root: Path, names: list[str] | tuple[str, ...]) -> list[Leftover]:
     found = {leftover.path.name: leftover for leftover in leftovers(root)} if names else {}
     for name in names:
         if name not in found:
-            raise ValueError(f"{name!r} is no leftover in {root}: doctor {root} lists them")
+            doctor = f"smartcash-format doctor {shlex.quote(str(root))}"
+            raise ValueError(f"{name!r} is no leftover in {root}: {doctor} lists them")
         if found[name].life == "alive":
             raise ValueError(f"the writer of {name} is at work: end it first")
     return [found[name] for name in dict.fromkeys(names)]

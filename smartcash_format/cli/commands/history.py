@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -45,6 +46,9 @@ def history(
         asking.refuse_checkpoint(root)
     for sentence in found.unread():
         exits.complain(sentence)
+    if found.rebuilt and summary["runs"]:
+        told = "made of its checkpoints, without those that are gone"
+        exits.complain(f"{root} has no {layout.HISTORY} of this format: {told}")
     match form:
         case output.Format.JSON:
             output.write_json("history", **summary)
@@ -58,11 +62,16 @@ def history(
         names = words.several(odd, "name")
         exits.complain(f"{names} that no checkpoint can have: --format csv shows them")
     if not summary["runs"]:
-        if count := len(CheckpointStore(root).list()):
-            has = f"{root} has {words.several(count, 'checkpoint')}"
+        listing = CheckpointStore(root).list()
+        if listing:
+            has = f"{root} has {words.several(len(listing), 'checkpoint')}"
             exits.complain(
                 f"{has}, and its {layout.HISTORY} tells of no save; without that file they tell it"
             )
+        elif listing.broken:
+            broken = words.several(len(listing.broken), "checkpoint")
+            doctor = f"smartcash-format doctor {shlex.quote(str(root))}"
+            exits.complain(f"{root} tells of no save: {broken} cannot be read; {doctor} says why")
         elif not asking.point_below(root):
             exits.complain(f"{root} tells of no save")
         raise typer.Exit(exits.FOUND)
