@@ -117,6 +117,8 @@ def fix_of(error: BaseException) -> str:
 def usage_line(error: Any, help_line: str) -> str:
     """What is wrong with how the command was called, and what shows its help."""
     said = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    # As typer 0.26 spells what may be meant: ('(Possible options: --format)',).
+    said = said.replace("('(", "(").replace(")',)", ")")
     return f"{said}; see {help_line}"
 
 

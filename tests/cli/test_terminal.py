@@ -99,6 +99,12 @@ def test_a_wrong_call_is_told_whose_help_to_see(
     assert ran.err.endswith(f"; see {command} --help\n")
 
 
+def test_an_option_that_is_misspelled_is_told_those_that_may_be_meant(run: Run) -> None:
+    ran = run("ls", "x", "--forma", "json")
+    assert ran.code == 2
+    assert ": --forma (Possible options: --format, --sort); see " in ran.err
+
+
 def test_what_nobody_thought_of_is_one_line_too(
     run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
