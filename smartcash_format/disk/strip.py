@@ -27,7 +27,7 @@ from smartcash_format.disk.parts import BlobPart
 from smartcash_format.disk.publish import Stage, remove, require_space, stage
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.write import write_parts
-from smartcash_format.errors import CheckpointError, CheckpointWriteError
+from smartcash_format.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
 from smartcash_format.spec import layout
 from smartcash_format.spec.meta import FileRecord, encode_meta
 from smartcash_format.spec.problems import Depth
@@ -75,10 +75,14 @@ def strip(path: Path, *, unless: Callable[[str], bool] = lambda checkpoint_id: F
             require_whole(path, derived_meta(meta, kept, new_id))
             size_bytes = _size_bytes(path)
             _publish(opened, kept, new, new_id)
-        except (CheckpointError, OSError):
+        except (CheckpointError, OSError) as error:
             # Another has done it, or one that was killed before it removed the original.
             if not _is_whole(new, new_id):
-                raise
+                if os.path.lexists(path):
+                    raise
+                raise CheckpointNotFoundError(
+                    f"{path}: it was removed this moment", root=path.parent
+                ) from error
             size_bytes = _size_bytes(path) if _is_marked(path) else 0
     # Not what removing frees: linked weights stay, and copied ones are there once more.
     saved_bytes = max(0, size_bytes - _size_bytes(new))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from smartcash_format.disk import derive
 from smartcash_format.disk import strip as strip_module
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.parts import ArchivePart
@@ -179,6 +180,22 @@ def test_the_original_goes_after_the_new_one_is_there(
 def test_what_is_not_there_cannot_be_stripped(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError):
         strip(tmp_path / "nothing")
+
+
+def test_what_another_removes_while_it_is_stripped_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sample(tmp_path, epoch=1)
+    honest = derive.require_whole
+
+    def late(*args: Any) -> None:
+        shutil.rmtree(path)
+        honest(*args)
+
+    monkeypatch.setattr(strip_module, "require_whole", late)
+    with pytest.raises(CheckpointNotFoundError, match="removed this moment"):
+        strip(path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_original_that_was_protected_meanwhile_stays_and_stays_alone(tmp_path: Path) -> None:
