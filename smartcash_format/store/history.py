@@ -206,7 +206,7 @@ def append(root: Path, lines: Sequence[HistoryLine], entries: Iterable[Entry]) -
     path = root / layout.HISTORY
     try:
         notes = _make_way(path)
-        known = {line.checkpoint_id for line in lines}
+        known = {line.checkpoint_id for line in lines if line.event == "save"}
         older = (
             ()
             if path.exists()

@@ -111,6 +111,14 @@ def test_a_missing_history_is_made_before_a_cleanup_takes_what_it_tells_of(tmp_p
     assert cleanup.checkpoints == [each.checkpoint for each in before[:2]]
 
 
+def test_a_missing_history_tells_of_the_save_that_is_resumed(tmp_path: Path) -> None:
+    _, path = (write_checkpoint(tmp_path, number) for number in (1, 2))
+    store = CheckpointStore(tmp_path)
+    store.record_resume(path, build_meta(2), run_id=OTHER_RUN)
+    told = [(found.event, found.epoch) for found in store.events().lines]
+    assert told == [("save", 1), ("save", 2), ("resume", 2)]
+
+
 def test_a_missing_history_tells_of_one_that_is_removed_by_its_name(tmp_path: Path) -> None:
     for number in (1, 2):
         write_checkpoint(tmp_path, number)
