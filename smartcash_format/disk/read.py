@@ -13,14 +13,14 @@ import contextlib
 import errno
 import mmap
 import os
-import shlex
 import stat
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, cast
 
+from smartcash_format.disk.absent import no_directory, no_meta
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
 from smartcash_format.disk.lending import lent_pieces
 from smartcash_format.disk.mounts import file_system, is_mapped
@@ -42,9 +42,6 @@ from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.refusal import Refused, too_large
 from smartcash_format.spec.version import SUPPORTED
 
-_PICKLE_SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".bin"})
-# Of a directory that is no checkpoint, to see whether checkpoints lie in it.
-_LOOKED_INTO: Final = 100
 _READ_ONLY: Final = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -342,15 +339,15 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
     """
     where = Path(path)
     if not where.is_dir():
-        return None, (_no_directory(where),)
+        return None, (no_directory(where),)
     try:
         opened = Opened(where)
     except (FileNotFoundError, NotADirectoryError):
-        return None, (_no_directory(where),)  # it was removed this very moment
+        return None, (no_directory(where),)  # it was removed this very moment
     try:
         data = opened.read(layout.META, limits.META_BYTES)
     except FileNotFoundError:
-        problem = _no_meta(where, opened.names())
+        problem = no_meta(where, opened.names())
         opened.close()
         return None, (problem,)
     except NotPlainFileError as error:
@@ -370,31 +367,3 @@ def try_open(path: str | os.PathLike[str]) -> tuple[Opened | None, tuple[Problem
         return None, problems
     opened.meta, opened.meta_bytes = meta, data
     return opened, ()
-
-
-def _no_meta(path: Path, names: Sequence[str]) -> Problem:
-    message, fix = "has no meta.json: not a checkpoint, or one whose copy is not complete", ""
-    if any(os.path.lexists(path / name / layout.META) for name in names[:_LOOKED_INTO]):
-        message = "has no meta.json: it is no checkpoint, but a directory of checkpoints"
-        fix = f"smartcash-format ls {shlex.quote(str(path))}"
-    return Problem(code="not-a-checkpoint", where=".", message=message, fix=fix)
-
-
-def _no_directory(path: Path) -> Problem:
-    message, fix = "is a file; a checkpoint is a directory with a meta.json", ""
-    is_pickle = path.suffix.lower() in _PICKLE_SUFFIXES
-    if not os.path.lexists(path):
-        message = "does not exist" + (f"; {_pickle_sentence(path)}" if is_pickle else "")
-    elif not os.path.exists(path):
-        message, fix = "is a link, and what it leads to is not there", "mend the link"
-    elif is_pickle:
-        message = f"is a file, not a checkpoint directory; {_pickle_sentence(path)}"
-        fix = f"smartcash-format convert {shlex.quote(str(path))} -o ROOT"
-    return Problem(code="not-a-checkpoint", where=path.name, message=message, fix=fix)
-
-
-def _pickle_sentence(path: Path) -> str:
-    return (
-        f"{path.suffix} files are pickles, which can run code when loaded: convert one with "
-        f"`smartcash-format convert {shlex.quote(str(path))} -o ROOT`"
-    )
