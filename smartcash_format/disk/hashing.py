@@ -10,7 +10,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, nullcontext
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -22,6 +23,8 @@ from smartcash_format.spec.watching import Progress
 HASHING_THREADS: Final = 8
 # For less than this more threads cost more than they gain.
 LARGE_BYTES: Final = 64 << 20
+# In how many parts the tensors of a piece come for each thread: who has just become idle finds one.
+SHARES: Final = 4
 _Update = tuple[Callable[[memoryview], object], memoryview]
 
 
@@ -74,32 +77,29 @@ def digests_of(
     *,
     meter: Meter,
     threads: int = 1,
+    pool: Pool | None = None,
 ) -> Digests:
     """The digests of a file that comes in pieces, and of the spans of it.
 
-    Each piece is hashed for both before the next one is read: it is in the caches once. Spans that
-    the pieces do not reach have no digest. Raises what reading the pieces raises; they are closed
-    by then, since who catches an error keeps alive what was at work.
+    Each piece is hashed for both before the next one is read: it is in the caches once. Threads of
+    `pool` that have nothing else to do take a part of it. Spans that the pieces do not reach have
+    no digest. Raises what reading the pieces raises; they are closed by then, since who catches an
+    error keeps alive what was at work.
     """
-    each = max(1, threads // 2)
-    tensors = _Tensors(spans, each)
-    both = tensors.any_left()
-    running = digest.hasher(algorithm, threads=each if both else threads)
-    workers = Pool(threads) if both and threads > 1 else nullcontext()
-    with closing(pieces), workers as pool:
+    helpers = max(1, threads // 2)
+    tensors = _Tensors(spans, helpers)
+    running = digest.hasher(algorithm, threads=helpers if tensors.any_left() else threads)
+    with closing(pieces):
         for piece in pieces:
-            updates = tensors.updates(piece)
-            if pool is None:
-                _update([(running.update, piece), *updates])
-            else:
-                list(pool.map(_update, [[(running.update, piece)], *_shares(updates, each)]))
-            del updates  # parts of the piece, which goes before the next one comes
+            shares = _shares(tensors.updates(piece), SHARES * helpers)
+            shares.appendleft([(running.update, piece)])
+            _take_all(shares, pool, helpers)
             meter.add(len(piece))
     return Digests(digest.named(running, algorithm), tensors.digests())
 
 
-def _shares(updates: list[_Update], count: int) -> list[list[_Update]]:
-    """The updates in order, in so many lists of about as many bytes each."""
+def _shares(updates: list[_Update], count: int) -> deque[list[_Update]]:
+    """The updates in order, in at most so many lists of about as many bytes each."""
     shares: list[list[_Update]] = [[] for _ in range(count)]
     total = sum(len(data) for _, data in updates)
     done = 0
@@ -107,12 +107,33 @@ def _shares(updates: list[_Update], count: int) -> list[list[_Update]]:
         # What is empty may stand behind the last byte.
         shares[count * done // (total + 1)].append(update)
         done += len(update[1])
-    return shares
+    return deque(filter(None, shares))
 
 
-def _update(updates: Iterable[_Update]) -> None:
-    for take, data in updates:
-        take(data)
+def _take_all(shares: deque[list[_Update]], pool: Pool | None, helpers: int) -> None:
+    """Does what the shares say: here, and in threads of the pool that happen to be idle."""
+    others: list[Future[None]] = []
+    if pool is not None:
+        # RuntimeError: it is being shut down, because another file failed.
+        with suppress(RuntimeError):
+            for _ in range(min(helpers, len(shares) - 1)):
+                others.append(pool.submit(_take, shares))
+    try:
+        _take(shares)
+    finally:
+        for other in others:
+            if not other.cancel():  # it has begun
+                other.result()
+
+
+def _take(shares: deque[list[_Update]]) -> None:
+    while True:
+        try:
+            share = shares.popleft()
+        except IndexError:
+            return
+        for take, data in share:
+            take(data)
 
 
 class _Tensors:

@@ -33,7 +33,9 @@ _POPULATE_READ: Final = 22
 _ASKED_BYTES: Final = 1 << 20
 
 
-def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None, None]:
+def lent_pieces(
+    descriptor: int, size_bytes: int, each_bytes: int = LENT_BYTES
+) -> Generator[memoryview, None, None]:
     """The file's bytes in order, from its begin on, as far as they are to be had.
 
     A piece is valid until the next one is asked for. What does not come has to be read. Who stops
@@ -42,8 +44,8 @@ def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None,
     """
     if sys.platform != "linux":
         return
-    for begin in range(0, size_bytes, LENT_BYTES):
-        count = min(LENT_BYTES, size_bytes - begin)
+    for begin in range(0, size_bytes, each_bytes):
+        count = min(each_bytes, size_bytes - begin)
         try:
             with _leased(descriptor), _mapped(descriptor, begin, count) as piece:
                 yield piece

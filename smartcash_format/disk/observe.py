@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from smartcash_format.disk.collector import collector_paused
 from smartcash_format.disk.hashing import (
@@ -24,6 +24,7 @@ from smartcash_format.disk.hashing import (
     threads_for,
 )
 from smartcash_format.disk.kinds import NotPlainFileError
+from smartcash_format.disk.lending import LENT_BYTES
 from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.read import Opened, try_open
 from smartcash_format.spec import digest, layout, limits
@@ -36,6 +37,8 @@ from smartcash_format.spec.rules import Observed, check
 from smartcash_format.spec.tensors import Tensors, parse_tensors
 from smartcash_format.spec.watching import Progress, watched
 
+# Twice of what others take: half as many turns of Python's lock, which the structure keeps busy.
+_LENT_BYTES: Final = 2 * LENT_BYTES
 Unreadable = Callable[[str, OSError], Problem]
 
 
@@ -236,38 +239,31 @@ class _Look:
         work = {name: self.sizes[name] * (2 if _is_weights(name) else 1) for name in known}
         meter = Meter(sum(self.sizes[name] for name in known), progress)
 
-        def hashed(name: str, spans: list[Span]) -> Digests:
-            threads = threads_for(work[name], sum(work.values()), cores())
-            algorithm = digest.algorithm_of(records[name].digest)
-            return digests_of(
-                self._pieces(name, threads), algorithm, spans, meter=meter, threads=threads
-            )
-
         with Pool(cores()) as pool:
             futures = {}
 
-            def start(names: Iterable[str], stated: Mapping[tuple[str, str], str]) -> None:
+            def hashed(name: str, spans: list[Span]) -> Digests:
+                threads = threads_for(work[name], sum(work.values()), cores())
+                algorithm = digest.algorithm_of(records[name].digest)
+                pieces = self._pieces(name, threads)
+                return digests_of(pieces, algorithm, spans, meter=meter, threads=threads, pool=pool)
+
+            def start(names: Iterable[str]) -> None:
+                stated = self._stated()
                 for name in names:
                     if name not in self.refused:
                         futures[name] = pool.submit(hashed, name, self._spans(name, stated))
 
+            # What is large hashes from the beginning on, while the structure is looked at: that
+            # tells where the tensors lie. Their thousand digests would wait for each other's turn
+            # of Python's lock meanwhile; whatever thread is idle at the end takes a share of them.
             largest_first = sorted(known, key=lambda name: work[name], reverse=True)
-            weights = [name for name in largest_first if _is_weights(name)]
-            others = [name for name in largest_first if not _is_weights(name)]
-            # What is large hashes from the beginning on. Weights wait for their headers, which say
-            # where the tensors lie, and for tensors.json where tensors may have other digests.
-            start((name for name in others if work[name] >= LARGE_BYTES), {})
-            first = [name for name in records if _is_weights(name)]
-            may_state_others = self._may_state_others(records)
-            if may_state_others:
-                first += [name for name in records if layout.role_of(name)[0] == "tensors"]
-            self._structures(first)
-            start(weights, self._stated() if may_state_others else {})
-            start((name for name in others if work[name] < LARGE_BYTES), {})
-            # Many small objects at once, while the others hash. What tells more comes first.
-            rest = [name for name in records if name not in first]
+            early = {n for n in known if work[n] >= LARGE_BYTES and not _is_weights(n)}
+            start(name for name in largest_first if name in early)
             with collector_paused():
-                self._structures(sorted(rest, key=_is_torch_file))
+                # What tells more comes first.
+                self._structures(sorted(records, key=_is_torch_file))
+            start(name for name in largest_first if name not in early)
             # The rules ask for it when nothing hashes any more: it is known by then.
             for weight_set in self.tensors.weights.values() if self.tensors else ():
                 _ = weight_set.weights_digest
@@ -280,7 +276,7 @@ class _Look:
     def _pieces(self, name: str, threads: int) -> Generator[memoryview, None, None]:
         if self.opened.size(name) != self.sizes[name]:
             raise OSError(errno.EIO, "the file changed its size while it was looked at")
-        return self.opened.pieces(name, threads=threads)
+        return self.opened.pieces(name, threads=threads, lent_bytes=_LENT_BYTES)
 
     def _spans(self, name: str, stated: Mapping[tuple[str, str], str]) -> list[Span]:
         if (header := self.headers.get(name)) is None:
@@ -294,18 +290,6 @@ class _Look:
             )
             for tensor, info in header.tensors.items()
         ]
-
-    def _may_state_others(self, names: Collection[str]) -> bool:
-        """Whether tensors.json may digest a tensor with another algorithm than the usual one."""
-        if layout.TENSORS not in names:
-            return False
-        try:
-            data = self.opened.read(layout.TENSORS, limits.TENSORS_BYTES)
-        except (OSError, Refused):
-            return True  # which its structure says
-        # In JSON a text stands as it is, or has a backslash.
-        others = digest.ALGORITHMS - {digest.ALGORITHM}
-        return b"\\" in data or any(f'"{other}:'.encode() in data for other in others)
 
     def _stated(self) -> dict[tuple[str, str], str]:
         """File and tensor to what tensors.json digests it with, where it is another algorithm."""

@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, cast
 
 from smartcash_format.disk.absent import no_directory, no_meta
 from smartcash_format.disk.kinds import NotPlainFileError, kind_of
-from smartcash_format.disk.lending import lent_pieces
+from smartcash_format.disk.lending import LENT_BYTES, lent_pieces
 from smartcash_format.disk.mounts import file_system, is_mapped
 from smartcash_format.disk.positioned import (
     DescriptorStream,
@@ -149,7 +149,9 @@ class Opened:
         yield from read_chunks(descriptor, size_bytes, into=into, threads=threads)
         self._buffers[name] = into
 
-    def pieces(self, name: str, *, threads: int = 1) -> Generator[memoryview, None, None]:
+    def pieces(
+        self, name: str, *, threads: int = 1, lent_bytes: int = LENT_BYTES
+    ) -> Generator[memoryview, None, None]:
         """The same, for who only looks: nothing is held afterwards."""
         if (held := self.held(name)) is not None:
             yield held
@@ -158,7 +160,7 @@ class Opened:
         facts = os.fstat(descriptor)
         done = 0
         if self._is_mapped(facts.st_dev):
-            for piece in lent_pieces(descriptor, facts.st_size):
+            for piece in lent_pieces(descriptor, facts.st_size, lent_bytes):
                 yield piece
                 done += len(piece)
         yield from read_chunks(descriptor, facts.st_size, first=done, threads=threads)

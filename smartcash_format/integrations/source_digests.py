@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from smartcash_format.disk.hashing import Digests, Meter, Span, cores, digests_of, threads_for
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.positioned import read_chunks
 from smartcash_format.integrations.found import Found
 from smartcash_format.spec import digest
@@ -76,7 +77,10 @@ def _digests(file: Path, spans: Iterable[Span], meter: Meter, total: int) -> Dig
         size_bytes = file.stat().st_size
         threads = threads_for(size_bytes, total, cores())
         pieces = read_chunks(stream.fileno(), size_bytes, threads=threads)
-        return digests_of(pieces, digest.ALGORITHM, spans, meter=meter, threads=threads)
+        with Pool(threads) as pool:
+            return digests_of(
+                pieces, digest.ALGORITHM, spans, meter=meter, threads=threads, pool=pool
+            )
 
 
 def _tensors_of(found: Found) -> Iterator[torch.Tensor]:

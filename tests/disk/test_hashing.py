@@ -17,10 +17,11 @@ import pytest
 from smartcash_format.disk import observe, positioned, read
 from smartcash_format.disk.hashing import LARGE_BYTES, Meter, Span, digests_of, threads_for
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.pool import Pool
 from smartcash_format.disk.publish import stage
 from smartcash_format.disk.read import open_checkpoint
 from smartcash_format.disk.sharing import SoundFiles
-from smartcash_format.spec import layout
+from smartcash_format.spec import digest, layout
 from smartcash_format.spec.digest import digest_of
 from smartcash_format.spec.problems import Depth, Report
 from smartcash_format.spec.tensors import parse_tensors
@@ -72,9 +73,15 @@ def test_every_tensor_has_its_digest_wherever_the_pieces_end(step: int, threads:
     ]
     told: list[int] = []
     meter = Meter(len(data), lambda done, total: told.append(done))
-    found = digests_of(
-        pieces_of(data, step), "blake3", reversed(spans), meter=meter, threads=threads
-    )
+    with Pool(threads) as pool:
+        found = digests_of(
+            pieces_of(data, step),
+            "blake3",
+            reversed(spans),
+            meter=meter,
+            threads=threads,
+            pool=pool,
+        )
     assert found.of_file == digest_of(data)
     assert found.of_tensors == {
         span.name: digest_of(data[span.begin : span.end], span.algorithm) for span in spans
@@ -98,7 +105,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def nothing_lent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the system gives no lease: everything is read."""
-    monkeypatch.setattr(read, "lent_pieces", lambda descriptor, size_bytes: iter(()))
+    monkeypatch.setattr(read, "lent_pieces", lambda *asked: iter(()))
 
 
 @pytest.fixture
@@ -206,9 +213,10 @@ def test_a_part_that_the_disk_does_not_give_is_named_once(
     assert report.bytes_hashed == sum(sizes.values()) - unread
 
 
-def test_what_has_no_tensors_is_hashed_before_the_structure_is_known(
+def test_what_is_large_and_no_weights_is_hashed_before_the_structure_is_known(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(observe, "LARGE_BYTES", 1)
     began = threading.Event()
     waited: list[bool] = []
 
@@ -226,25 +234,66 @@ def test_what_has_no_tensors_is_hashed_before_the_structure_is_known(
     assert waited == [True]
 
 
-def test_weights_are_hashed_before_the_manifest_is_read_where_all_have_the_usual_digest(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began = threading.Event()
-    waited: list[bool] = []
+def many_spans(count: int) -> tuple[bytes, list[Span], dict[str, str]]:
+    """So many bytes, a tensor of one byte each, and their digests."""
+    data = bytes(range(count))
+    spans = [Span(n, n + 1, f"t{n}", "blake3") for n in range(count)]
+    return data, spans, {span.name: digest_of(data[span.begin : span.end]) for span in spans}
 
-    def spans(*args: Any) -> Any:
-        began.set()
-        return usual(*args)
 
-    def parse(data: bytes) -> Any:
-        waited.append(began.is_set())
-        return parse_tensors(data)
+def test_an_idle_thread_takes_a_share_of_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, spans, expected = many_spans(16)
+    both = threading.Barrier(2)
+    threads: set[int] = set()
 
-    usual = observe._Look._spans
-    monkeypatch.setattr(observe._Look, "_spans", spans)
-    monkeypatch.setattr(observe, "parse_tensors", parse)
-    assert validate(path, Depth.CONTENT).valid
-    assert waited == [True]
+    def digested(*args: Any) -> str:
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            both.wait(10)  # raises where one thread does it all
+        return digest_of(*args)
+
+    monkeypatch.setattr(digest, "digest_of", digested)
+    with Pool(1) as pool:
+        found = digests_of(pieces_of(data, 16), "blake3", spans, meter=Meter(16, None), pool=pool)
+    assert found.of_tensors == expected
+    assert found.of_file == digest_of(data)
+    assert len(threads) == 2
+
+
+def test_nobody_waits_for_a_thread_that_has_other_things_to_do() -> None:
+    data, spans, expected = many_spans(16)
+    done = threading.Event()
+    with Pool(1) as pool:
+        busy = pool.submit(done.wait, 10)
+        found = digests_of(pieces_of(data, 5), "blake3", spans, meter=Meter(16, None), pool=pool)
+        done.set()
+    assert found.of_tensors == expected
+    assert busy.result()  # it was not waited for
+
+
+def test_who_still_hashes_when_the_pool_is_shut_down_does_it_alone() -> None:
+    data, spans, expected = many_spans(16)
+    with Pool(1) as pool:
+        pass
+    found = digests_of(pieces_of(data, 5), "blake3", spans, meter=Meter(16, None), pool=pool)
+    assert found.of_tensors == expected
+
+
+def test_what_fails_in_another_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, spans, _ = many_spans(16)
+    here = threading.get_ident()
+    failed = threading.Event()
+
+    def digested(*args: Any) -> str:
+        if threading.get_ident() == here:
+            failed.wait(10)
+            return digest_of(*args)
+        failed.set()
+        raise MemoryError
+
+    monkeypatch.setattr(digest, "digest_of", digested)
+    with Pool(1) as pool, pytest.raises(MemoryError):
+        digests_of(pieces_of(data, 16), "blake3", spans, meter=Meter(16, None), pool=pool)
 
 
 @pytest.mark.parametrize("spelled", ['"sha256:', '"\\u0073ha256:'])

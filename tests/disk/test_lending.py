@@ -7,13 +7,12 @@ import mmap
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from smartcash_format.disk import lending
-from smartcash_format.disk.lending import lent_pieces
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import open_checkpoint
 from smartcash_format.disk.stated import Stated, compare
@@ -31,9 +30,8 @@ WEIGHTS = layout.weights_file("model")
 
 
 @pytest.fixture
-def lent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A descriptor of `tmp_path / "file"`: two pages and a half that differ, lent by the page."""
-    monkeypatch.setattr(lending, "LENT_BYTES", PAGE)
+def lent(tmp_path: Path) -> Iterator[int]:
+    """A descriptor of `tmp_path / "file"`: two pages and a half that differ."""
     path = tmp_path / "file"
     path.write_bytes(b"".join(bytes([number]) * (PAGE // 2) for number in range(5)))
     descriptor = os.open(path, os.O_RDONLY)
@@ -46,6 +44,10 @@ def lent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         pytest.skip(f"this system lends nothing: {error}")
     yield descriptor
     os.close(descriptor)
+
+
+def lent_pieces(descriptor: int, size_bytes: int) -> Generator[memoryview, None, None]:
+    return lending.lent_pieces(descriptor, size_bytes, PAGE)
 
 
 def size_of(descriptor: int) -> int:
@@ -175,7 +177,8 @@ def test_what_is_not_lent_to_its_end_is_read(lent: int, monkeypatch: pytest.Monk
         file.write(os.urandom(3 * PAGE))
     monkeypatch.setattr(lending, "_mapped", once)
     with open_checkpoint(path) as opened:
-        assert b"".join(map(bytes, opened.pieces(WEIGHTS))) == (path / WEIGHTS).read_bytes()
+        pieces = opened.pieces(WEIGHTS, lent_bytes=PAGE)
+        assert b"".join(map(bytes, pieces)) == (path / WEIGHTS).read_bytes()
     assert list(lendings) == []
 
 
