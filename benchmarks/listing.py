@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import mmap
 import os
 import platform
 import statistics
@@ -23,7 +22,6 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # First: it puts the package on the path.
 from _roots import FLOATS, ROOT, TENSORS, make_root  # isort: skip
+from _hashing import hash_bare, hash_files, hash_read, tensor_places
 from _tables import Table, milliseconds, seconds
-from blake3 import blake3
 
 from smartcash_format.disk.observe import validate
 from smartcash_format.spec import layout
-from smartcash_format.spec.header import read_header
 from smartcash_format.spec.problems import Depth
 from smartcash_format.store.catalog import Listing, scan
 from smartcash_format.store.compare import diff
@@ -55,8 +52,6 @@ LISTING_TARGETS = {
 VALIDATION_TARGETS = {"validate, META": "1 ms", "validate, STRUCTURE": "10 ms"}
 CONTENT_BASE = "BLAKE3 alone of the same, the weights as a file and as tensors, on all cores"
 GROWTH = (100, 1_000, 10_000, 20_000)
-# What stays in a core's cache.
-BLOCK_BYTES = 1 << 20
 PTH_FILES = 50
 PTH_PART = 10
 COLD_CHECKPOINTS = 100
@@ -128,6 +123,7 @@ def best(listing: Listing) -> object:
 
 
 def memory(root: Path) -> int:
+    scan(root)  # what is imported on the way is no entry's
     tracemalloc.start()
     listing = scan(root)
     size, _ = tracemalloc.get_traced_memory()
@@ -225,7 +221,7 @@ def measure_validation(paths: list[Path]) -> None:
         table.row(name, milliseconds(times), *bounds, VALIDATION_TARGETS.get(name, ""))
 
 
-def report_validation(paths: list[Path]) -> dict[str, float]:
+def report_validation(*paths: Path) -> dict[str, float]:
     """The median of each call in this process, in seconds."""
     calls: dict[str, Callable[[Path], object]] = {
         "validate, META": lambda path: validate(path, Depth.META),
@@ -244,77 +240,41 @@ def report_validation(paths: list[Path]) -> dict[str, float]:
 
 
 def measure_content(path: Path) -> None:
-    """Every byte of a checkpoint hashed, beside the hashing alone."""
+    """Every byte of a checkpoint hashed, beside the hashing alone, in several processes."""
+    each = in_processes("--content", path)
     size = validate(path, Depth.CONTENT).bytes_hashed
-    weights = path / "model.safetensors"
-    places = tensor_places(weights)
+    hashed = size + (path / "model.safetensors").stat().st_size
+    title = f"validate, CONTENT: {size / 1e6:,.0f} MB, {PROCESSES} processes"
+    table = Table(title, "what", "time", "speed", "of the first", "from", "to", "target")
+    for name in each[0]["times"]:
+        times, ratios = ([found[kind][name] for found in each] for kind in ("times", "ratios"))
+        speed = hashed / statistics.median(times) / 1e9
+        shown = (statistics.median(ratios), min(ratios), max(ratios))
+        table.row(name, milliseconds(times), f"{speed:.1f} GB/s",
+                  *(f"{ratio:.2f} x" for ratio in shown),
+                  "0.8 x" if name == "CONTENT" else "")  # fmt: skip
+
+
+def report_content(path: Path) -> dict[str, Any]:
+    """The medians of this process: each way in seconds, and the first way's time of its time."""
+    places = tensor_places(path / "model.safetensors")
     ways: dict[str, Callable[[], object]] = {
         CONTENT_BASE: lambda: hash_bare(path, places),
         "of each file, the weights once more as a whole": lambda: hash_files(path),
         "of what is read instead of mapped, the weights twice as a whole": lambda: hash_read(path),
         "CONTENT": lambda: validate(path, Depth.CONTENT),
     }
-    content: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(TURNS):
         for name, way in ways.items():
-            content[name].append(seconds(way))
-    table = Table(f"validate, CONTENT: {size / 1e6:,.0f} MB", "what", "time", "speed", "target")
-    for name, values in content.items():
-        pairs = zip(values, content[CONTENT_BASE], strict=True)
-        ratio = statistics.median(least / value for value, least in pairs)
-        speed = (size + weights.stat().st_size) / statistics.median(values) / 1e9
-        table.row(name, milliseconds(values), f"{speed:.1f} GB/s, {ratio:.2f} x",
-                  "0.8 x" if name == "CONTENT" else "")  # fmt: skip
-
-
-def tensor_places(weights: Path) -> list[slice]:
-    """Where the bytes of each tensor lie in a file of weights."""
-    with open(weights, "rb") as file:
-        header, _ = read_header(file, weights.stat().st_size, where=weights.name)
-    assert header is not None
-    begin = header.data_start
-    return [slice(begin + each.begin, begin + each.end) for each in header.tensors.values()]
-
-
-def hash_bare(path: Path, places: list[slice]) -> None:
-    """Every file as a whole, and the weights as tensors too, on all cores; each mapped once."""
-    count = os.cpu_count() or 1
-    with ThreadPoolExecutor(count) as pool:
-        for file in path.iterdir():
-            with (
-                open(file, "rb") as stream,
-                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-                memoryview(mapped) as view,
-            ):
-                blake3(view, max_threads=blake3.AUTO).hexdigest()
-                if file.name == "model.safetensors":
-                    shares = [places[first::count] for first in range(count)]
-                    list(pool.map(hash_places, [view] * count, shares))
-
-
-def hash_places(view: memoryview, places: list[slice]) -> None:
-    for place in places:
-        blake3(view[place]).hexdigest()
-
-
-def hash_files(path: Path) -> None:
-    for file in (*path.iterdir(), path / "model.safetensors"):
-        blake3(max_threads=blake3.AUTO).update_mmap(file).hexdigest()
-
-
-def hash_read(path: Path) -> None:
-    """The same bytes read once, a file a thread, without a mapping and without a format."""
-
-    def hash_file(file: Path) -> None:
-        hashers = [blake3() for _ in range(2 if file.name == "model.safetensors" else 1)]
-        block = memoryview(bytearray(BLOCK_BYTES))
-        with open(file, "rb", buffering=0) as stream:
-            while count := stream.readinto(block):
-                for hasher in hashers:
-                    hasher.update(block[:count])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(hash_file, sorted(path.iterdir(), key=lambda file: -file.stat().st_size)))
+            times[name].append(seconds(way))
+    ratios = {
+        name: [base / value for base, value in zip(times[CONTENT_BASE], values, strict=True)]
+        for name, values in times.items()
+    }
+    return {"times": medians(times), "ratios": medians(ratios)}
 
 
 def measure_torch_load(directory: Path, state: dict[str, Any], count: int) -> None:
@@ -357,19 +317,25 @@ def _shortened(value: Any) -> Any:
     return value
 
 
+# What this script measures in processes of its own.
+REPORTS: dict[str, Callable[..., object]] = {
+    "--listing": report_listing,
+    "--validation": report_validation,
+    "--content": report_content,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--checkpoints", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=None)
-    parser.add_argument("--listing", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--validation", nargs="+", type=Path, help=argparse.SUPPRESS)
+    for hidden in REPORTS:
+        parser.add_argument(hidden, nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.listing:
-        print(json.dumps(report_listing(options.listing)))
-        return
-    if options.validation:
-        print(json.dumps(report_validation(options.validation)))
-        return
+    for hidden, report in REPORTS.items():
+        if paths := getattr(options, hidden.removeprefix("--")):
+            print(json.dumps(report(*paths)))
+            return
     print(f"## Ask without loading: Python {platform.python_version()}, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=options.directory) as made:
