@@ -13,8 +13,12 @@ from smartcash_format.disk.durable import home_problem, make_root, sync_director
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.notes import place_of, set_aside
 from smartcash_format.disk.owner import this_process
-from smartcash_format.disk.publish import write_error
-from smartcash_format.errors import CheckpointError, CheckpointExistsError
+from smartcash_format.disk.publish import require_root, write_error
+from smartcash_format.errors import (
+    CheckpointError,
+    CheckpointExistsError,
+    CheckpointWriteError,
+)
 from smartcash_format.spec import layout
 
 
@@ -33,6 +37,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         path = place_of(path)
     except OSError as error:
         raise write_error(error, path, "was not written") from error
+    require_place(path)
     aside = path.with_name(layout.STAGING_PREFIX + this_process().name())
     try:
         make_root(path.parent)
@@ -53,6 +58,21 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise write_error(error, path, "was not written") from error
     finally:
         discard(aside)
+
+
+def require_place(path: Path) -> None:
+    """Raises CheckpointWriteError where a file of this path would break or replace one of ours.
+
+    A checkpoint is never changed and a root's history is only appended to; below a Drive that is
+    not mounted a file goes with the session.
+    """
+    require_root(path, "written")
+    if path.name == layout.HISTORY:
+        raise CheckpointWriteError(
+            f"{path.name} was not written: a root's history has this name; name another file",
+            path=path,
+            errno=errno.EEXIST,
+        )
 
 
 def require_free(path: Path, *, overwrite: bool) -> None:

@@ -13,7 +13,7 @@ from torch.serialization import save as torch_save
 
 from smartcash_format.disk.publish import require_space
 from smartcash_format.disk.read import open_checkpoint
-from smartcash_format.disk.whole_file import require_free, whole_file
+from smartcash_format.disk.whole_file import require_free, require_place, whole_file
 from smartcash_format.errors import CheckpointNotFoundError, UnsavableStateError
 from smartcash_format.spec import layout
 from smartcash_format.spec.header import encode_header
@@ -58,9 +58,11 @@ def export(
     not those that were saved, UnsavableStateError, CheckpointWriteError.
     """
     target = Path(file)
-    to = to or ("torch" if target.suffix.lower() in TORCH_ENDINGS else "safetensors")
+    if to is None:
+        to = "torch" if target.suffix.lower() in TORCH_ENDINGS else "safetensors"
     if to not in get_args(Form):
         raise ValueError(f"{to!r} is no form; it is one of {', '.join(get_args(Form))}")
+    require_place(target)
     require_free(target, overwrite=overwrite)  # before gigabytes are verified for nothing
     with open_checkpoint(checkpoint) as opened:
         if weight_set not in opened.meta.weights:

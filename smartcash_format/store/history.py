@@ -22,6 +22,7 @@ from smartcash_format.disk.notes import (
     set_aside,
 )
 from smartcash_format.disk.strip import stripped_id
+from smartcash_format.disk.whole_file import require_place
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout, limits
 from smartcash_format.spec.displaying import Displayed
@@ -267,8 +268,10 @@ def _is_ours(data: bytes) -> bool:
 def export_history(path: Path, summary: Mapping[str, Any]) -> Path:
     """Writes the summary as strict JSON, aside first and then renamed; the path.
 
-    Raises CheckpointWriteError when the system refuses.
+    Raises CheckpointWriteError when the system refuses, or where it would break a checkpoint or
+    replace a root's history.
     """
+    require_place(path)
     try:
         replace_note(path, dump_json(dict(summary), indent=2))
     except OSError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from smartcash_format.disk.notes import place_of, replace_note
+from smartcash_format.disk.whole_file import require_place
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.lineage import lineages
 from smartcash_format.store.query import Mode
@@ -60,6 +61,7 @@ def write_report(
     Raises OSError where it cannot be written, or where no plain file stands.
     """
     place = place_of(path)
+    require_place(place)
     found = answer(list(listing), metric, mode)
     page = render(listing, found, now=now, title=title).encode()
     replace_note(place, page)
