@@ -25,6 +25,18 @@ GRACE_S: Final = 25.0
 State = Callable[[], Mapping[str, Any]]
 
 
+def seconds(grace_s: object) -> float:
+    """How long a signal may wait, as a person gave it. Raises TypeError or ValueError.
+
+    The thread that counts it would end with what it cannot wait for, and no signal go on.
+    """
+    if isinstance(grace_s, bool) or not isinstance(grace_s, int | float):
+        raise TypeError(f"grace_s is {type(grace_s).__name__}, not a number of seconds")
+    if not 0 <= grace_s <= threading.TIMEOUT_MAX:
+        raise ValueError(f"grace_s is {grace_s}; it is a number of seconds, from 0 up")
+    return grace_s
+
+
 class Guard:
     """While it is entered, SIGTERM and SIGINT wait for the next `step()`, `grace_s` at most.
 

@@ -20,7 +20,7 @@ from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.sharing import SoundFiles
 from smartcash_format.manager import choosing
 from smartcash_format.manager.choosing import PathLike
-from smartcash_format.manager.guard import GRACE_S, Guard, State
+from smartcash_format.manager.guard import GRACE_S, Guard, State, seconds
 from smartcash_format.manager.loader import CheckpointLoader
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import Mode
@@ -306,7 +306,7 @@ class CheckpointSaver(CheckpointLoader):
             self._save_in_emergency,
             state,
             self._log,
-            grace_s,
+            seconds(grace_s),
             finish=self._background.finish,
         )
 

@@ -299,3 +299,16 @@ def test_workers_of_a_data_loader_end_as_ever(tmp_path: Path) -> None:
         assert len(list(batches)) == 7
         del batches
         guard.step()
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "error"),
+    [("25", TypeError), (True, TypeError), (None, TypeError), (-1, ValueError),
+     (float("nan"), ValueError), (float("inf"), ValueError)],
+)  # fmt: skip
+def test_a_grace_that_nobody_can_wait_for_is_refused(
+    tmp_path: Path, grace_s: Any, error: type[Exception]
+) -> None:
+    keeper, _ = manager(tmp_path)
+    with pytest.raises(error, match=r"grace_s is .*number of seconds"):
+        keeper.guard(dict, grace_s)
