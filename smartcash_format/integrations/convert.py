@@ -33,12 +33,12 @@ from smartcash_format.integrations.legacy_pt import read_torch_file
 from smartcash_format.integrations.mapped import Resting
 from smartcash_format.integrations.origin import ORIGIN, converted_from, origin_of
 from smartcash_format.integrations.source_digests import SourceDigests
+from smartcash_format.integrations.target import list_target
 from smartcash_format.integrations.training_files import recognise
 from smartcash_format.manager import choosing
 from smartcash_format.spec import layout
 from smartcash_format.spec.history import HistoryLine
 from smartcash_format.spec.watching import watched
-from smartcash_format.store.catalog import scan
 from smartcash_format.store.history import append
 from smartcash_format.torch_io.collect import collect
 from smartcash_format.torch_io.save import Facts, prepare, publish, size_bound
@@ -97,15 +97,19 @@ def convert(
 
     Raises UnsafeCheckpointError naming what is not taken, UnsavableStateError where there are no
     weights or no form for something, CheckpointNotFoundError where nothing is there,
-    CheckpointExistsError for what is a checkpoint already.
+    CheckpointExistsError for what is a checkpoint already, TypeError for one text as `allow`,
+    CheckpointWriteError.
     """
+    if isinstance(allow, str):
+        # Each letter would be a pattern, and `*` among them allows every name.
+        raise TypeError(f"allow is a text, not a list of patterns; pass [{allow!r}]")
     with watched(f"reading {Path(source).name}") as tell:
         found = _found(Path(source), allow)
         digests = SourceDigests(found, tell)
         origin = origin_of(found, digests)
     facts, warnings = _facts(found, origin)
     live = _live(found)
-    listing = scan(root)
+    listing = list_target(Path(root))
     there = converted_from(origin, listing)
     if there is not None:
         return _conversion(found, facts, there.size_bytes, path=there.path, already=True)

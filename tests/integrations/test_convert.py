@@ -20,6 +20,7 @@ from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import read_meta
 from smartcash_format.errors import (
     CheckpointNotFoundError,
+    CheckpointWriteError,
     InvalidCheckpointError,
     UnsafeCheckpointError,
     UnsavableStateError,
@@ -301,3 +302,17 @@ def test_a_large_source_becomes_shards_and_each_tensor_is_compared(
     assert done.path is not None
     assert len(list(done.path.glob("model-*-of-00003.safetensors"))) == 3
     assert load_tensors(done.path)["b"].tolist() == [98.0] * 3
+
+
+def test_one_text_is_no_list_of_patterns(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(TypeError, match=r"pass \['mypackage\.\*'\]"):
+        convert(tmp_path / "a.pt", tmp_path / "root", allow="mypackage.*")
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_root_that_is_no_directory_is_an_error_of_ours(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt")
+    (tmp_path / "root").touch()
+    with pytest.raises(CheckpointWriteError, match="root was not written to: Not a directory"):
+        convert(tmp_path / "a.pt", tmp_path / "root")
