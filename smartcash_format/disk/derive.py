@@ -7,7 +7,8 @@ the lineage; its id is new and `derived_from` names the source.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,7 +118,9 @@ def require_whole(path: Path, meta: Meta, verb: str = "stripped") -> None:
 def manifest_part(opened: Opened, kept: Mapping[str, FileRecord]) -> BlobPart:
     """tensors.json without the parameter names of what is dropped."""
     try:
-        tensors, problems = parse_tensors(opened.read(layout.TENSORS, limits.TENSORS_BYTES))
+        with _reading(opened.path, layout.TENSORS):
+            data = opened.read(layout.TENSORS, limits.TENSORS_BYTES)
+        tensors, problems = parse_tensors(data)
     except Refused as refused:
         raise not_whole(opened.path, (refused.problem(layout.TENSORS),)) from None
     if tensors is None:
@@ -149,17 +152,37 @@ def derived_meta(meta: Meta, files: Mapping[str, FileRecord], checkpoint_id: str
 
 def copy_file(opened: Opened, name: str, staged: Stage) -> None:
     """A file of a checkpoint in a stage, its bytes as they are."""
-    require_space(staged.path.parent, opened.size(name))
+    with _reading(opened.path, name):
+        size_bytes = opened.size(name)
+    require_space(staged.path.parent, size_bytes)
     descriptor = staged.create(name)
     try:
         offset = 0
-        with opened.raw(name) as source:
-            while chunk := source.read(_CHUNK_BYTES):
-                write_at(descriptor, offset, [chunk])
-                offset += len(chunk)
+        for chunk in _chunks(opened, name):
+            write_at(descriptor, offset, [chunk])
+            offset += len(chunk)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _chunks(opened: Opened, name: str) -> Iterator[bytes]:
+    with _reading(opened.path, name), opened.raw(name) as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            yield chunk
+
+
+@contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    """The source's errors are no errors of the place that is written to."""
+    try:
+        yield
+    except OSError as error:
+        found = error.strerror or str(error)
+        problem = Problem(code="file-unreadable", where=name, message=f"cannot be read: {found}")
+        raise InvalidCheckpointError(
+            f"{path.name} cannot be copied", path=path, problems=(problem,)
+        ) from error
 
 
 def not_whole(

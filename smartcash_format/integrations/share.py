@@ -18,6 +18,7 @@ from uuid import uuid4
 from smartcash_format.disk.derive import derive
 from smartcash_format.disk.notes import read_note, replace_note
 from smartcash_format.disk.observe import validate
+from smartcash_format.disk.publish import write_error
 from smartcash_format.disk.read import open_checkpoint
 from smartcash_format.disk.signatures import (
     SIGNATURE_BYTES,
@@ -31,7 +32,9 @@ from smartcash_format.errors import (
     CheckpointExistsError,
     CheckpointNotFoundError,
     InvalidCheckpointError,
+    SignatureError,
 )
+from smartcash_format.integrations.target import list_target
 from smartcash_format.spec import layout
 from smartcash_format.spec.header import read_header
 from smartcash_format.spec.history import HistoryLine
@@ -88,13 +91,14 @@ def share(
     config, notes, tags and names are listed, and with `clean` replaced by `<path>` and the like.
     `names` are users and hosts to look for; None is the user and host of this process.
 
-    Raises CheckpointExistsError where the directory holds anything, InvalidCheckpointError where
-    the source is not whole, CheckpointWriteError.
+    Raises CheckpointExistsError where the directory holds anything or is none,
+    InvalidCheckpointError where the source is not whole, CheckpointWriteError.
     """
+    if isinstance(names, str):
+        # Each letter would be a name, and none is long enough to be looked for.
+        raise TypeError(f"names is a text, not a list of names; pass [{names!r}]")
     source, target = Path(checkpoint), Path(directory)
-    if target.exists() and any(not layout.is_hidden(name) for name in os.listdir(target)):
-        message = f"{target} is not empty; nothing was written: name a new directory"
-        raise CheckpointExistsError(message, path=target)
+    _require_new(target)
     told = _own_names() if names is None else names
     findings: list[Finding] = []
 
@@ -118,6 +122,21 @@ def share(
     )
 
 
+def _require_new(target: Path) -> None:
+    try:
+        names = os.listdir(target)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        message = f"{target} is no directory; nothing was written: name a new one"
+        raise CheckpointExistsError(message, path=target) from error
+    except OSError as error:
+        raise write_error(error, target, "was not written to") from error
+    if any(not layout.is_hidden(name) for name in names):
+        message = f"{target} is not empty; nothing was written: name a new directory"
+        raise CheckpointExistsError(message, path=target)
+
+
 def receive(
     directory: str | os.PathLike[str],
     root: str | os.PathLike[str],
@@ -132,6 +151,7 @@ def receive(
 
     Raises CheckpointNotFoundError where there is none, and InvalidCheckpointError with every breach
     for the first that is not what it says, or SignatureError: those before it are there, by name.
+    CheckpointWriteError where the root refuses.
     """
     return tuple(_receive(source, Path(root), signed_by) for source in checkpoints_in(directory))
 
@@ -160,10 +180,15 @@ def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
 
     def accept(staged: Path) -> None:
         _require_intact(staged, source)
-        if signed_by is not None:
-            verify_signature(staged, signed_by, signature=signature)
+        try:
+            if signed_by is not None:
+                verify_signature(staged, signed_by, signature=signature)
+        except SignatureError as error:  # nobody knows of the copy aside
+            said = str(error).replace(staged.name, source.name)
+            cause = error.__cause__
+            raise SignatureError(said, path=source, signature=error.signature) from cause
 
-    listing = scan(root)
+    listing = list_target(root)
     done = transfer([source], root, inspect=accept, verify=True)
     if done.skipped and done.skipped[0].kind == "broken":
         _require_intact(source, source)
@@ -171,13 +196,26 @@ def _receive(source: Path, root: Path, signed_by: SignedBy | None) -> Received:
     if done.skipped and (place := done.skipped[0].place) is not None:
         if signed_by is not None:
             verify_signature(place, signed_by, signature=signature)
+            _bring(signature, place)  # whoever received it may have been killed before
         return Received(source=source, path=place, already=True)
     (path,) = done.copied
     if signed_by is not None:
-        replace_note(signature_of(path), read_note(signature, SIGNATURE_BYTES))
+        _bring(signature, path)
     with open_checkpoint(path) as opened:
         append(root, [HistoryLine.of_save(path.name, opened.meta)], listing)
     return Received(source=source, path=path, already=False)
+
+
+def _bring(signature: Path, checkpoint: Path) -> None:
+    """The signature beside the checkpoint that was received."""
+    place = signature_of(checkpoint)
+    if place == signature:
+        return
+    data = read_note(signature, SIGNATURE_BYTES)
+    try:
+        replace_note(place, data)
+    except OSError as error:
+        raise write_error(error, place, "was not written") from error
 
 
 def _require_intact(path: Path, source: Path) -> None:

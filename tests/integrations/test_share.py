@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -15,12 +16,15 @@ from torch import nn
 
 from smartcash_format.disk.derive import derive
 from smartcash_format.disk.observe import validate
-from smartcash_format.disk.read import read_meta
+from smartcash_format.disk.read import Opened, read_meta
 from smartcash_format.errors import (
     CheckpointExistsError,
     CheckpointNotFoundError,
+    CheckpointWriteError,
     InvalidCheckpointError,
+    SignatureError,
 )
+from smartcash_format.integrations import share as module
 from smartcash_format.integrations.share import receive, share
 from smartcash_format.manager.functions import save_checkpoint
 from smartcash_format.spec.digest import digest_of
@@ -287,3 +291,59 @@ def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def test_one_text_is_no_list_of_names(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    with pytest.raises(TypeError, match=r"pass \['someone'\]"):
+        share(source, tmp_path / "out", clean=True, names="someone")
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_are_no_directory_are_errors_of_ours(tmp_path: Path) -> None:
+    source = _checkpoint(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointExistsError, match="file is no directory; nothing was written"):
+        share(source, tmp_path / "file")
+    with pytest.raises(CheckpointWriteError, match="file was not written to: Not a directory"):
+        receive(source, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tensors.json"])
+def test_a_source_that_cannot_be_read_is_not_called_a_target_that_cannot_be_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _checkpoint(tmp_path)
+    way = "read" if name == "tensors.json" else "raw"
+    reading = getattr(Opened, way)
+
+    def refuse(self: Opened, file: str, *how: Any) -> Any:
+        if file == name and self.path == source:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return reading(self, file, *how)
+
+    monkeypatch.setattr(Opened, way, refuse)
+    with pytest.raises(InvalidCheckpointError, match=f"{name}: cannot be read: Permission denied"):
+        share(source, tmp_path / "out")
+
+
+def test_a_signature_that_was_left_behind_comes_with_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _checkpoint(tmp_path)
+    signature = source.with_name(f"{source.name}.sig")
+
+    def holds(path: Path, signed_by: object, **how: object) -> None:
+        if not signature.exists():
+            raise SignatureError(f"{path.name} is not signed as asked", path=path)
+
+    monkeypatch.setattr(module, "verify_signature", holds)
+    with pytest.raises(SignatureError, match=f"^{source.name} is not signed as asked") as refused:
+        receive(source, tmp_path / "root", signed_by="team.pub")
+    assert refused.value.path == source
+    signature.write_bytes(b"signed")
+    receive(source, tmp_path / "root")  # without asking whose it is: none comes along
+    assert not (tmp_path / "root" / signature.name).exists()
+    (again,) = receive(source, tmp_path / "root", signed_by="team.pub")
+    assert again.already
+    assert (tmp_path / "root" / signature.name).read_bytes() == b"signed"
