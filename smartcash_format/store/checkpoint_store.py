@@ -89,9 +89,11 @@ class CheckpointStore:
         The pin lies in the root that the checkpoint is in, whatever root this store has. Raises
         CheckpointNotFoundError or InvalidCheckpointError when there is none at `path` (tried as
         given, then under the root), CheckpointWriteError when the system refuses, ValueError for a
-        reason of more than 256 characters or a time without a zone.
+        reason of more than 256 characters or a time that has passed or has no zone.
         """
         pin = pin_for(reason, until)
+        if pin.until is not None and pin.until <= _now():
+            raise ValueError(f"until is {pin.until.isoformat()}, which has passed: nothing is kept")
         found = self._find(path)
         home = pins.root_of(found)
         pins.write_pin(home, found.checkpoint_id, pin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +124,11 @@ def test_protection_with_an_end_is_over_when_it_has_passed(
     assert list(store.protected()) == [identifier(1)]
     monkeypatch.setattr(checkpoint_store, "_now", lambda: end)
     assert store.protected() == {}
+
+
+def test_an_end_that_has_passed_protects_nothing_and_is_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 1)
+    passed = datetime(2020, 1, 1, tzinfo=UTC)
+    with pytest.raises(ValueError, match=r"until is 2020-01-01T00:00:00.*, which has passed"):
+        CheckpointStore(tmp_path).protect(path, "why", passed)
+    assert not (tmp_path / layout.PINS).exists()
