@@ -243,12 +243,16 @@ def require_space(root: Path, needed_bytes: int) -> None:
     """Returns when the file system under `root` has room for so many bytes, or says nothing.
 
     What dead writers left in the root is cleared before it is called full. Raises
-    InsufficientSpaceError before the first byte is written.
+    InsufficientSpaceError before the first byte is written, CheckpointWriteError where the system
+    does not let it be looked at.
     """
     existing = root
-    while not existing.exists() and existing.parent != existing:
-        existing = existing.parent
-    free = free_bytes(existing)
+    try:
+        while not existing.exists() and existing.parent != existing:
+            existing = existing.parent
+        free = free_bytes(existing)
+    except OSError as error:
+        raise write_error(error, root, "cannot be written into") from error
     if free is not None and free < needed_bytes and existing == root:
         _tidy(root, now=mount_time(root))
         free = free_bytes(root)

@@ -89,7 +89,11 @@ def storage_test(directory: Path) -> StorageReport:
 def _scratch(directory: Path) -> Iterator[Path]:
     # Under the name of a stage: were this killed, the next writer of the root would clear it.
     path = directory / (layout.STAGING_PREFIX + this_process().name())
-    os.mkdir(path)
+    try:
+        os.mkdir(path)
+    except OSError as error:
+        error.filename = str(directory)  # nobody knows of the one in it
+        raise
     try:
         yield path
     finally:

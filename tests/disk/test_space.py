@@ -10,7 +10,7 @@ import pytest
 
 from smartcash_format.disk import publish
 from smartcash_format.disk.publish import free_bytes, require_space
-from smartcash_format.errors import InsufficientSpaceError
+from smartcash_format.errors import CheckpointWriteError, InsufficientSpaceError
 from smartcash_format.spec import layout
 from tests.disk.staging import failing
 
@@ -60,3 +60,12 @@ def test_a_mount_that_does_not_say_what_is_free_is_not_called_full(
     failing(monkeypatch, "statvfs", number)
     assert free_bytes(tmp_path) is None
     require_space(tmp_path, 1 << 60)
+
+
+def test_a_place_that_cannot_be_looked_at_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "statvfs", errno.EACCES)
+    with pytest.raises(CheckpointWriteError, match="cannot be written into: ") as caught:
+        require_space(tmp_path, 1)
+    assert caught.value.errno == errno.EACCES

@@ -80,8 +80,9 @@ def test_everything_that_is_tried_says_what_follows_without_it() -> None:
 
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as missing:
         storage_test(tmp_path / "nothing")
+    assert missing.value.filename == str(tmp_path / "nothing")  # and not a name in it
 
 
 def test_storage_that_is_read_only_is_an_error_with_its_errno_and_nothing_is_left(
