@@ -21,6 +21,9 @@ from smartcash_format.spec.problems import Code, Depth, Problem
 from smartcash_format.spec.tensors import TensorRecord, Tensors, WeightSetTensors
 
 RESTORE: Final = "restore the file from a copy, or use another checkpoint"
+# A clone without Git LFS has three lines in place of a file: version, oid, and the size in digits.
+_POINTER_BYTES: Final = 125
+_PULL: Final = "it has the size of a Git LFS pointer: git lfs pull, in the clone it lies in"
 # Deleted by hand to save space, as often as not.
 _RESUME_STATE: Final = frozenset({layout.OPTIMIZER, layout.SCHEDULER, layout.EXTRA})
 _RESTORE_STATE: Final = (
@@ -185,7 +188,7 @@ def _presence(meta: Meta, observed: Observed) -> Iterator[Problem]:
                 message=f"has {found:,} bytes instead of {expected:,}",
                 found=str(found),
                 expected=str(expected),
-                fix=RESTORE,
+                fix=_PULL if found == _POINTER_BYTES + len(str(expected)) else RESTORE,
             )
 
 

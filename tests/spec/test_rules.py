@@ -1,4 +1,4 @@
-"""What is found in a checkpoint stands in one order, whichever process looks."""
+"""What is found in a checkpoint: its order, whichever process looks, and what to do."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def test_weight_sets_that_are_not_what_was_saved_are_told_by_name() -> None:
     problems = check(meta, Observed(depth=Depth.STRUCTURE, sizes=sizes, tensors=found))
     wheres = [each.where for each in problems if each.code == "weights-digest-mismatch"]
     assert wheres == [f"{layout.META}: weights['{name}'].weights_digest" for name in names]
+
+
+def test_where_a_clone_has_pointers_in_place_of_files_the_way_to_the_files_is_told() -> None:
+    meta, _ = parse_meta((GOLDEN / layout.META).read_bytes())
+    assert meta is not None
+    weights = meta.files["model.safetensors"].size_bytes
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize {weights}\n"
+    sizes = {name: record.size_bytes for name, record in meta.files.items()}
+    for size_bytes, said in ((len(pointer), "git lfs pull"), (len(pointer) + 1, "from a copy")):
+        found = Observed(depth=Depth.META, sizes={**sizes, "model.safetensors": size_bytes})
+        (problem,) = check(meta, found)
+        assert said in problem.fix
