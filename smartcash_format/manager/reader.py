@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,10 +102,10 @@ class CheckpointReader:
         max_epoch: int | None = None,
         *,
         is_best: bool | None = None,
-        tags: str | Iterable[str] = (),
+        tags: str | Iterable[str] | None = None,
         metrics: Mapping[str, str] | None = None,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         where: Callable[[Entry], bool] | None = None,
     ) -> Listing:
         """Those that meet every criterion given, newest first; no criterion gives all.

@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final, Literal, SupportsIndex, TypedDict
 
 from smartcash_format.spec.spelling import format_time
@@ -37,6 +37,7 @@ _WHERE: Final = re.compile(r"\s*([^\s<>=!][^<>=!]*?)\s*(>=|<=|==|!=|=|>|<)\s*(.*
 _PART_OF_TIME: Final = re.compile(
     r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:T[0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?)?)?)?Z?"
 )
+_FIRST_MOMENT: Final = "0001-01-01T00:00:00.000000"
 METRICS: Final = "metrics."
 # How many metrics a sentence names.
 _NAMED: Final = 8
@@ -65,10 +66,10 @@ class Criteria(TypedDict, total=False):
     min_epoch: int | None
     max_epoch: int | None
     is_best: bool | None
-    tags: str | Iterable[str]
+    tags: str | Iterable[str] | None
     metrics: Mapping[str, str] | None
-    since: datetime | str | None
-    until: datetime | str | None
+    since: date | str | None
+    until: date | str | None
     where: Callable[[Entry], bool] | None
 
 
@@ -80,26 +81,29 @@ def filter_entries(
     min_epoch: int | None = None,
     max_epoch: int | None = None,
     is_best: bool | None = None,
-    tags: str | Iterable[str] = (),
+    tags: str | Iterable[str] | None = None,
     metrics: Mapping[str, str] | None = None,
-    since: datetime | str | None = None,
-    until: datetime | str | None = None,
+    since: date | str | None = None,
+    until: date | str | None = None,
     where: Callable[[Entry], bool] | None = None,
 ) -> list[Entry]:
     """The entries that meet every criterion given, in the order they come; none given: all.
 
-    Text is compared exactly. min, max, since and until are inclusive; a date alone means its first
-    moment in UTC for `since` and its last for `until`. An entry has to bear all `tags`. `metrics`
-    maps names to conditions such as `">=0.5"`.
+    Text is compared exactly. min, max, since and until are inclusive; a time is a datetime or ISO
+    8601 text, and a date alone means its first moment in UTC for `since` and its last for `until`.
+    An entry has to bear all `tags`. `metrics` maps names to conditions such as `">=0.5"`.
 
-    Raises ValueError for a condition or a time that has no such form.
+    Raises ValueError for a condition or a time that has no such form, TypeError for what is of
+    another type: nothing would match it.
     """
+    if is_best is not None and is_best not in (True, False):
+        raise TypeError(f"is_best is {is_best!r:.80}; it is True or False")
     if not isinstance(metrics, Mapping | None):
         raise TypeError(
             f"metrics is {metrics!r:.80}; it is a dict from names to conditions, such as "
             '{"val_map": ">=0.5"}'
         )
-    wanted = {tags} if isinstance(tags, str) else set(tags)
+    wanted = {tags} if isinstance(tags, str) else set(tags or ())
     conditions = [(name, condition(name, text)) for name, text in (metrics or {}).items()]
     first = None if since is None else _moment(since, "since")
     last = None if until is None else _moment(until, "until")
@@ -110,7 +114,7 @@ def filter_entries(
         and (dataset is None or entry.dataset == dataset)
         and (min_epoch is None or entry.epoch >= min_epoch)
         and (max_epoch is None or entry.epoch <= max_epoch)
-        and (is_best is None or entry.is_best is is_best)
+        and (is_best is None or entry.is_best == is_best)
         and (not wanted or wanted.issubset(entry.tags))
         and (first is None or entry.saved_at_text >= first)
         and (last is None or entry.saved_at_text <= last)
@@ -149,8 +153,9 @@ def _finite_values(
     entries: Iterable[Entry], metric: str | None, mode: str | None
 ) -> list[tuple[int | float, Entry]]:
     if metric is None or mode not in ("min", "max"):
+        given = "" if mode is None or metric is None else f", not mode={mode!r:.80}"
         raise ValueError(
-            "a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min')"
+            f"a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min'){given}"
         )
     values = ((entry.metric(metric), entry) for entry in entries)
     return [(value, entry) for value, entry in values if value is not None and math.isfinite(value)]
@@ -267,7 +272,7 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
         near = difflib.get_close_matches(field, known, n=1)
         hint = f"did you mean {near[0]}?" if near else _fields_hint(field, known)
         raise ValueError(f"{text!r}: there is no field {field!r}; {hint}")
-    if field == "saved_at" and _PART_OF_TIME.fullmatch(value) is None:
+    if field == "saved_at" and not _is_part_of_time(value):
         raise ValueError(
             f"{text!r}: saved_at is compared with a time in UTC, such as 2026-01-31 or "
             f"2026-01-31T12:00, not with {value!r}"
@@ -279,6 +284,18 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
         raise ValueError(f"{text!r}: {field} is asked as {field}=true or {field}=false")
     if field == "tags" and not equality:
         raise ValueError(f"{text!r}: a tag is asked for as tags=release or tags!=release")
+
+
+def _is_part_of_time(text: str) -> bool:
+    """Whether a time begins like this; of a day or an hour that is none nothing would be said."""
+    if _PART_OF_TIME.fullmatch(text) is None:
+        return False
+    given = text.removesuffix("Z")
+    try:
+        datetime.fromisoformat(given + _FIRST_MOMENT[len(given) :])
+    except ValueError:
+        return False
+    return True
 
 
 def _fields_hint(name: str, known: Iterable[str]) -> str:
@@ -328,12 +345,15 @@ def _number(text: str) -> int | float:
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
-def _moment(given: datetime | str, name: str) -> str:
+def _moment(given: date | str, name: str) -> str:
     """The instant as the format writes it: such texts sort as the instants do."""
+    if not isinstance(given, date | str):
+        raise TypeError(f"{name} is {given!r:.80}; it is a datetime, a date or a text of one")
     if isinstance(given, datetime):
         if given.tzinfo is None:
             raise ValueError(f"{name} has no time zone; give datetime(..., tzinfo=UTC)")
         return format_time(given)
+    given = str(given)  # of a date this is ISO 8601
     try:
         moment = datetime.fromisoformat(given)
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -81,6 +81,10 @@ ENTRIES = [
         ({"since": "2026-01-31"}, [1, 2, 3, 4, 5]),
         ({"until": "2026-01-31"}, [1, 2, 3, 4, 5]),
         ({"until": "2026-01-30"}, []),
+        ({"since": date(2026, 1, 31), "until": date(2026, 1, 31)}, [1, 2, 3, 4, 5]),
+        ({"until": date(2026, 1, 30)}, []),
+        ({"tags": None}, [1, 2, 3, 4, 5]),
+        ({"is_best": 1}, [2, 3]),
         ({"where": lambda found: found.step is not None}, [4, 5]),
         ({"is_best": True, "tags": "release", "max_epoch": 2}, [2]),
     ],
@@ -117,6 +121,19 @@ def test_a_time_without_zone_or_of_another_form_is_refused() -> None:
         filter_entries(ENTRIES, since=datetime(2026, 1, 1))  # noqa: DTZ001
     with pytest.raises(ValueError, match="until is 'yesterday'; it is a date or a time"):
         filter_entries(ENTRIES, until="yesterday")
+
+
+@pytest.mark.parametrize(
+    ("criteria", "said"),
+    [
+        ({"is_best": "yes"}, "is_best is 'yes'; it is True or False"),
+        ({"since": 1_769_817_600.0}, "since is 1769817600.0; it is a datetime, a date or a text"),
+        ({"until": b"2026"}, "until is b'2026'"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(criteria: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        filter_entries(ENTRIES, **criteria)
 
 
 def test_whole_numbers_are_compared_as_such() -> None:
@@ -158,8 +175,9 @@ def test_without_a_metric_the_best_is_the_last_one_flagged() -> None:
 
 @pytest.mark.parametrize(("metric", "mode"), [("val_map", None), (None, "max"), ("x", "maximum")])
 def test_a_metric_needs_its_mode_and_a_mode_its_metric(metric: Any, mode: Any) -> None:
-    with pytest.raises(ValueError, match="mode='max'"):
+    with pytest.raises(ValueError, match="mode='max'") as error:
         best(ENTRIES, metric, mode)
+    assert ("not mode='maximum'" in str(error.value)) is (metric == "x")
 
 
 def test_a_ranking_leaves_out_what_has_no_finite_value() -> None:
@@ -265,6 +283,9 @@ def test_an_id_is_compared_as_far_as_a_table_shows_it(text: str, expected: list[
         ("saved_at>=yesterday", "2026-01-31T12:00, not with 'yesterday'"),
         ("saved_at>=2026-01-31T12:00+02:00", "a time in UTC"),
         ("saved_at>=", "a time in UTC"),
+        ("saved_at>=2026-13", "not with '2026-13'"),
+        ("saved_at>=2026-02-30T12", "not with '2026-02-30T12'"),
+        ("saved_at>=2026-01-31T24:00:00.5", "a time in UTC"),
         ("is_best>true", "is_best=true or is_best=false"),
         ("is_best=yes", "is_best=true or is_best=false"),
         ("tags>=a", "tags=release"),
