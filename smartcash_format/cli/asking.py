@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from smartcash_format.store.tree import search
 
 if TYPE_CHECKING:
     from smartcash_format.disk.signatures import SignedBy as Signer
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]i?)?B)", re.IGNORECASE)
 
 Root = Annotated[Path, typer.Argument(help="A directory of checkpoints.", metavar="ROOT")]
 Roots = Annotated[list[Path], typer.Argument(help="Directories of checkpoints.", metavar="ROOT")]
@@ -133,13 +130,3 @@ def parse_metric(text: str | None) -> tuple[str | None, Mode | None]:
     if mode == "min" and name:
         return name, "min"
     raise ValueError(f"{text!r} names no metric and mode; it is METRIC:max or METRIC:min")
-
-
-def parse_size(text: str) -> int:
-    """The bytes of `500MB` or `2GiB`. Raises ValueError that shows the form."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no size; it is a number and a unit, such as 500MB or 2GiB")
-    unit = match[2].upper()
-    base = 1024 if "I" in unit else 1000
-    return int(float(match[1]) * base ** " KMGT".index(unit[0] if unit[0] != "B" else " "))

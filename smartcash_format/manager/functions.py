@@ -11,7 +11,8 @@ from pathlib import Path
 
 from smartcash_format.manager import choosing
 from smartcash_format.manager.results import SaveResult
-from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
+from smartcash_format.spec.shards import MAX_SHARD_SIZE
+from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store.catalog import scan
 from smartcash_format.torch_io.save import Facts, is_writer, save
 

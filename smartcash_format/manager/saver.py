@@ -25,7 +25,8 @@ from smartcash_format.manager.loader import CheckpointLoader
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import Mode
 from smartcash_format.manager.results import SaveResult, SaveType
-from smartcash_format.spec.shards import MAX_SHARD_SIZE, parse_size
+from smartcash_format.spec.shards import MAX_SHARD_SIZE
+from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.retention import Policy

@@ -6,13 +6,13 @@ an index whose `weight_map` leads from each tensor to its shard (FORMAT.md, Weig
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 from smartcash_format.spec import layout
 from smartcash_format.spec.documents import dump_lines
+from smartcash_format.spec.sizes import parse_size
 
 MAX_SHARD_SIZE: Final = "5GB"
 """What huggingface_hub takes: the largest that a file of the Hub's storage is fetched well."""
@@ -22,28 +22,6 @@ WORTH_A_FILE_BYTES: Final = 1 << 20
 # Layers that are frozen one after the other make as many shards; beyond this the small ones are
 # written together once.
 SMALL_SHARDS: Final = 16
-
-# Powers of ten, as huggingface_hub reads the same words.
-_UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) *([KMGT]?B?)", re.IGNORECASE)
-
-
-def parse_size(size: str | int) -> int:
-    """A size in bytes: a number of them, or text such as "5GB" or "500MB", in powers of ten.
-
-    Raises ValueError for anything else, and for less than one byte.
-    """
-    found = 0
-    if isinstance(size, str):
-        match = _SIZE.fullmatch(size.strip())
-        if match is not None and match[2].upper() in _UNITS:
-            found = int(float(match[1]) * _UNITS[match[2].upper()])
-    elif not isinstance(size, bool) and isinstance(size, int):
-        found = size
-    if found < 1:
-        raise ValueError(f'a size is a number of bytes, or text such as "5GB": not {size!r:.80}')
-    return found
-
 
 MAX_SHARD_BYTES: Final = parse_size(MAX_SHARD_SIZE)
 

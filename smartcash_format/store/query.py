@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final, Literal, SupportsIndex, TypedDict
 
+from smartcash_format.spec.sizes import parse_size
 from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.entry import Entry
 
@@ -241,7 +242,8 @@ class Where:
             return compare((found > asked) - (found < asked), 0)
         if isinstance(found, bool):
             return compare(found, _FLAGS[self.value])
-        return not math.isnan(found) and compare(found, _number(self.value))
+        bound = _size(self.value) if self.field == "size_bytes" else _number(self.value)
+        return not math.isnan(found) and compare(found, bound)
 
     def __str__(self) -> str:
         return f"{self.field}{self.operator}{self.value}"
@@ -250,8 +252,9 @@ class Where:
 def parse_where(text: str) -> Where:
     """The comparison that a text such as `epoch>=5` or `backbone=efficientnet_b4` asks for.
 
-    The fields are `fields()` and `tags`. A time or an id is compared as far as it is given. Raises
-    ValueError that shows the form, the fields, or what kind of value the field has.
+    The fields are `fields()` and `tags`. A time or an id is compared as far as it is given; a size
+    is a number of bytes, or text such as 500MB. Raises ValueError that shows the form, the fields,
+    or what kind of value the field has.
     """
     match = _WHERE.fullmatch(text)
     if match is None:
@@ -277,7 +280,9 @@ def _check_where(text: str, field: str, sign: str, value: str) -> None:
             f"{text!r}: saved_at is compared with a time in UTC, such as 2026-01-31 or "
             f"2026-01-31T12:00, not with {value!r}"
         )
-    if needs_number and re.fullmatch(_NUMBER, value) is None:
+    if field == "size_bytes":
+        _size(value)
+    elif needs_number and re.fullmatch(_NUMBER, value) is None:
         raise ValueError(f"{text!r}: {field} is compared with a number, not with {value!r}")
     equality = sign in ("==", "!=")
     if field in ("is_best", "has_optimizer") and not (equality and value in _FLAGS):
@@ -343,6 +348,10 @@ def _sortable(value: Value) -> bool:
 def _number(text: str) -> int | float:
     # Whole numbers stay whole: a float would blur sizes and steps beyond 2**53.
     return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def _size(text: str) -> int | float:
+    return _number(text) if re.fullmatch(_NUMBER, text) else parse_size(text)
 
 
 def _moment(given: date | str, name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,32 +14,9 @@ from smartcash_format.spec.shards import (
     Shard,
     encode_index,
     file_names,
-    parse_size,
     regroup,
     split,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "size_bytes"),
-    [
-        ("5GB", 5_000_000_000), ("500MB", 500_000_000), ("1.5 kb", 1_500), ("2TB", 2 * 10**12),
-        ("700", 700), (" 1B ", 1), (1, 1), (5 << 30, 5 << 30),
-    ],
-)  # fmt: skip
-def test_a_size_is_a_number_of_bytes_or_text_in_powers_of_ten(
-    text: str | int, size_bytes: int
-) -> None:
-    assert parse_size(text) == size_bytes
-
-
-@pytest.mark.parametrize(
-    "size",
-    ["", "GB", "5GiB", "5G", "-1GB", "1e9", "five", 0, -1, True, None, 2.5, "0.1B", "9" * 99],
-)
-def test_what_is_no_size_is_refused_with_an_example(size: object) -> None:
-    with pytest.raises(ValueError, match='"5GB"'):
-        parse_size(size)  # type: ignore[arg-type]
 
 
 def test_the_default_is_that_of_huggingface_hub() -> None:

@@ -15,6 +15,7 @@ import typer
 
 from smartcash_format.cli import asking, completing, exits, output
 from smartcash_format.errors import CheckpointError, CheckpointNotFoundError
+from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store.catalog import Listing
 from smartcash_format.store.checkpoint_store import CheckpointStore
 from smartcash_format.store.pruning import Applied, was_protected
@@ -112,7 +113,7 @@ def prune(
         None if metric is None or mode is None else KeepBest(metric, n=best_count or 1, mode=mode),
         None if keep_every is None else KeepEvery(epochs=keep_every),
         *(KeepTagged(tag) for tag in keep_tagged or ()),
-        None if keep_within is None else KeepWithin(size_bytes=asking.parse_size(keep_within)),
+        None if keep_within is None else KeepWithin(size_bytes=parse_size(keep_within)),
         KeepFlagged() if keep_flagged else None,
         None if drop_resume_state is None else DropResumeState(older_than=drop_resume_state),
     ]

@@ -22,6 +22,7 @@ from smartcash_format.disk.signatures import SignedBy, verify_signature
 from smartcash_format.errors import SignatureError
 from smartcash_format.spec import layout
 from smartcash_format.spec.problems import Depth, Problem, Report
+from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store import query
 from smartcash_format.store.catalog import read_entry, scan
 from smartcash_format.store.entry import Entry
@@ -127,7 +128,7 @@ def validate(
     Exit 1 when one is not, 3 when one cannot be read.
     """
     conditions = [query.parse_where(text) for text in require or ()]
-    most = None if max_size is None else asking.parse_size(max_size)
+    most = None if max_size is None else parse_size(max_size)
     signer = asking.parse_signed_by(signed_by)
     verdicts = [
         _judge(path, Depth[depth.name], conditions, most, signer)
