@@ -18,6 +18,7 @@ from smartcash_format.errors import (
     UnsupportedVersionError,
 )
 from smartcash_format.spec import limits
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.metrics import notes_to_json, split_metrics
 from smartcash_format.spec.plain import to_json
@@ -56,7 +57,7 @@ def describe(
     *,
     backbone: str | None,
     dataset: str | None,
-    tags: Iterable[str],
+    tags: Iterable[str] | None,
 ) -> Described:
     """What a save's metadata will say; nothing in it is ever a reason to refuse the save."""
     settings = to_json(config, name="config")
@@ -71,8 +72,25 @@ def describe(
         backbone=_text(backbone) or _looked_up(settings.value, _BACKBONE),
         dataset=_text(dataset) or _looked_up(settings.value, _DATASET),
         tags=labels,
-        warnings=(*settings.warnings, *numbers.warnings, *remarks.warnings, *label_warnings),
+        warnings=(
+            *settings.warnings,
+            *numbers.warnings,
+            *remarks.warnings,
+            *label_warnings,
+            *_not_kept("backbone", backbone),
+            *_not_kept("dataset", dataset),
+        ),
     )
+
+
+def _not_kept(what: str, given: object) -> tuple[str, ...]:
+    """A sentence about a name that was given and is not stored as it is."""
+    if given is None:
+        return ()
+    if not isinstance(given, str):
+        return (f"{what}: left out, being {type(given).__name__} and no text",)
+    kept = _text(given) or ""
+    return () if kept == given else (f"{what}: stored as meta.json has room for it: {kept!r}",)
 
 
 def _looked_up(config: Any, places: Iterable[tuple[str, ...]]) -> str | None:
@@ -92,8 +110,13 @@ def _text(value: object) -> str | None:
     return value.encode("utf-8", "backslashreplace").decode()[: limits.SHORT_TEXT]
 
 
-def _tags(tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    given = [tags] if isinstance(tags, str) else list(tags)
+def _tags(tags: Iterable[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if tags is None:
+        return (), ()
+    try:
+        given = [tags] if isinstance(tags, str) else list(tags)
+    except Exception:  # noqa: BLE001 - no list, or the user's own; it never costs a checkpoint
+        return (), (f"tags: left out, being {type(tags).__name__} and no list of texts",)
     texts = [text for tag in given if (text := _text(tag)) is not None]
     kept = tuple(dict.fromkeys(texts))[: limits.TAGS]
     if len(kept) == len(given):
@@ -117,17 +140,11 @@ def whole_step(step: object) -> int | None:
     return None if step is None else _whole("step", step)
 
 
-def flag(is_best: object) -> bool:
-    """Whether a save is flagged best: True, False, or what numpy and torch compare to.
-
-    Raises TypeError for a text or a container, each of which would count as True.
-    """
-    if isinstance(is_best, str | Mapping | list | tuple):
-        raise TypeError(
-            f"is_best is {type(is_best).__name__}, not True or False; the order is ..., epoch, "
-            "metrics, is_best"
-        )
-    return bool(is_best)
+def best_flag(is_best: object) -> bool:
+    """Whether a save is flagged best; None says nothing. Raises TypeError for what is no flag."""
+    return is_best is not None and flag(
+        is_best, "is_best", "; the order is ..., epoch, metrics, is_best"
+    )
 
 
 def _whole(what: str, value: object) -> int:

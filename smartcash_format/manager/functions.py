@@ -11,6 +11,7 @@ from pathlib import Path
 
 from smartcash_format.manager import choosing
 from smartcash_format.manager.results import SaveResult
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.shards import MAX_SHARD_SIZE
 from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store.catalog import scan
@@ -57,7 +58,7 @@ def save_checkpoint(
         saved_at=_next_moment(Path(path).parent),
         epoch=choosing.whole_epoch(epoch),
         step=choosing.whole_step(step),
-        is_best=choosing.flag(is_best),
+        is_best=choosing.best_flag(is_best),
         metrics=described.metrics,
         backbone=described.backbone,
         dataset=described.dataset,
@@ -72,7 +73,7 @@ def save_checkpoint(
         optimizer=optimizer,
         scheduler=scheduler,
         extra=extra,
-        rng=rng,
+        rng=flag(rng, "rng"),
         max_shard_bytes=parse_size(max_shard_size),
     )
     warnings = (*described.warnings, *saved.warnings)
@@ -80,7 +81,7 @@ def save_checkpoint(
         _logger.warning(warning)
     return SaveResult(
         path=saved.path,
-        type="best" if is_best else "latest",
+        type="best" if facts.is_best else "latest",
         checkpoint_id=facts.checkpoint_id,
         bytes=saved.size_bytes,
         seconds=time.perf_counter() - started,

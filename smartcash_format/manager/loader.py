@@ -22,6 +22,7 @@ from smartcash_format.manager.background import Background
 from smartcash_format.manager.choosing import PathLike
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import CheckpointReader, Mode, no_root
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.meta import Meta
 from smartcash_format.store import query
 from smartcash_format.store.catalog import Listing
@@ -86,6 +87,7 @@ class CheckpointLoader(CheckpointReader):
         from smartcash_format.torch_io.load import load_checkpoint
         from smartcash_format.torch_io.result import LoadResult
 
+        missing_ok, fallback = flag(missing_ok, "missing_ok"), flag(fallback, "fallback")
         self._background.raise_error("nothing was loaded for it; the next call loads")
         started = time.perf_counter()
         # Passing over a broken one is never silent: said in one line here, one by one there.

@@ -25,6 +25,7 @@ from smartcash_format.manager.loader import CheckpointLoader
 from smartcash_format.manager.log import Logger, size
 from smartcash_format.manager.reader import Mode
 from smartcash_format.manager.results import SaveResult, SaveType
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.shards import MAX_SHARD_SIZE
 from smartcash_format.spec.sizes import parse_size
 from smartcash_format.store import query
@@ -57,7 +58,7 @@ class CheckpointSaver(CheckpointLoader):
             raise TypeError(f"keep is {keep!r:.80}; it is a policy, such as KeepLast(3)")
         self._keep = keep
         self._said_of_keep: set[str] = set()
-        self._incremental = incremental
+        self._incremental = flag(incremental, "incremental")
         self._memory: Memory | None = None
         self._max_shard_bytes = parse_size(max_shard_size)
         self._buffers: Buffers | None = None
@@ -146,6 +147,8 @@ class CheckpointSaver(CheckpointLoader):
         if not is_writer():
             return SaveResult(path=None, type="skipped")
         number = choosing.whole_epoch(epoch)
+        save_optimizer = flag(save_optimizer, "save_optimizer")
+        rng, blocking = flag(rng, "rng"), flag(blocking, "blocking")
         started = time.perf_counter()
         # In one piece: a collection between its halves would look at all that it is about to drop.
         quiet = collector_paused() if blocking else nullcontext()
@@ -158,7 +161,7 @@ class CheckpointSaver(CheckpointLoader):
             best = (
                 self._is_best(listing, described.metrics)
                 if is_best is None
-                else choosing.flag(is_best)
+                else choosing.best_flag(is_best)
             )
             facts = Facts(
                 checkpoint_id=str(uuid.uuid4()),

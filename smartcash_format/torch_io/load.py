@@ -16,6 +16,7 @@ from typing import Any
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.disk.signatures import SignedBy, require_signed
 from smartcash_format.errors import CheckpointError, InvalidCheckpointError, StateMismatchError
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.problems import Problem
 from smartcash_format.spec.watching import Progress
 from smartcash_format.torch_io.asked import live_objects
@@ -23,7 +24,7 @@ from smartcash_format.torch_io.components import Component
 from smartcash_format.torch_io.inference import made_to_train_with
 from smartcash_format.torch_io.parts import Parts
 from smartcash_format.torch_io.preflight import compared
-from smartcash_format.torch_io.read_state import Device, StateReader
+from smartcash_format.torch_io.read_state import Device, StateReader, device_of
 from smartcash_format.torch_io.result import LoadResult
 
 
@@ -61,6 +62,8 @@ def load_checkpoint(
     UnsafeCheckpointError or StateMismatchError, all before anything live is touched, and
     CheckpointError naming what had been restored when the user's own code fails.
     """
+    strict, verify = flag(strict, "strict"), flag(verify, "verify")
+    target = device_of(device)
     live = live_objects(model, optimizer, scheduler, extra=extra, components=components)
     if signed_by is not None and not verify:
         raise ValueError("signed_by= needs verify=True: a signature is over the digests")
@@ -81,7 +84,7 @@ def load_checkpoint(
             meta=opened.meta,
             path=opened.path,
             report=replace(report, notes=(*report.notes, *notes)),
-            read_state=StateReader(opened, verify=verify, device=device),
+            read_state=StateReader(opened, verify=verify, device=target),
         )
 
 

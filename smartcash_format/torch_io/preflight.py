@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.spec import layout
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.problems import Code, Problem
 from smartcash_format.torch_io.asked import EXTRA, MODEL, OPTIMIZER, SCHEDULER, Live, live_objects
@@ -67,6 +68,7 @@ def preflight(
     Reads meta.json, tensors.json, headers and the programs of torch files, no tensor. It never
     raises for what does not fit; an unreadable checkpoint raises as load_checkpoint does.
     """
+    strict = flag(strict, "strict")
     live = live_objects(model, optimizer, scheduler, extra=extra)
     with open_checkpoint(path) as opened:
         _, _, report = compared(opened, live, strict=strict)

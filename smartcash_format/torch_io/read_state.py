@@ -13,6 +13,7 @@ import torch
 from smartcash_format.disk.read import Opened, open_checkpoint
 from smartcash_format.errors import CheckpointNotFoundError
 from smartcash_format.spec import layout
+from smartcash_format.spec.flags import flag
 from smartcash_format.torch_io.inference import made_to_train_with
 from smartcash_format.torch_io.parts import Parts, files_of
 from smartcash_format.torch_io.result import MODEL_STATE, OPTIMIZER_STATE, SCHEDULER_STATE
@@ -25,17 +26,26 @@ _FILES: Final[Mapping[str, str]] = {
 }
 
 
+def device_of(device: Device) -> torch.device:
+    """The device that a caller named; the CPU for None. Raises ValueError for what is none."""
+    try:
+        return torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device is {device!r:.80}, which torch does not take: {reason}") from None
+
+
 class StateReader:
     """Reads a state dict of the checkpoint that was loaded, each time it is asked for one.
 
     Raises CheckpointNotFoundError when another checkpoint stands at the path by then.
     """
 
-    def __init__(self, opened: Opened, *, verify: bool, device: Device) -> None:
+    def __init__(self, opened: Opened, *, verify: bool, device: torch.device) -> None:
         self._path = opened.path
         self._meta_digest = opened.meta.meta_digest
         self._verify = verify
-        self._device = torch.device("cpu" if device is None else device)
+        self._device = device
 
     @made_to_train_with()
     def __call__(self, key: str) -> Any:
@@ -102,7 +112,7 @@ def load_tensors(
     """
     if not isinstance(pattern, str):
         raise TypeError(f'pattern is {pattern!r:.80}; it is one shell pattern, such as "head.*"')
-    target = torch.device("cpu" if device is None else device)
+    verify, target = flag(verify, "verify"), device_of(device)
     with open_checkpoint(path) as opened:
         parts = Parts(opened, files_of(opened.meta, sets=(weight_set,), torch_files=()))
         if weight_set not in opened.meta.weights:

@@ -1,0 +1,108 @@
+"""Arguments of the wrong kind: refused by name before anything is touched, or said and left out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from smartcash_format import CheckpointManager, load_tensors, preflight, save_checkpoint
+from smartcash_format.manager.results import SaveResult
+from tests.manager.training import manager, same, training
+
+pytestmark = pytest.mark.torch
+
+
+def saved(root: Path, **more: Any) -> tuple[CheckpointManager, SaveResult]:
+    made, _ = manager(root)
+    return made, made.save_checkpoint(**training().live(), epoch=1, **more)
+
+
+@pytest.mark.parametrize("name", ["save_optimizer", "rng", "blocking", "is_best"])
+@pytest.mark.parametrize("value", ["no", 0.25, torch.tensor([True, False])])
+def test_a_save_refuses_a_flag_that_is_none(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"^{name} is {type(value).__name__}, not True or False"):
+        saved(tmp_path, **{name: value})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), torch.tensor(True), np.array([True]), 1])
+def test_a_comparison_of_numpy_or_torch_is_a_flag(value: Any, tmp_path: Path) -> None:
+    _, result = saved(tmp_path, is_best=value)
+    assert result["type"] == "best"
+
+
+def test_the_plain_function_refuses_them_too(tmp_path: Path) -> None:
+    for name in ("rng", "is_best"):
+        wrong: dict[str, Any] = {name: "no"}
+        with pytest.raises(TypeError, match=f"^{name} is str"):
+            save_checkpoint(tmp_path / "one", **training().live(), **wrong)
+    assert os.listdir(tmp_path) == []
+
+
+def test_incremental_is_a_flag(tmp_path: Path) -> None:
+    wrong: Any = "no"
+    with pytest.raises(TypeError, match=r"^incremental is str, not True or False"):
+        CheckpointManager(tmp_path, incremental=wrong)
+
+
+@pytest.mark.parametrize("name", ["strict", "verify", "missing_ok", "fallback"])
+@pytest.mark.parametrize("value", ["no", None])
+def test_a_load_refuses_a_flag_that_is_none(name: str, value: Any, tmp_path: Path) -> None:
+    made, result = saved(tmp_path)
+    live = training(seed=7)
+    before = live.state()
+    with pytest.raises(TypeError, match=f"^{name} is {type(value).__name__}, not True or False"):
+        made.load_checkpoint(1, **live.live(), **{name: value})
+    assert same(live.state(), before)
+    if name == "strict":
+        with pytest.raises(TypeError, match=r"^strict is"):
+            preflight(result["path"], live.model, strict=value)
+    if name == "verify":
+        with pytest.raises(TypeError, match=r"^verify is"):
+            load_tensors(result["path"], verify=value)
+
+
+@pytest.mark.parametrize("device", ["nope", "cpu:x", 1.5])
+def test_a_device_that_is_none_is_refused_before_anything_is_touched(
+    device: Any, tmp_path: Path
+) -> None:
+    made, result = saved(tmp_path)
+    live = training(seed=7)
+    before = live.state()
+    with pytest.raises(ValueError, match=f"^device is {device!r}, which torch does not take: "):
+        made.load_checkpoint(1, device, **live.live())
+    assert same(live.state(), before)
+    with pytest.raises(ValueError, match=r"^device is"):
+        load_tensors(result["path"], device=device)
+
+
+@pytest.mark.parametrize("tags", [5, object()])
+def test_tags_that_are_no_list_never_cost_the_checkpoint(tags: Any, tmp_path: Path) -> None:
+    made, result = saved(tmp_path, tags=tags)
+    name = type(tags).__name__
+    assert result["warnings"] == (f"tags: left out, being {name} and no list of texts",)
+    assert made.list_checkpoints()[0].tags == ()
+
+
+def test_no_tags_may_also_be_none(tmp_path: Path) -> None:
+    _, result = saved(tmp_path, tags=None)
+    assert result["warnings"] == ()
+
+
+@pytest.mark.parametrize("name", ["backbone", "dataset"])
+def test_a_name_that_is_not_kept_as_given_is_said(name: str, tmp_path: Path) -> None:
+    made, result = saved(tmp_path, **{name: ["a"]})
+    assert result["warnings"] == (f"{name}: left out, being list and no text",)
+    _, result = saved(tmp_path, **{name: np.ones(2)})
+    assert result["warnings"] == (f"{name}: left out, being ndarray and no text",)
+    _, result = saved(tmp_path, **{name: "x" * 300})
+    kept = "x" * 256
+    assert result["warnings"] == (f"{name}: stored as meta.json has room for it: {kept!r}",)
+    assert getattr(made.list_checkpoints()[0], name) == kept
+    _, result = saved(tmp_path, **{name: "efficientnet_b4"})
+    assert result["warnings"] == ()
