@@ -77,6 +77,7 @@ Code = Literal[
     "scheduler-key",
     "extra-missing",
     "extra-unexpected",
+    "extra-state",
 ]
 CODES: frozenset[str] = frozenset(get_args(Code))
 

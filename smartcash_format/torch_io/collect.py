@@ -220,8 +220,12 @@ def _weights(
 def _check_places(model: object, optimizer: object, scheduler: object) -> None:
     if sentence := misplaced(model, optimizer, scheduler):
         place = sentence.partition(" ")[0]
+        is_class = isinstance({"model": model, "optimizer": optimizer}.get(place, scheduler), type)
         raise UnsavableStateError(
-            sentence, where=place, kind="misplaced", hint="or pass them by name"
+            sentence,
+            where=place,
+            kind="misplaced",
+            hint="pass an object of it" if is_class else "or pass them by name",
         )
     if model is None:
         raise UnsavableStateError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -171,7 +171,15 @@ class ObjectState:
 
     def prepare(self, *, strict: bool) -> tuple[Problem, ...]:
         self._state = self._source.value()
-        return ()
+        if isinstance(self._live, MutableMapping):
+            fits = isinstance(self._state, Mapping)
+            reason = "" if fits else f"is {type(self._state).__name__}, and a dict here"
+        else:
+            reason = rng.unfit(self._live, self._state)
+        if not reason:
+            return ()
+        where = f"extra[{self.name!r}]"
+        return (Problem(code="extra-state", where=where[:300], message=reason),)
 
     def restore(self) -> None:
         """Late."""

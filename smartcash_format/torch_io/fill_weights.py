@@ -66,6 +66,8 @@ class Target(Protocol):
 
 def is_loadable(live: Any) -> bool:
     """Whether this object can be filled: a module, a state dict, anything with load_state_dict."""
+    if isinstance(live, type):
+        return False  # a class has the method too, and nothing to be filled
     return isinstance(live, MutableMapping) or callable(getattr(live, "load_state_dict", None))
 
 

@@ -95,6 +95,9 @@ class _Compared:
             self.refuse(at, "is no state dict")
             return
         ours = _state_of(live)
+        if ours and not stored.keys() & ours.keys():
+            self.refuse(at, f"has nothing of the state of a {type(live).__name__}")
+            return
         for key, value in stored.items():
             self._key(key, value, ours, live, at)
         self.kept += [_path((*at, key)).lstrip(".") for key in ours if key not in stored]

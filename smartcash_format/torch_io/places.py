@@ -58,9 +58,11 @@ def bare_class(class_name: str | None) -> str | None:
 
 
 def misplaced(model: object, optimizer: object, scheduler: object) -> str:
-    """A sentence about the first object that is of another's kind, or nothing."""
+    """A sentence about the first object that is of another's kind or a class, or nothing."""
     given = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     for place, live in given.items():
+        if isinstance(live, type):
+            return f"{place} is {live.__name__}, a class, which has no state"
         for kind, its_place, name in _KINDS:
             if isinstance(live, kind) and its_place != place:
                 return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -58,7 +59,7 @@ def generator_state(value: object) -> dict[str, Any] | None:
     """
     if isinstance(value, torch.Generator):
         return {"state": value.get_state()}
-    if isinstance(value, random.Random):
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         return {"state": value.getstate()}
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
@@ -86,6 +87,22 @@ def set_generator(live: Any, state: Mapping[str, Any]) -> bool:
     else:
         live.bit_generator.state = state
     return True
+
+
+def unfit(live: object, state: Any) -> str:
+    """Why a generator would not take this state, tried on a copy; nothing for anything else."""
+    if generator_state(live) is None:
+        return ""
+    try:
+        # A torch generator has no copy, but its states of one device are alike.
+        trial = (
+            torch.Generator(live.device) if isinstance(live, torch.Generator) else deepcopy(live)
+        )
+        set_generator(trial, state)
+    except Exception as error:  # noqa: BLE001 - the user's own class among them
+        reason = f"{type(error).__name__}: {error}"
+        return f"is no state that a {type(live).__name__} such as this takes ({reason:.200})"
+    return ""
 
 
 _Setter = Callable[[], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from smartcash_format import CheckpointManager, load_tensors, preflight, save_checkpoint
+from smartcash_format.errors import CheckpointError, UnsavableStateError
 from smartcash_format.manager.results import SaveResult
 from tests.manager.training import manager, same, training
 
@@ -106,3 +108,26 @@ def test_a_name_that_is_not_kept_as_given_is_said(name: str, tmp_path: Path) -> 
     assert getattr(made.list_checkpoints()[0], name) == kept
     _, result = saved(tmp_path, **{name: "efficientnet_b4"})
     assert result["warnings"] == ()
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "scheduler"])
+def test_a_class_in_an_objects_place_is_named(name: str, tmp_path: Path) -> None:
+    live = training()
+    wrong = {**live.live(), name: type(live.live()[name])}
+    message = rf"^{name} is \w+, a class, which has no state"
+    made, _ = manager(tmp_path)
+    with pytest.raises(UnsavableStateError, match=message):
+        made.save_checkpoint(**wrong, epoch=1)
+    assert os.listdir(tmp_path) == []
+    made.save_checkpoint(**live.live(), epoch=1)
+    before = live.state()
+    with pytest.raises(CheckpointError, match=message):
+        made.load_checkpoint(1, **wrong)
+    with pytest.raises(CheckpointError, match="which has no load_state_dict"):
+        made.load_checkpoint(1, **live.live(), extra={"ema": torch.nn.Linear})
+    assert same(live.state(), before)
+
+
+def test_the_systems_random_numbers_have_no_state(tmp_path: Path) -> None:
+    with pytest.raises(UnsavableStateError, match="is a SystemRandom without a state_dict"):
+        saved(tmp_path, extra={"draws": random.SystemRandom()})

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -27,6 +28,10 @@ def assert_same(found: Any, expected: Any, at: str = "") -> None:
         assert len(found) == len(expected), at
         for index, (left, right) in enumerate(zip(found, expected, strict=True)):
             assert_same(left, right, f"{at}[{index}]")
+    elif isinstance(expected, np.ndarray):
+        assert type(found) is type(expected), at
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape), at
+        assert found.tobytes() == expected.tobytes(), at
     else:
         assert type(found) is type(expected), f"{at}: {found!r}, {expected!r}"
         assert found == expected, at

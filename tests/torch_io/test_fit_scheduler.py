@@ -132,3 +132,18 @@ def test_a_key_that_the_live_state_has_is_its_own_affair() -> None:
 def test_what_is_no_mapping_is_refused() -> None:
     assert codes(fit_scheduler([1], live())) == ["scheduler"]
     assert codes(fit_scheduler(torch.zeros(2), live())) == ["scheduler"]
+
+
+@pytest.mark.parametrize("state", [{}, {"a": 1}])
+def test_a_state_with_nothing_of_the_live_scheduler_is_refused(state: dict[str, Any]) -> None:
+    fit = fit_scheduler(state, live())
+    assert [p.message for p in fit.problems] == ["has nothing of the state of a CosineAnnealingLR"]
+    assert codes(fit) == ["scheduler"]
+
+
+def test_a_scheduler_without_state_takes_none() -> None:
+    class Stateless:
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+    assert fit_scheduler({}, Stateless()).problems == ()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from smartcash_format import save_checkpoint
 from smartcash_format.errors import StateMismatchError
 from smartcash_format.torch_io.load import load_checkpoint
+from smartcash_format.torch_io.rng import generator_state
 from tests.torch_io import handmade
 from tests.torch_io.handmade import saved_training
 from tests.torch_io.live import Average
@@ -96,3 +100,54 @@ def test_a_resume_that_leaves_extra_state_behind_says_so(tmp_path: Path) -> None
     live = fresh("SGD")
     result = load_checkpoint(path, model=live.model, optimizer=live.optimizer)
     assert any("also has scaler" in note for note in result.notes)
+
+
+GENERATORS: dict[str, Any] = {
+    "torch": torch.Generator,
+    "python": random.Random,
+    "numpy": lambda: np.random.default_rng(1),
+    "philox": lambda: np.random.Generator(np.random.Philox(1)),
+    "legacy": lambda: np.random.RandomState(1),
+}
+
+
+@pytest.mark.parametrize("stored", [*GENERATORS, "dict"])
+@pytest.mark.parametrize("here", GENERATORS)
+def test_a_generator_that_does_not_take_the_state_leaves_everything_untouched(
+    stored: str, here: str, tmp_path: Path
+) -> None:
+    model = nn.Linear(2, 2)
+    state = {"n": 1} if stored == "dict" else GENERATORS[stored]()
+    path = save(tmp_path, model, {"draws": state})
+    live, generator = nn.Linear(2, 2), GENERATORS[here]()
+    before = snapshot(live), generator_state(generator)
+    if stored == here:
+        load_checkpoint(path, model=live, extra={"draws": generator})
+        assert_same(generator_state(generator), generator_state(state))
+        return
+    with pytest.raises(StateMismatchError) as caught:
+        load_checkpoint(path, model=live, extra={"draws": generator}, strict=False)
+    assert [(p.code, p.where) for p in caught.value.problems] == [("extra-state", "extra['draws']")]
+    assert_same((snapshot(live), generator_state(generator)), before)
+
+
+def test_a_dict_for_a_state_that_is_none_is_not_emptied(tmp_path: Path) -> None:
+    path = save(tmp_path, nn.Linear(2, 2), {"listed": Listed()})
+    live, plain = nn.Linear(2, 2), {"kept": 1}
+    before = snapshot(live)
+    with pytest.raises(StateMismatchError, match="is list, and a dict here"):
+        load_checkpoint(path, model=live, extra={"listed": plain})
+    assert plain == {"kept": 1}
+    assert_same(snapshot(live), before)
+
+
+class Listed:
+    """An object whose state is a list."""
+
+    def state_dict(self) -> list[int]:
+        return [1, 2]
+
+
+def save(directory: Path, model: nn.Module, extra: dict[str, Any]) -> Path:
+    path: Path = save_checkpoint(directory / "c", model, extra=extra)["path"]
+    return path

@@ -58,7 +58,11 @@ def refused() -> list[tuple[str, dict[str, Any], str]]:
         ("module state", {"model": {**good, "x": object()}}, r"model: x is a .*object"),
         ("optimizer", {"model": good, "optimizer": 3}, "without a state_dict"),
         ("optimizer", {"model": good, "optimizer": [3, 4]}, "a name of its own in extra="),
-        ("optimizer class", {"model": good, "optimizer": torch.optim.SGD}, "state_dict"),
+        (
+            "optimizer class",
+            {"model": good, "optimizer": torch.optim.SGD},
+            "a class.*an object of it",
+        ),
         (
             "optimizer state",
             {"model": good, "optimizer": Plain({"state": {}, "param_groups": [{"f": print}]})},
