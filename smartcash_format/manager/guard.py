@@ -64,9 +64,14 @@ class Guard:
         self._late = False
         self._saving = False
         self._process = 0
+        self._entered = False
         self._watch = _Watch(grace_s, self._grace_is_over)
 
     def __enter__(self) -> Guard:
+        if self._entered:
+            raise RuntimeError("this guard is entered already; each block has one of its own")
+        # What an earlier block came to is over: a signal in this one is a new one.
+        self._entered, self._came, self._late, self._saving = True, None, False, False
         if threading.current_thread() is not threading.main_thread():
             self._log.warning(
                 "guard: Python hands signals to the main thread alone; here none is waited for"
@@ -88,6 +93,7 @@ class Guard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._entered = False
         if self._came is not None and error is None:
             self.step()  # the end of the block is between two iterations, too
         elif self._came is not None:
@@ -113,7 +119,7 @@ class Guard:
         self._saving = True
         self._watch.stop()
         try:
-            self.saved = self._save(self._state())
+            self.saved = self._save(_arguments(self._state()))
             where = self.saved["path"]
             self._log.warning(
                 f"{_name(number)} came: {f'saved {where}' if where else 'another rank saves'}, "
@@ -201,6 +207,15 @@ class _Watch:
                 self._over()
         finally:
             os.close(reading)
+
+
+def _arguments(state: object) -> Mapping[str, Any]:
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"the function given to guard() gives {type(state).__name__}, not a dict with the "
+            "arguments of save_checkpoint"
+        )
+    return state
 
 
 def _name(number: int) -> str:

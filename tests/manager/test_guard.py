@@ -312,3 +312,44 @@ def test_a_grace_that_nobody_can_wait_for_is_refused(
     keeper, _ = manager(tmp_path)
     with pytest.raises(error, match=r"grace_s is .*number of seconds"):
         keeper.guard(dict, grace_s)
+
+
+def test_a_guard_of_two_phases_saves_for_a_signal_in_each(tmp_path: Path) -> None:
+    keeper, _ = manager(tmp_path)
+    made, epochs = training(), iter((1, 2))
+    guard = keeper.guard(lambda: {**made.live(), "epoch": next(epochs)})
+
+    def phase() -> None:
+        with guard:
+            kill(SIGTERM)
+            guard.step()
+
+    for _ in range(2):
+        with pytest.raises(Terminated):
+            phase()
+    assert [entry.epoch for entry in keeper.list_checkpoints()] == [2, 1]
+
+
+def test_a_guard_is_not_entered_within_itself(tmp_path: Path) -> None:
+    keeper, _ = manager(tmp_path)
+    guard = keeper.guard(dict)
+    with guard, pytest.raises(RuntimeError, match="this guard is entered already"):
+        guarded_again(guard)
+
+
+def guarded_again(guard: Guard) -> None:
+    with guard:
+        raise AssertionError("entered twice")
+
+
+def test_a_state_that_is_no_dict_is_named_and_the_signal_goes_on(tmp_path: Path) -> None:
+    keeper, log = manager(tmp_path)
+    nothing: Any = lambda: None  # noqa: E731
+
+    def body(guard: Guard) -> None:
+        kill(SIGTERM)
+        guard.step()
+
+    with pytest.raises(Terminated):
+        guarded(keeper, nothing, body)
+    assert "guard() gives NoneType, not a dict with the arguments" in said(log, "error")
