@@ -45,6 +45,7 @@ def save_checkpoint(
     CheckpointExistsError when the path is taken, UnsavableStateError before anything is written,
     CheckpointWriteError when the system refuses.
     """
+    target = choosing.path_of(path, "path")
     if not is_writer():
         return SaveResult(path=None, type="skipped")
     started = time.perf_counter()
@@ -55,7 +56,7 @@ def save_checkpoint(
         checkpoint_id=str(uuid.uuid4()),
         run_id=str(uuid.uuid4()),
         parent_id=None,
-        saved_at=_next_moment(Path(path).parent),
+        saved_at=_next_moment(target.parent),
         epoch=choosing.whole_epoch(epoch),
         step=choosing.whole_step(step),
         is_best=choosing.best_flag(is_best),
@@ -67,7 +68,7 @@ def save_checkpoint(
         notes=described.notes,
     )
     saved = save(
-        Path(path),
+        target,
         facts,
         model=model,
         optimizer=optimizer,

@@ -22,6 +22,16 @@ class Log:
     """The user's logger, given finished strings; one that raises is reported once and goes on."""
 
     def __init__(self, logger: Logger | None) -> None:
+        lacking = [
+            name
+            for name in ("debug", "info", "warning", "error")
+            if logger is not None and not callable(getattr(logger, name, None))
+        ]
+        if lacking:
+            raise TypeError(
+                f"logger is {type(logger).__name__}, which has no {', '.join(lacking)}: it is an "
+                "object with debug, info, warning and error, such as logging.getLogger(...)"
+            )
         self._own = logging.getLogger("smartcash_format")
         self._logger: Logger = self._own if logger is None else logger
         self._complained = False

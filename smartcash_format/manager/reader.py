@@ -44,6 +44,9 @@ class CheckpointReader:
             raise ValueError(
                 "monitor and mode go together: monitor='val_loss', mode='min' (or mode='max')"
             )
+        name: object = monitor
+        if name is not None and not (isinstance(name, str) and name):
+            raise TypeError(f"monitor is {monitor!r:.80}; it is the name of one metric")
         self._root = choosing.directory_of(output_dir, "output_dir")
         self._log = Log(logger)
         self._monitor = monitor

@@ -71,6 +71,8 @@ def live_objects(
         raise CheckpointError(sentence)
     given = {MODEL: model, OPTIMIZER: optimizer, SCHEDULER: scheduler, EXTRA: extra}
     passed = {name for name, live in given.items() if live is not None}
+    if components is not None and not isinstance(components, Collection):
+        raise TypeError(f"components is {components!r:.80}; it is a set of names")
     if components is None:
         wanted = passed | ({layout.RNG} if OPTIMIZER in passed else set())
         explicit: frozenset[str] = frozenset(passed)

@@ -276,6 +276,8 @@ def _state_dict(source: Any, where: str) -> Mapping[str, Any]:
 
 
 def _encoding_fault(key: str) -> str | None:
+    if key == "__metadata__":
+        return "is a name that safetensors keeps for itself"
     if not key.isascii():
         try:
             key.encode("utf-8")

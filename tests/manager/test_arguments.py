@@ -131,3 +131,31 @@ def test_a_class_in_an_objects_place_is_named(name: str, tmp_path: Path) -> None
 def test_the_systems_random_numbers_have_no_state(tmp_path: Path) -> None:
     with pytest.raises(UnsavableStateError, match="is a SystemRandom without a state_dict"):
         saved(tmp_path, extra={"draws": random.SystemRandom()})
+
+
+@pytest.mark.parametrize("logger", [print, "log", object()])
+def test_a_logger_that_is_none_is_refused_when_it_is_given(logger: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"^logger is \w+, which has no debug, info, warning, error:"
+    ):
+        CheckpointManager(tmp_path, logger)
+
+
+@pytest.mark.parametrize("monitor", [5, "", ["val_loss"]])
+def test_a_monitor_that_names_no_metric_is_refused(monitor: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^monitor is .*it is the name of one metric$"):
+        CheckpointManager(tmp_path, monitor=monitor, mode="min")
+
+
+def test_components_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    made, _ = saved(tmp_path)
+    wrong: Any = 5
+    with pytest.raises(TypeError, match=r"^components is 5; it is a set of names$"):
+        made.load_checkpoint(1, components=wrong)
+
+
+def test_model_and_path_in_each_others_place_are_named(tmp_path: Path) -> None:
+    wrong: Any = training().model
+    with pytest.raises(TypeError, match=r"^path is Sequential, not a path$"):
+        save_checkpoint(wrong, str(tmp_path / "one"))
+    assert os.listdir(tmp_path) == []

@@ -55,6 +55,11 @@ def refused() -> list[tuple[str, dict[str, Any], str]]:
             r"model: bad is complex128",
         ),
         ("name", {"model": {"a\nb": torch.zeros(1)}}, "control characters"),
+        (
+            "reserved name",
+            {"model": {"__metadata__": torch.zeros(1)}},
+            "safetensors keeps for itself",
+        ),
         ("module state", {"model": {**good, "x": object()}}, r"model: x is a .*object"),
         ("optimizer", {"model": good, "optimizer": 3}, "without a state_dict"),
         ("optimizer", {"model": good, "optimizer": [3, 4]}, "a name of its own in extra="),
