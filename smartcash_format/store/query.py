@@ -135,31 +135,36 @@ def best(
     """
     if metric is None and mode is None:
         return latest(entry for entry in entries if entry.is_best)
-    finite = _finite_values(entries, metric, mode)
-    if not finite:
+    # No pairs of value and entry: of thousands the collector would look at each.
+    found = list(entries)
+    values = _finite_values(found, metric, mode)
+    first = (max if mode == "max" else min)((v for v in values if v is not None), default=None)
+    if first is None:
         return None
-    first = (max if mode == "max" else min)(value for value, _ in finite)
-    return latest(entry for value, entry in finite if value == first)
+    return latest(entry for entry, value in zip(found, values, strict=True) if value == first)
 
 
 def ranked(entries: Iterable[Entry], metric: str | None, mode: Mode | None) -> list[Entry]:
     """The entries with a finite value of the metric, best first; ties the later first."""
     sign = 1 if mode == "max" else -1
-    found = _finite_values(entries, metric, mode)
-    found.sort(key=lambda one: (sign * one[0], one[1].order), reverse=True)
-    return [entry for _, entry in found]
+    found = list(entries)
+    values = _finite_values(found, metric, mode)
+    pairs = [(v, e) for v, e in zip(values, found, strict=True) if v is not None]
+    pairs.sort(key=lambda pair: (sign * pair[0], pair[1].order), reverse=True)
+    return [entry for _, entry in pairs]
 
 
 def _finite_values(
     entries: Iterable[Entry], metric: str | None, mode: str | None
-) -> list[tuple[int | float, Entry]]:
+) -> list[int | float | None]:
+    """The value of each entry's metric, None where it is not finite or not there."""
     if metric is None or mode not in ("min", "max"):
         given = "" if mode is None or metric is None else f", not mode={mode!r:.80}"
         raise ValueError(
             f"a metric is ranked by its mode: metric='val_map', mode='max' (or mode='min'){given}"
         )
-    values = ((entry.metric(metric), entry) for entry in entries)
-    return [(value, entry) for value, entry in values if value is not None and math.isfinite(value)]
+    values = (entry.metric(metric) for entry in entries)
+    return [value if value is not None and math.isfinite(value) else None for value in values]
 
 
 def latest(entries: Iterable[Entry]) -> Entry | None:
