@@ -56,8 +56,12 @@ class Background:
         self._forget_the_parent()
         begun = self._begun
         # A logger or a policy of the user's, called by the work itself, may ask for something.
-        if begun is not None and begun.thread is not threading.current_thread():
+        if begun is not None and not self.is_here():
             begun.wait()
+
+    def is_here(self) -> bool:
+        """Whether it is the work itself that asks, through a logger or a policy of the user's."""
+        return self._begun is not None and self._begun.thread is threading.current_thread()
 
     def result(self) -> SaveResult | None:
         """What the last work came to, once; None when it failed or there was none."""

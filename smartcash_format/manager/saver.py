@@ -149,6 +149,8 @@ class CheckpointSaver(CheckpointLoader):
         number = choosing.whole_epoch(epoch)
         save_optimizer = flag(save_optimizer, "save_optimizer")
         rng, blocking = flag(rng, "rng"), flag(blocking, "blocking")
+        if self._background.is_here():  # who waits for this save would wait for that one
+            raise RuntimeError("a logger or a policy that a save in the background calls saves too")
         started = time.perf_counter()
         # In one piece: a collection between its halves would look at all that it is about to drop.
         quiet = collector_paused() if blocking else nullcontext()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.torch_io import save as saving
 from tests.manager.training import Training, manager, said, training
+from tests.smartcash_logger import SmartCashLogger
 
 pytestmark = pytest.mark.torch
 
@@ -212,3 +215,33 @@ def test_an_error_before_it_does_not_cost_the_emergency_save(
     assert guard.saved["path"].is_dir()
     assert [entry.epoch for entry in made.list_checkpoints()] == [3]
     assert "a save in the background failed" in said(log, "error")
+
+
+def test_a_logger_that_saves_in_the_background_cannot_hang_it(tmp_path: Path) -> None:
+    class Saving(SmartCashLogger):
+        def info(self, msg: str) -> None:
+            released.wait(timeout=30)
+            try:
+                made.save_checkpoint(**live.live(), epoch=2)
+            except RuntimeError as error:
+                raised.append(str(error))
+
+    live, raised, released = training(), list[str](), threading.Event()
+    made = CheckpointManager(tmp_path, Saving("test"))
+    made.save_checkpoint(**live.live(), epoch=1, blocking=False)
+    closing = threading.Thread(target=made.close, daemon=True)
+    closing.start()  # holds what a save needs, and waits for the one in the background
+    while not closing_waits(made):
+        time.sleep(0.001)
+    released.set()
+    closing.join(timeout=30)
+    assert not closing.is_alive()
+    assert raised == ["a logger or a policy that a save in the background calls saves too"]
+    assert [entry.epoch for entry in made.list_checkpoints()] == [1]
+
+
+def closing_waits(made: CheckpointManager) -> bool:
+    if made._saving.acquire(blocking=False):
+        made._saving.release()
+        return False
+    return True
