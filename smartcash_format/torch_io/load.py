@@ -144,5 +144,6 @@ class _Restoring:
             done = ", ".join(self._done) or "nothing"
             raise CheckpointError(
                 f"{self._opened.path.name}: {self._name} did not take its state "
-                f"({type(error).__name__}: {error}); restored by then: {done}"
+                f"({type(error).__name__}: {error}) and may have a part of it; "
+                f"restored by then: {done}"
             ) from error

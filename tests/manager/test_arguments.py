@@ -159,3 +159,11 @@ def test_model_and_path_in_each_others_place_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^path is Sequential, not a path$"):
         save_checkpoint(wrong, str(tmp_path / "one"))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["aux", "con", "nul", "com1"])
+def test_a_module_is_not_named_as_a_device_of_windows(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsavableStateError, match=f"Windows keeps {name} for a device"):
+        saved(tmp_path, extra={name: torch.nn.Linear(1, 1)})
+    assert os.listdir(tmp_path) == []
+    saved(tmp_path, extra={name: {"a": 1}})

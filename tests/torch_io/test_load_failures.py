@@ -265,6 +265,7 @@ def test_an_object_that_refuses_its_state_comes_last_and_is_named(scene: Scene) 
             extra={"count": Refuses()}, components={"model", "optimizer", "scheduler", "extra"}
         )
     assert "count did not take its state" in str(caught.value)
+    assert "and may have a part of it; " in str(caught.value)
     assert "restored by then: model, optimizer, scheduler" in str(caught.value)
     assert isinstance(caught.value.__cause__, ValueError)
 
