@@ -112,7 +112,8 @@ def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
     if entry.name.startswith(layout.STAGING_PREFIX):
         kind, prefix = "stage", layout.STAGING_PREFIX
     owner = parse_owner(entry.name.removeprefix(prefix))
-    size = 0
+    facts = entry.stat(follow_symlinks=False)
+    size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
     # Another user's leftover may be closed to us, another writer's vanishes while we look, or it is
     # no directory: it is listed all the same, with what can be seen.
     if entry.is_dir(follow_symlinks=False):
@@ -120,7 +121,7 @@ def _leftover(entry: os.DirEntry[str], now: float) -> Leftover:
             for file in files:
                 size += file.stat(follow_symlinks=False).st_size
     # mtime decides nothing else anywhere; for a stranger's leftover there is no other clock.
-    age = now - entry.stat(follow_symlinks=False).st_mtime
+    age = now - facts.st_mtime
     life: Life = owner.life if owner else "unknown"
     if entry.name in _given_up:
         life = "dead"  # as good as: its writer, which runs, wants it no more
@@ -163,7 +164,7 @@ def _discard(directory: Path) -> int:
         facts = os.lstat(directory)
         if not stat.S_ISDIR(facts.st_mode):
             os.unlink(directory)
-            return 0
+            return facts.st_size if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else 0
         descriptor = os.open(directory, _DIRECTORY | _NOFOLLOW)
     except OSError:
         return 0

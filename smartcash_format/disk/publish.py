@@ -183,7 +183,7 @@ def stage(final: Path, *, verb: str = "saved") -> Iterator[Stage]:
         path = root / (layout.STAGING_PREFIX + this_process().name())
         os.mkdir(path)
         staged = Stage(path, final)
-        _tidy(root, now=os.stat(path).st_mtime)
+        tidy(root, now=os.stat(path).st_mtime)
         yield staged
     except CheckpointError:
         raise
@@ -223,7 +223,8 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _tidy(root: Path, *, now: float | None) -> None:
+def tidy(root: Path, *, now: float | None) -> None:
+    """Clears what dead writers left, before something is written; `now` as `sweep` takes it."""
     # One may write in a root that one may not list, and an untidy root is no reason not to save.
     with contextlib.suppress(OSError):
         sweep(root, now=now)
@@ -254,7 +255,7 @@ def require_space(root: Path, needed_bytes: int) -> None:
     except OSError as error:
         raise write_error(error, root, "cannot be written into") from error
     if free is not None and free < needed_bytes and existing == root:
-        _tidy(root, now=mount_time(root))
+        tidy(root, now=mount_time(root))
         free = free_bytes(root)
     if free is not None and free < needed_bytes:
         raise InsufficientSpaceError(

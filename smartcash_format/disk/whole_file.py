@@ -13,7 +13,7 @@ from smartcash_format.disk.durable import home_problem, make_root, sync_director
 from smartcash_format.disk.leftovers import discard
 from smartcash_format.disk.notes import place_of, set_aside
 from smartcash_format.disk.owner import this_process
-from smartcash_format.disk.publish import require_root, write_error
+from smartcash_format.disk.publish import require_root, tidy, write_error
 from smartcash_format.errors import (
     CheckpointError,
     CheckpointExistsError,
@@ -26,7 +26,8 @@ from smartcash_format.spec import layout
 def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """A stream whose bytes are the file at `path` once the block has ended, and durable.
 
-    They are written beside it under a hidden name; when the block raises nothing is left. The
+    They are written beside it under a hidden name; when the block raises nothing is left, and what
+    one left that was killed goes with the next. The
     stream can be read and its name opened before that. A file that is there is only replaced with
     `overwrite`. Raises CheckpointExistsError, CheckpointWriteError.
     """
@@ -42,6 +43,8 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     try:
         make_root(path.parent)
         with open(aside, "xb+") as stream:
+            # Gigabytes of an export that was killed: no save would come by here and clear them.
+            tidy(path.parent, now=os.fstat(stream.fileno()).st_mtime)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
