@@ -34,10 +34,12 @@ _COMMANDS: Final = frozenset(
 _NAMES: Final = frozenset(
     {"user", "username", "login", "owner", "email", "host", "hostname", "nodename", "machine"}
 )
-_SECRETS: Final = frozenset(
-    {"token", "password", "passwd", "secret", "secretkey", "privatekey", "credentials", "apikey"}
-    | {f"{of}{kind}" for of in ("access", "auth", "api", "hf", "wandb", "github", "bearer")
-       for kind in ("token", "key")}
+_SECRETS: Final = frozenset({"token", "secrets", "credentials"})
+# How longer ones end, as `wandb_api_key`. Not `token`: `pad_token` is of a tokenizer.
+_SECRET_ENDS: Final = (
+    "password", "passwd", "passphrase", "secret", "secretkey", "privatekey", "sshkey",
+    *(f"{of}{kind}" for of in ("access", "auth", "api", "hf", "wandb", "github", "bearer")
+      for kind in ("token", "key")),
 )  # fmt: skip
 _VARIABLES: Final = frozenset(
     {"HOME", "USER", "LOGNAME", "USERNAME", "HOSTNAME", "PATH", "PWD", "OLDPWD", "SHELL", "MAIL"}
@@ -50,21 +52,27 @@ _ENVIRONMENTS: Final = frozenset({"env", "environ", "osenviron", "environment", 
 
 # No pattern tries many starts or many lengths of the same text: values may have half a megabyte.
 _SECRET: Final = re.compile(
-    r"(?<!\w)(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[bap]-)[\w-]{16,200}"
-    r"|(?<!\w)AKIA[0-9A-Z]{16}(?!\w)|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"(?<!\w)(?:hf_|sk-|gh[oprsu]_|github_pat_|glpat-|npm_|pypi-|xox[abeprs]-)[\w-]{16,200}"
+    r"|(?<!\w)AKIA[0-9A-Z]{16}(?!\w)|(?<!\w)AIza[\w-]{35}(?![\w-])"
+    r"|(?<![\w-])eyJ[\w-]{10,500}\.eyJ[\w-]{2,2000}\.[\w-]{10,1000}"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     r"|(?<=://)[^\s/@:]{1,100}:[^\s/@]{1,200}(?=@)"
 )
 _COMMAND: Final = re.compile(
-    r"\s*(?:\S{0,200}/)?(?:python[0-9.]*|torchrun|accelerate|deepspeed|mpirun|srun|sbatch)\s+\S"
+    r"\s*(?:[A-Z_][A-Z0-9_]{0,100}=\S{0,200}\s+){0,8}(?:\S{0,200}/)?"
+    r"(?:python[0-9.]*|torchrun|accelerate|deepspeed|mpirun|srun|sbatch|uv|nohup|sudo|bash)\s+\S"
 )
 _WHOLE_PATH: Final = re.compile(r"(?:file://)?(?:~[\w.-]{0,64})?/[\w@.+~-]|[A-Za-z]:[\\/]|\\\\\w")
 _PATH: Final = re.compile(
-    r"(?<![\w/.:~\\})\]>*-])(?:file://)?(?:~[\w.-]{0,64})?/[\w@.+~-][^\s\"'<>|:;,*?]*"
+    r"(?<![\w/.~\\})\]>*-])(?:file://)?(?:~[\w.-]{0,64})?/[\w@.+~-][^\s\"'<>|:;,*?]*"
     r"|(?<!\w)[A-Za-z]:[\\/][^\s\"'<>|*?]*|(?<!\\)\\\\\w[^\s\"'<>|*?]*"
 )
 _ADDRESS: Final = re.compile(
     r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z][\w-]{0,63}(?:\.[\w-]{1,63}){0,5}\.[A-Za-z]{2,24}(?!\w)"
     r"|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.])"
+    # Of IPv6 those that machines bear: link-local, private and global, short or in full.
+    r"|(?<![\w:])(?:fe80|f[cd][0-9a-f]{2}|[23][0-9a-f]{3})"
+    r"(?:(?::[0-9a-f]{1,4}){0,6}::(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){0,5})?|(?::[0-9a-f]{1,4}){7})(?![\w:])"
 )
 _LETTERS: Final = re.compile(r"[^a-z]")
 
@@ -136,7 +144,7 @@ class _Search:
         return cleaned
 
     def _text(self, text: str, where: str) -> str:
-        if _COMMAND.match(text) and (" -" in text or ".py" in text):
+        if _COMMAND.match(text) and any(each in text for each in (" -", ".py", ".sh")):
             return self._found(where, "command line", text)
         text = self._replaced(_SECRET, text, where, "secret")
         if _WHOLE_PATH.match(text) and "\n" not in text:
@@ -157,16 +165,18 @@ class _Search:
 
 def _kind_of(key: str, value: object) -> Kind | None:
     """What the name of a value says about the whole of it."""
+    word = _LETTERS.sub("", key.lower())
+    if type(value) is int and word.endswith(("password", "passwd")):
+        return "secret"
     if not isinstance(value, str | list | Mapping) or not value:
         return None
     if key in _VARIABLES or _VARIABLE.fullmatch(key):
         return "environment"
-    word = _LETTERS.sub("", key.lower())
+    if word in _SECRETS or word.endswith(_SECRET_ENDS):
+        return "secret"
     if isinstance(value, Mapping):
         is_environment = word in _ENVIRONMENTS and any(str(name).isupper() for name in value)
         return "environment" if is_environment else None
     if word in _COMMANDS:
         return "command line"
-    if isinstance(value, str) and word in _SECRETS:
-        return "secret"
     return "name" if isinstance(value, str) and word in _NAMES else None

@@ -12,6 +12,7 @@ from smartcash_format.spec.meta import Meta
 from smartcash_format.spec.personal import SECRET_CHARACTERS, curate, find
 
 _ID = str(UUID(int=1))
+_BEGIN = "-----BEGIN RSA PRIVATE KEY-----"
 
 
 def _meta(**said: Any) -> Meta:
@@ -33,13 +34,29 @@ def _meta(**said: Any) -> Meta:
         ("\\\\server\\share\\x", "path", "<path>"),
         ("read from /mnt/nfs/x, twice", "path", "read from <path>, twice"),
         ("--data=/mnt/x", "path", "--data=<path>"),
+        ("gpu:/mnt/x", "path", "gpu:<path>"),
         ("python train.py --lr 0.1", "command line", "<command line>"),
         ("/usr/bin/python3.11 -m train", "command line", "<command line>"),
         ("torchrun --nproc 2 train.py", "command line", "<command line>"),
+        ("CUDA_VISIBLE_DEVICES=0 python train.py", "command line", "<command line>"),
+        ("bash run.sh", "command line", "<command line>"),
+        ("uv run train.py --lr 1", "command line", "<command line>"),
         ("by someone@example.org", "name", "by <name>"),
         ("tcp 10.0.0.17 is up", "name", "tcp <name> is up"),
+        ("at fe80::1ff:fe23:4567:890a", "name", "at <name>"),
+        ("[2001:db8:0:1:1:1:1:1]", "name", "[<name>]"),
         ("on gpu-box-7 as before", "name", "on <name> as before"),
         ("hf_abcdefghijklmnopqrstuvwxyz", "secret", "<secret>"),
+        ("npm_abcdefghijklmnopqrstuvwxyz", "secret", "<secret>"),
+        ("ghs_abcdefghijklmnopqrstuvwxyz", "secret", "<secret>"),
+        ("AIza" + "x" * 35, "secret", "<secret>"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.abcdefghijk", "secret", "<secret>"),
+        (
+            f"{_BEGIN}\nMIIE\nAB==\n{_BEGIN.replace('BEGIN', 'END')}, as ever",
+            "secret",
+            "<secret>, as ever",
+        ),
+        (f"key: {_BEGIN}\nMIIE", "secret", "key: <secret>"),
         ("https://me:pass@host/x", "secret", "https://<secret>@host/x"),
     ],
 )
@@ -57,6 +74,7 @@ def test_a_text_that_tells_is_found_and_only_what_tells_goes(
         *("N/A", "1/2", "metrics/mAP50-95(B)", "data/rupiah.yaml", "../up", "a: b", "100%", "/"),
         *("https://example.org/a/b", "s3://bucket/key", "precision@k", "mAP@0.5:0.95", "1.2.3"),
         *("python is a language", "Conv2d(3, 4) -> x", "<|im_end|>", "1e-3", "", "$HOME/x"),
+        *("x[2000:3000]", "2026:11:29 12:30:45", "1::2", "bash is a shell", "https://a.org:80/x"),
     ],
 )
 def test_what_tells_nothing_stays(value: str) -> None:
@@ -74,7 +92,13 @@ def test_what_tells_nothing_stays(value: str) -> None:
         ("hostname", "x", "name"),
         ("user_name", "x", "name"),
         ("api_key", "abc", "secret"),
-        ("wandb_api_key", "abc", None),
+        ("wandb_api_key", "abc", "secret"),
+        ("AWS-Secret-Access-Key", "abc", "secret"),
+        ("db.password", 12345, "secret"),
+        ("client_secret", "abc", "secret"),
+        ("credentials", {"a": "b"}, "secret"),
+        ("num_tokens", 5, None),
+        ("max_token", "abc", None),
         ("env", {"id": "CartPole"}, None),
         ("pad_token", "<pad>", None),
         ("token", None, None),
@@ -121,6 +145,20 @@ def test_common_and_short_names_are_nobodys() -> None:
 
 
 def test_half_a_megabyte_of_anything_is_read_once() -> None:
-    for piece in ("a", "/", "~", "a@", "a.", "1.", "\\", "x://a:"):
+    for piece in (
+        "a",
+        "/",
+        "~",
+        "a@",
+        "a.",
+        "1.",
+        "\\",
+        "x://a:",
+        "-eyJ",
+        "2000:",
+        "A= ",
+        ":/",
+        _BEGIN,
+    ):
         text = piece * (500_000 // len(piece))
         find({"key": text}, "config", ["gpu-box-7"])
