@@ -155,8 +155,18 @@ class CheckpointStore:
 
     def _protected_among(self, listing: Listing) -> dict[str, str]:
         """What is protected in each root that the entries lie in."""
-        roots = {os.path.realpath(entry.parent) for entry in listing}
-        return {k: why for root in roots for k, why in pins.read_pins(Path(root), _now()).items()}
+        found: dict[str, str] = {}
+        for root in {os.path.realpath(entry.parent) for entry in listing}:
+            try:
+                found |= pins.read_pins(Path(root), _now())
+            except OSError as error:
+                raise CheckpointWriteError(
+                    f"nothing is removed from {root}: what is protected there cannot be read: "
+                    f"{error.strerror or error}",
+                    path=Path(root) / layout.PINS,
+                    errno=error.errno,
+                ) from error
+        return found
 
     def apply(self, plan: Plan) -> Applied:
         """Removes what the plan dooms, oldest first, then strips, and notes it in the history.

@@ -132,3 +132,16 @@ def test_an_end_that_has_passed_protects_nothing_and_is_refused(tmp_path: Path) 
     with pytest.raises(ValueError, match=r"until is 2020-01-01T00:00:00.*, which has passed"):
         CheckpointStore(tmp_path).protect(path, "why", passed)
     assert not (tmp_path / layout.PINS).exists()
+
+
+def test_where_it_cannot_be_told_what_is_protected_nothing_is_planned(tmp_path: Path) -> None:
+    paths = [write_checkpoint(tmp_path, number) for number in (1, 2)]
+    (tmp_path / layout.PINS).touch()
+    store = CheckpointStore(tmp_path)
+    said = r"nothing is removed from .*: what is protected there cannot be read"
+    with pytest.raises(CheckpointWriteError, match=said) as no:
+        store.plan(KeepLast(1))
+    assert (no.value.errno, no.value.path) == (errno.ENOTDIR, tmp_path / layout.PINS)
+    with pytest.raises(CheckpointWriteError, match=said):
+        store.plan_cleanup(max_checkpoints=1)
+    assert all(path.is_dir() for path in paths)
