@@ -84,12 +84,13 @@ def transfer(
     called with (bytes done, bytes in all); done counts when the copy has been read back. `inspect`
     is given each whole copy before anybody else can see it; what it raises is raised. Raises
     InsufficientSpaceError before the first byte, CheckpointWriteError when the target fails:
-    what was copied until then is whole and is skipped the next time.
+    what was copied until then is whole and is skipped the next time. CheckpointExistsError, once
+    the others are copied, for one whose names are both taken by something else.
     """
     given = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_root = Path(target_root)
     target = _Target(target_root, verify=verify)
-    plan, skipped = _plan([Path(source) for source in given], target)
+    plan, skipped, taken = _plan([Path(source) for source in given], target)
     total = sum(size for _, size in plan)
     if plan:
         require_space(target_root, total)
@@ -104,6 +105,8 @@ def transfer(
             except _Skip as skip:
                 skipped.append(skip.what)
             meter.finish(size)
+    if taken is not None:
+        raise taken
     return Transferred(copied=tuple(copied), skipped=tuple(skipped), size_bytes=size_bytes)
 
 
@@ -145,9 +148,13 @@ class _Meter:
             self._progress(self._finished + self._halves // 2, self.total)
 
 
-def _plan(sources: Sequence[Path], target: _Target) -> tuple[list[tuple[Path, int]], list[Skipped]]:
+def _plan(
+    sources: Sequence[Path], target: _Target
+) -> tuple[list[tuple[Path, int]], list[Skipped], CheckpointExistsError | None]:
+    """What is to be copied, with its bytes; what is not; and the first that has no place."""
     plan: list[tuple[Path, int]] = []
     skipped: list[Skipped] = []
+    taken: CheckpointExistsError | None = None
     for source in sources:
         try:
             with _open(source) as opened:
@@ -155,7 +162,9 @@ def _plan(sources: Sequence[Path], target: _Target) -> tuple[list[tuple[Path, in
                 plan.append((source, opened.meta.size_bytes + len(opened.meta_bytes)))
         except _Skip as skip:
             skipped.append(skip.what)
-    return plan, skipped
+        except CheckpointExistsError as error:
+            taken = taken or error  # raised once the others are there
+    return plan, skipped, taken
 
 
 def _open(source: Path) -> Opened:
@@ -204,7 +213,7 @@ class _Target:
             if self._is_there(place, meta):
                 raise _Skip(source, "identical", f"is already there as {place}", place)
         raise CheckpointExistsError(
-            f"{place} is not a whole copy of {name} and stands in its place; nothing was written",
+            f"{place} is not a whole copy of {name} and stands in its place; it was not copied",
             path=place,
         )
 

@@ -142,6 +142,8 @@ class CheckpointManager(CheckpointSaver):
         if best_only:
             chosen = self._best_of(listing) or query.latest(listing)
             sources = [] if chosen is None else [chosen]
+        if not sources:
+            self._log.warning(f"{self._root} has no checkpoint: nothing was copied")
         started = time.perf_counter()
         moved = transfer([entry.path for entry in sources], target, verify=verify)
         for skipped in moved.skipped:

@@ -126,16 +126,20 @@ def test_a_half_of_a_copy_is_no_copy(sources: list[Path], target: Path, damage: 
     assert contents(copied[0]) == contents(source)
 
 
-def test_with_both_names_taken_nothing_is_overwritten(sources: list[Path], target: Path) -> None:
+def test_with_both_names_taken_nothing_is_overwritten_and_the_others_are_copied(
+    sources: list[Path], target: Path
+) -> None:
     source = sources[0]
     first = transfer([source], target).copied[0]
     (first / layout.META).unlink()
     second = transfer([source], target).copied[0]
     (second / layout.META).unlink()
     with pytest.raises(CheckpointExistsError) as caught:
-        transfer([source], target)
+        transfer(sources, target)
     assert caught.value.path == second
-    assert sorted(os.listdir(target)) == sorted([first.name, second.name])
+    others = [other.name for other in sources[1:]]
+    assert sorted(os.listdir(target)) == sorted([first.name, second.name, *others])
+    assert not (second / layout.META).exists()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "tensors.json"])

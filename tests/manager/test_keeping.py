@@ -171,3 +171,10 @@ def test_a_mistyped_metric_of_keep_is_told_once_and_removes_nothing(tmp_path: Pa
     assert said(log, "warning").count("did you mean 'val_map'?") == 1
     made.find_best_checkpoint("val_mpa", "max")
     assert said(log, "warning").count("did you mean 'val_map'?") == 2
+
+
+@pytest.mark.parametrize("best_only", [False, True])
+def test_a_root_of_which_nothing_is_copied_is_named(tmp_path: Path, best_only: bool) -> None:
+    made, log = manager(tmp_path / "typo")
+    assert made.copy_to_drive(tmp_path / "copies", best_only=best_only) == []
+    assert f"{tmp_path / 'typo'} has no checkpoint: nothing was copied" in said(log, "warning")
