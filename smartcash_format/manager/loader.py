@@ -121,8 +121,7 @@ class CheckpointLoader(CheckpointReader):
             result.notes, result.missing, result.unexpected, result.mismatched
         ):
             self._log.warning(note)
-        if not is_mapped(kind := file_system(os.stat(path).st_dev)):
-            self._log.debug(f"{path} lies on {kind}: its files were read, not mapped")
+        self._say_if_not_mapped(path)
         meta = result.meta
         assert meta is not None, "a result of a path has its meta"
         hint = ""
@@ -135,6 +134,14 @@ class CheckpointLoader(CheckpointReader):
         if "optimizer" in result.restored:
             self._note_resume(path, meta)
         return result
+
+    def _say_if_not_mapped(self, path: Path) -> None:
+        try:
+            kind = file_system(os.stat(path).st_dev)
+        except OSError:
+            return  # a cleanup has removed it meanwhile: all of it is loaded
+        if not is_mapped(kind):
+            self._log.debug(f"{path} lies on {kind}: its files were read, not mapped")
 
     def _first_that_passes(
         self,

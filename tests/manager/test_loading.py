@@ -348,3 +348,21 @@ def test_fallback_of_an_empty_root_is_no_fresh_start_in_silence(tmp_path: Path) 
     with pytest.raises(CheckpointNotFoundError):
         made.load_checkpoint("latest", fallback=True)
     assert not made.load_checkpoint("latest", fallback=True, missing_ok=True).found
+
+
+def test_a_checkpoint_that_is_pruned_when_all_of_it_is_loaded_is_loaded(tmp_path: Path) -> None:
+    made, _ = manager(tmp_path)
+    saved = made.save_checkpoint(**training().live(), epoch=1, extra={"last": {"n": 1}})
+
+    class Last:
+        """The last that a load fills: another process's cleanup comes then."""
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            shutil.rmtree(saved["path"])
+
+    result = made.load_checkpoint(1, **training(seed=9).live(), extra={"last": Last()})
+    assert not saved["path"].exists()
+    assert result.restored == ("model", "optimizer", "scheduler", "last", "rng")
+    last_resume = made.get_training_history()["last_resume"]
+    assert last_resume is not None
+    assert last_resume["checkpoint"] == saved["path"].name
