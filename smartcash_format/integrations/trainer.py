@@ -35,7 +35,8 @@ def read_trainer_state(found: Found, directory: Path) -> None:
     found.say("metrics", metrics, known, f"{STATE}: log_history")
     best = state.get("best_model_checkpoint")
     is_best = isinstance(best, str) and re.split(r"[/\\]", best)[-1] == directory.name
-    found.say("is_best", is_best, Known.READ, f"{STATE}: best_model_checkpoint")
+    known = Known.READ if isinstance(best, str) else Known.UNKNOWN
+    found.say("is_best", is_best, known, f"{STATE}: best_model_checkpoint")
 
 
 def _last_metrics(log: object, step: object) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _hints(found: Found, module: Standin) -> None:
 
 
 def _states(found: Found, rest: dict[str, Any]) -> None:
-    for name, keys in (("optimizer", _OPTIMIZER), ("scheduler", _SCHEDULER)):
+    for article, name, keys in (("an", "optimizer", _OPTIMIZER), ("a", "scheduler", _SCHEDULER)):
         key = next((key for key in keys if rest.get(key) is not None), None)
         if key is None:
             found.note(name, Known.UNKNOWN, "the source has none")
@@ -164,7 +164,7 @@ def _states(found: Found, rest: dict[str, Any]) -> None:
             setattr(found, name, plain(value))
             found.note(name, Known.READ, key)
         else:
-            found.dropped.append(f"{key}: no state dict of a {name}")
+            found.dropped.append(f"{key}: no state dict of {article} {name}")
         del rest[key]
     key = next((key for key in _SCALER if isinstance(rest.get(key), Mapping)), None)
     if key is not None and (state := plain(rest.pop(key))):

@@ -158,3 +158,11 @@ def test_pickled_weights_of_a_directory_come_in(tmp_path: Path) -> None:
     assert all(same_bits(stored[name], expected[name]) for name in stored)
     meta = read_meta(done.path)
     assert (meta.step, meta.optimizer is not None) == (5, True)
+
+
+def test_a_trainer_that_names_no_best_one_says_nothing_of_it(tmp_path: Path) -> None:
+    source = tmp_path / "checkpoint-7"
+    _sharded(source)
+    (source / "trainer_state.json").write_text('{"global_step": 7, "best_model_checkpoint": null}')
+    done = convert(source, tmp_path / "root")
+    assert {field.name: str(field.known) for field in done.fields}["is_best"] == "unknown"
