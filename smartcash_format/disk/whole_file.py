@@ -74,7 +74,7 @@ def require_place(path: Path) -> None:
         raise CheckpointWriteError(
             f"{path.name} was not written: a root's history has this name; name another file",
             path=path,
-            errno=errno.EEXIST,
+            errno=errno.EINVAL,  # not that it exists: nobody is to remove it
         )
 
 

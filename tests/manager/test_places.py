@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +58,9 @@ def test_a_checkpoint_is_not_written_into(
 
 def test_a_history_is_not_replaced(write: Callable[[Path, Path], object], root: Path) -> None:
     before = (root / "training_history.yaml").read_bytes()
-    with pytest.raises(CheckpointWriteError, match="a root's history has this name"):
+    with pytest.raises(CheckpointWriteError, match="a root's history has this name") as no:
         write(root, root / "training_history.yaml")
+    assert no.value.errno == errno.EINVAL  # the command's advice goes by it
     assert (root / "training_history.yaml").read_bytes() == before
 
 
