@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from smartcash_format.disk import whole_file as module
 from smartcash_format.disk.leftovers import leftovers
 from smartcash_format.disk.whole_file import whole_file
 from tests.processes import CHECKOUT
@@ -35,3 +38,14 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next_in_that_directory(
         assert len(leftovers(tmp_path)) == 1  # its own
         stream.write(b"whole")
     assert os.listdir(tmp_path) == ["model.pt"]
+
+
+def test_the_name_is_durable_once_the_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    file = tmp_path / "model.pt"
+    monkeypatch.setattr(module, "sync_directory", lambda path: synced.append((path, file.exists())))
+    with whole_file(file) as stream:
+        stream.write(b"whole")
+    assert synced == [(tmp_path, True)]

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from smartcash_format.disk import transfer
 from smartcash_format.disk.derive import derive
 from smartcash_format.disk.observe import validate
 from smartcash_format.disk.read import Opened, read_meta
@@ -224,7 +225,10 @@ def test_what_was_shared_is_received_and_received_once(tmp_path: Path) -> None:
     assert len(read_history(root, ()).lines) == 1
 
 
-def test_one_that_has_rotted_since_it_was_received_is_received_anew(tmp_path: Path) -> None:
+def test_one_that_has_rotted_since_it_was_received_is_received_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 0)  # as if it were a large one
     share(_checkpoint(tmp_path), tmp_path / "out", names=())
     root = tmp_path / "root"
     (first,) = receive(tmp_path / "out", root)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from smartcash_format.disk import transfer
 from smartcash_format.disk.drive import drive_notice
 from smartcash_format.disk.observe import validate
 from smartcash_format.errors import CheckpointNotFoundError
@@ -178,3 +179,18 @@ def test_a_root_of_which_nothing_is_copied_is_named(tmp_path: Path, best_only: b
     made, log = manager(tmp_path / "typo")
     assert made.copy_to_drive(tmp_path / "copies", best_only=best_only) == []
     assert f"{tmp_path / 'typo'} has no checkpoint: nothing was copied" in said(log, "warning")
+
+
+def test_a_large_copy_that_has_rotted_is_seen_when_asked_to_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 0)
+    made = filled(tmp_path / "root", 1)
+    (copy,) = made.copy_to_drive(tmp_path / "copies")
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(data)
+    assert made.copy_to_drive(tmp_path / "copies") == []
+    (sound,) = made.copy_to_drive(tmp_path / "copies", verify=True)
+    assert sound != copy
+    assert validate(sound, Depth.CONTENT).valid
