@@ -32,7 +32,7 @@ def hold(path: Path, log: Log) -> Iterator[Path]:
     """
     where = Path(os.path.realpath(path))
     root, checkpoint_id = where.parent, read_meta(where).checkpoint_id
-    holder = f"reader-{secrets.token_hex(8)}"
+    holder, process = f"reader-{secrets.token_hex(8)}", os.getpid()
     done = threading.Event()
     try:
         _pin(root, checkpoint_id, holder)
@@ -52,10 +52,11 @@ def hold(path: Path, log: Log) -> Iterator[Path]:
             raise CheckpointNotFoundError(f"{path}: removed this moment", root=root)
         yield path
     finally:
-        done.set()
-        renewing.join()
-        with contextlib.suppress(CheckpointWriteError):  # it ends by itself
-            pins.lift_pin(root, checkpoint_id, holder=holder)
+        if process == os.getpid():  # a forked child leaves its parent's pin
+            done.set()
+            renewing.join()
+            with contextlib.suppress(CheckpointWriteError):  # it ends by itself
+                pins.lift_pin(root, checkpoint_id, holder=holder)
 
 
 def _pin(root: Path, checkpoint_id: str, holder: str) -> None:

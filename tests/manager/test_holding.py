@@ -135,3 +135,19 @@ def test_one_that_goes_between_the_look_and_the_pin_is_not_found(
     reader, _ = manager(root)
     with pytest.raises(CheckpointNotFoundError), reader.reading(paths[0]):
         pytest.fail("the block must not be entered")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_does_not_lift_the_pin_of_its_parent(paths: list[Path]) -> None:
+    root = paths[0].parent
+    reader, _ = manager(root)
+    reading = reader.reading(paths[0])
+    with reading:
+        child = os.fork()
+        if child == 0:
+            reading.__exit__(None, None, None)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(os.listdir(root / layout.PINS)) == 1
+    assert os.listdir(root / layout.PINS) == []
