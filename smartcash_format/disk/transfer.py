@@ -204,9 +204,13 @@ class _Target:
         self._hashed_bytes = None if verify else SMALL_BYTES
 
     def place(self, source: Path, meta: Meta) -> Path:
-        """Under the source's name, or beside what has that name."""
+        """Under the source's name, or beside what has that name; nothing is copied to be hidden."""
         _, _, digits = meta.meta_digest.partition(":")
         name = Path(os.path.abspath(source)).name
+        if layout.is_hidden(name):  # no listing would show it, and the next writer might clear it
+            name = layout.directory_name(
+                epoch=meta.epoch, step=meta.step, checkpoint_id=meta.checkpoint_id
+            )
         for place in (self._root / name, self._root / f"{name}-{digits[:_APART_DIGITS]}"):
             if not os.path.lexists(place):
                 return place

@@ -1,4 +1,4 @@
-"""meta.json of a copy is read back like every other file."""
+"""What a copy is called, and that its documents are read back like every other file."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def test_what_the_storage_changes_while_it_is_written_is_not_published(
         transfer([source], tmp_path / "copies")
     assert caught.value.errno == errno.EIO
     assert os.listdir(tmp_path / "copies") == []
+
+
+@pytest.mark.parametrize("name", [".trash-of-somebody", ".kept", layout.PINS])
+def test_a_copy_of_what_is_hidden_is_not_hidden(name: str, tmp_path: Path) -> None:
+    source = write_sample(tmp_path / "runs", epoch=1)
+    plain = source.name
+    hidden = source.rename(tmp_path / "runs" / name)
+    (copy,) = transfer([hidden], tmp_path / "copies").copied
+    assert copy == tmp_path / "copies" / plain
+    (skipped,) = transfer([hidden], tmp_path / "copies").skipped
+    assert skipped.kind == "identical"
