@@ -15,7 +15,7 @@ import torch
 
 from smartcash_format.disk.durable import make_root
 from smartcash_format.disk.kinds import kind_of
-from smartcash_format.disk.publish import require_root
+from smartcash_format.disk.publish import require_root, write_error
 from smartcash_format.disk.read import is_checkpoint
 from smartcash_format.errors import (
     CheckpointExistsError,
@@ -119,7 +119,10 @@ def convert(
         return _conversion(found, facts, size_bound(collected, facts), warnings)
     final = Path(root) / facts.directory_name
     require_root(final, "converted")
-    make_root(Path(root))
+    try:
+        make_root(Path(root))
+    except OSError as error:
+        raise write_error(error, final, "was not converted") from error
     resting = Resting(found.mapped)
 
     def inspect(staged: Path) -> None:

@@ -73,11 +73,12 @@ class StorageReport:
         return rows
 
 
-def storage_test(directory: Path) -> StorageReport:
+def storage_test(directory: str | os.PathLike[str]) -> StorageReport:
     """Tries what saving, pruning and copying rely on, in a hidden directory that is removed again.
 
     Raises OSError when not even that directory can be made.
     """
+    directory = Path(directory)
     with watched(f"trying {directory}"), _scratch(directory) as scratch:
         findings = tuple(_try(name, look, scratch) for name, look in _LOOKS.items())
     return StorageReport(

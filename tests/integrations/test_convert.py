@@ -316,3 +316,6 @@ def test_a_root_that_is_no_directory_is_an_error_of_ours(tmp_path: Path) -> None
     (tmp_path / "root").touch()
     with pytest.raises(CheckpointWriteError, match="root was not written to: Not a directory"):
         convert(tmp_path / "a.pt", tmp_path / "root")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(CheckpointWriteError, match="was not converted: Not a directory"):
+        convert(tmp_path / "a.pt", tmp_path / "link")

@@ -82,6 +82,8 @@ def test_everything_that_is_tried_says_what_follows_without_it() -> None:
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         storage_test(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        storage_test(str(tmp_path / "nothing"))  # a text is a path
     assert missing.value.filename == str(tmp_path / "nothing")  # and not a name in it
 
 
