@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.manager.checkpoint_manager import CheckpointManager
 from smartcash_format.manager.guard import Guard, State
+from smartcash_format.torch_io import save as saving
 from tests.manager.training import Training, manager, said, same, training
 
 ITERATIONS = 6
@@ -353,3 +354,32 @@ def test_a_state_that_is_no_dict_is_named_and_the_signal_goes_on(tmp_path: Path)
     with pytest.raises(Terminated):
         guarded(keeper, nothing, body)
     assert "guard() gives NoneType, not a dict with the arguments" in said(log, "error")
+
+
+def test_a_save_in_the_background_is_published_before_the_signal_goes_on_without_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, _ = manager(tmp_path)
+    real, found = saving.publish, list[int]()
+
+    def slow(prepared: saving.Prepared) -> saving.Saved:
+        time.sleep(0.5)  # longer than a signal takes that waits for nothing
+        return real(prepared)
+
+    monkeypatch.setattr(saving, "publish", slow)
+    before = signal.signal(SIGTERM, lambda *_: found.append(len(keeper.list_checkpoints())))
+
+    def no_state() -> dict[str, Any]:
+        raise KeyError("epoch")
+
+    def body(guard: Guard) -> None:
+        keeper.save_checkpoint(**training().live(), epoch=1, blocking=False)
+        kill(SIGTERM)
+        guard.step()
+
+    try:
+        with pytest.raises(KeyError):
+            guarded(keeper, no_state, body)
+    finally:
+        signal.signal(SIGTERM, before)
+    assert found == [1]

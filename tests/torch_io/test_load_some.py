@@ -49,6 +49,28 @@ def test_not_strict_leaves_fresh_the_optimizer_state_of_what_was_not_loaded(tmp_
     assert any("fresh state" in note and "head.weight" in note for note in result.notes)
 
 
+def test_moments_that_fit_do_not_go_to_a_parameter_whose_tensor_was_not_there(
+    tmp_path: Path,
+) -> None:
+    def training() -> tuple[Net, torch.optim.Adam]:
+        model = Net()
+        optimizer = torch.optim.Adam(model.parameters())
+        model.head(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        return model, optimizer
+
+    model, optimizer = training()
+    parts = handmade.of(model, optimizer)
+    parts["weights"]["model"] = dict(parts["weights"]["model"])
+    del parts["weights"]["model"]["head.weight"]
+    path = handmade.write(tmp_path / "c", **parts)
+    live, live_optimizer = training()
+    live_optimizer.state.clear()
+    load_checkpoint(path, model=live, optimizer=live_optimizer, strict=False)
+    assert live_optimizer.state[live.head.weight] == {}
+    assert_same(live_optimizer.state[live.head.bias], optimizer.state[model.head.bias])
+
+
 def test_not_strict_with_nothing_that_fits_raises(tmp_path: Path) -> None:
     path = saved_model(tmp_path, {"w": torch.zeros(3)})
     with pytest.raises(StateMismatchError):
