@@ -11,6 +11,7 @@ from pathlib import Path
 
 from smartcash_format.manager import choosing
 from smartcash_format.manager.results import SaveResult
+from smartcash_format.spec import layout
 from smartcash_format.spec.flags import flag
 from smartcash_format.spec.shards import MAX_SHARD_SIZE
 from smartcash_format.spec.sizes import parse_size
@@ -43,9 +44,13 @@ def save_checkpoint(
 
     The words mean what they mean for `CheckpointManager` and its `save_checkpoint`. Raises
     CheckpointExistsError when the path is taken, UnsavableStateError before anything is written,
-    CheckpointWriteError when the system refuses.
+    CheckpointWriteError when the system refuses, ValueError for a name that is hidden or that of a
+    history.
     """
     target = choosing.path_of(path, "path")
+    if layout.is_hidden(target.name) or target.name == layout.HISTORY:
+        # No listing would show the first, and the next save might clear it; a root has the other.
+        raise ValueError(f"path ends in {target.name!r}, a name that no checkpoint has in a root")
     if not is_writer():
         return SaveResult(path=None, type="skipped")
     started = time.perf_counter()

@@ -72,3 +72,13 @@ def test_nothing_is_written_below_a_drive_that_is_not_mounted(
     with pytest.raises(CheckpointWriteError, match="is not on Google Drive"):
         write(root, root.parent / "drive" / "MyDrive" / "out.pt")
     assert list((root.parent / "drive" / "MyDrive").iterdir()) == []
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", [".mine", ".staging-1", ".trash-1", "training_history.yaml"])
+def test_a_checkpoint_is_not_saved_where_none_is_looked_for(name: str, tmp_path: Path) -> None:
+    from smartcash_format.manager.functions import save_checkpoint
+
+    with pytest.raises(ValueError, match="a name that no checkpoint has in a root"):
+        save_checkpoint(tmp_path / name, {}, epoch=1)
+    assert list(tmp_path.iterdir()) == []
