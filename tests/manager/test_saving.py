@@ -350,7 +350,7 @@ def test_weights_beyond_the_size_given_are_saved_in_shards(tmp_path: Path, block
 
 
 def test_a_shard_size_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='"5GB"'):
+    with pytest.raises(ValueError, match="is no size"):
         manager(tmp_path, max_shard_size="five gigabytes")
 
 
