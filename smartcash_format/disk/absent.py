@@ -33,6 +33,8 @@ def no_directory(path: Path) -> Problem:
         message = "does not exist" + (f"; {_pickle_sentence(path)}" if is_pickle else "")
     elif not os.path.exists(path):
         message, fix = "is a link, and what it leads to is not there", "mend the link"
+    elif path.name == layout.META:
+        fix = f"name its directory, {shlex.quote(str(path.parent))}"
     elif is_pickle:
         message = f"is a file, not a checkpoint directory; {_pickle_sentence(path)}"
         fix = f"smartcash-format convert {shlex.quote(str(path))} -o ROOT"

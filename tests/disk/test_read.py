@@ -328,6 +328,11 @@ def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "file")
 
 
+def test_who_names_a_meta_json_is_told_its_directory(path: Path) -> None:
+    _, (problem,) = try_open(path / layout.META)
+    assert problem.fix == f"name its directory, {path}"
+
+
 def test_a_newer_format_is_unsupported_whatever_else_it_holds(path: Path) -> None:
     (path / layout.META).write_text('{"format": "smartcash-checkpoint", "format_version": "2.0"}')
     with pytest.raises(UnsupportedVersionError, match="newer than this reader") as caught:
