@@ -6,6 +6,7 @@ A pruner reads them before it removes; no file of the checkpoint itself is touch
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -83,6 +84,8 @@ def write_pin(root: Path, checkpoint_id: str, pin: Pin, *, holder: str = "") -> 
     directory = root / layout.PINS
     try:
         directory.mkdir(exist_ok=True)
+        if directory.is_symlink():  # another's root may lead anywhere
+            raise OSError(errno.ELOOP, f"{layout.PINS} is a link")
         replace_note(directory / layout.pin_file(checkpoint_id, holder), encode_pin(pin))
         # Always: whoever made the directory may have been killed before its name was durable.
         sync_directory(root)
@@ -105,6 +108,8 @@ def lift_pin(root: Path, checkpoint_id: str, *, holder: str = "") -> None:
 def clear_ended(root: Path, now: datetime) -> None:
     """Removes the pins whose end has passed, as those of readers that were killed."""
     directory = root / layout.PINS
+    if directory.is_symlink():
+        return  # what it leads to is not this root's
     for name, pin in list(_pins(directory)):
         if pin.until is not None and pin.until <= now:
             with contextlib.suppress(OSError):  # it protects nothing any more

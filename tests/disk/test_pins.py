@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from smartcash_format.disk.pins import lift_pin, read_pins, write_pin
+from smartcash_format.disk.pins import clear_ended, lift_pin, read_pins, write_pin
 from smartcash_format.errors import CheckpointWriteError
 from smartcash_format.spec import layout
 from smartcash_format.spec.pin import Pin
@@ -45,6 +45,22 @@ def test_a_second_holder_of_a_checkpoint_protects_it_as_well(tmp_path: Path) -> 
     write_pin(tmp_path, ONE, Pin(reason="over", until=START))
     (tmp_path / layout.PINS / f"{ONE}.reader.json").write_text('{"reason": "being read"}')
     assert read_pins(tmp_path, START) == {ONE: "protected: being read"}
+
+
+def test_nothing_is_written_or_cleared_where_a_link_leads(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for each in (root, elsewhere):
+        each.mkdir()
+    ended = Pin(reason="read", until=START)
+    write_pin(elsewhere, identifier(1), ended)
+    before = sorted((elsewhere / layout.PINS).iterdir())
+    (root / layout.PINS).symlink_to(elsewhere / layout.PINS)
+    with pytest.raises(CheckpointWriteError, match="is a link"):
+        write_pin(root, identifier(2), Pin(reason="release"))
+    clear_ended(root, START + timedelta(days=1))
+    assert sorted((elsewhere / layout.PINS).iterdir()) == before
+    # What it says is heard: it removes nothing.
+    assert identifier(1) in read_pins(root, START - timedelta(days=1))
 
 
 def test_what_is_no_pin_is_passed_over_and_what_is_unreadable_protects(tmp_path: Path) -> None:
