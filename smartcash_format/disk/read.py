@@ -301,14 +301,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Opened:
     for problem in problems:
         if problem.code == "newer-version":
             raise UnsupportedVersionError(
-                f"{where.name}: {problem.message}; {problem.fix}",
+                f"{where.name or where}: {problem.message}; {problem.fix}",
                 found=problem.found or "",
                 supported=SUPPORTED,
             )
     if not os.path.lexists(where):
         raise CheckpointNotFoundError(f"{where}: no such checkpoint", root=where.parent)
     raise InvalidCheckpointError(
-        f"{where.name} is no valid checkpoint", path=where, problems=problems
+        f"{where.name or where} is no valid checkpoint", path=where, problems=problems
     )
 
 

@@ -328,6 +328,12 @@ def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "file")
 
 
+def test_a_path_without_a_name_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidCheckpointError, match=r"^\. is no valid checkpoint"):
+        open_checkpoint("")
+
+
 def test_who_names_a_meta_json_is_told_its_directory(path: Path) -> None:
     _, (problem,) = try_open(path / layout.META)
     assert problem.fix == f"name its directory, {path}"
