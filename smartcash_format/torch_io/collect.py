@@ -270,7 +270,7 @@ def _name_fault(name: object, value: object) -> str | None:
             "a module's name is that of its file: a lower-case letter and up to 31 letters, digits "
             "and underscores"
         )
-    if isinstance(value, torch.nn.Module) and not layout.is_plain_name(f"{name}.safetensors"):
+    if isinstance(value, torch.nn.Module) and not layout.is_plain_name(layout.weights_file(name)):
         return f"Windows keeps {name} for a device, and a module's name is that of its file"
     return None
 

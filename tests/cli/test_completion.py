@@ -60,7 +60,11 @@ def test_completion_installs_itself_at_home(
     assert script.read_text().strip() in run("--show-completion", "bash").out
 
 
-def test_bash_itself_completes_by_the_script_that_is_shown(run: Run, tmp_path: Path) -> None:
+def test_bash_itself_completes_by_the_script_that_is_shown(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the shell is the one that the tests were started from, whatever is asked for.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     script = tmp_path / "completion"
     script.write_text(run("--show-completion", "bash").out)
     command = tmp_path / "smartcash-format"
