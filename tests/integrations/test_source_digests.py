@@ -17,8 +17,8 @@ from smartcash_format.integrations.found import Found
 from smartcash_format.integrations.huggingface import read_file
 from smartcash_format.integrations.legacy_pt import read_torch_file
 from smartcash_format.integrations.source_digests import SourceDigests
+from smartcash_format.integrations.target import list_target
 from smartcash_format.spec import digest
-from smartcash_format.store.catalog import scan
 from smartcash_format.torch_io.dtypes import bytes_of
 
 BASE = torch.arange(24.0).reshape(4, 6)
@@ -101,9 +101,9 @@ def test_a_source_that_changes_after_it_was_digested_is_not_published(
         with path.open("r+b") as file:
             file.seek(at)
             file.write(b"\x01")
-        return scan(root)
+        return list_target(root)
 
-    monkeypatch.setattr(module, "scan", changed)
+    monkeypatch.setattr(module, "list_target", changed)
     with pytest.raises(InvalidCheckpointError, match="differs"):
         convert(path, tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
