@@ -10,11 +10,12 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final, Literal, SupportsIndex, TypedDict
 
+from smartcash_format.spec.flags import flag
 from smartcash_format.spec.sizes import parse_size
 from smartcash_format.spec.spelling import format_time
 from smartcash_format.store.entry import Entry
@@ -97,8 +98,8 @@ def filter_entries(
     Raises ValueError for a condition or a time that has no such form, TypeError for what is of
     another type: nothing would match it.
     """
-    if is_best is not None and is_best not in (True, False):
-        raise TypeError(f"is_best is {is_best!r:.80}; it is True or False")
+    if is_best is not None:
+        is_best = flag(is_best, "is_best")
     if not isinstance(metrics, Mapping | None):
         raise TypeError(
             f"metrics is {metrics!r:.80}; it is a dict from names to conditions, such as "
@@ -115,7 +116,7 @@ def filter_entries(
         and (dataset is None or entry.dataset == dataset)
         and (min_epoch is None or entry.epoch >= min_epoch)
         and (max_epoch is None or entry.epoch <= max_epoch)
-        and (is_best is None or entry.is_best == is_best)
+        and (is_best is None or entry.is_best is is_best)
         and (not wanted or wanted.issubset(entry.tags))
         and (first is None or entry.saved_at_text >= first)
         and (last is None or entry.saved_at_text <= last)
@@ -200,11 +201,12 @@ def unknown_metric(entries: Iterable[Entry], name: str) -> str:
     if not found or near == name:
         return ""
     known = sorted({metric for entry in found for metric in entry.metrics})
-    hint = f"did you mean {near!r}?" if near else f"they have {_some(known) or 'no metrics'}"
+    hint = f"did you mean {near!r}?" if near else f"they have {some(known) or 'no metrics'}"
     return f"no checkpoint has the metric {name!r}; {hint}"
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(map(repr, names[:_NAMED])) + more
 

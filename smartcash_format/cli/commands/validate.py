@@ -39,8 +39,6 @@ Examples:
   smartcash-format validate runs/train/weights --format paths > bad.txt"""
 
 
-# How many metrics are named where the one that is asked for is not among them.
-_NAMED: Final = 5
 # What is said of a finding, in this order.
 _NO_FINDING: Final[Mapping[str, str | None]] = MappingProxyType(
     dict.fromkeys(("code", "where", "message", "found", "expected", "fix"))
@@ -219,9 +217,7 @@ def _found(entry: Entry, field: str) -> str:
     near = query.nearest_metric([entry], field.removeprefix(query.METRICS))
     if near:
         return f"{said}; did you mean {query.METRICS}{near}?"
-    known = sorted(entry.metrics)
-    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-    return f"{said}; its metrics are {', '.join(known[:_NAMED]) or 'none'}{more}"
+    return f"{said}; its metrics are {query.some(sorted(entry.metrics)) or 'none'}"
 
 
 def _print(verdicts: list[Verdict], form: ValidateFormat) -> None:
