@@ -27,9 +27,9 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """A stream whose bytes are the file at `path` once the block has ended, and durable.
 
     They are written beside it under a hidden name; when the block raises nothing is left, and what
-    one left that was killed goes with the next. The
-    stream can be read and its name opened before that. A file that is there is only replaced with
-    `overwrite`. Raises CheckpointExistsError, CheckpointWriteError.
+    one left that was killed goes with the next. The stream can be read and its name opened before
+    that. A file that is there is only replaced with `overwrite`. Raises CheckpointExistsError,
+    CheckpointWriteError.
     """
     require_free(path, overwrite=overwrite)
     try:
